@@ -1,0 +1,85 @@
+# healcached. `make run` and `make check` are all a newcomer needs; doc/hacking.md lists every target.
+# Objects go to build/ (the product), build/asan, build/tsan and build/faults: VARIANT=asan selects one.
+
+VARIANT ?=
+B := build$(if $(VARIANT),/$(VARIANT))
+
+CC       := gcc
+CXX      := g++
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
+HARDEN   := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
+CFLAGS   ?= -O2 -g
+CPPFLAGS += -I. -D_GNU_SOURCE
+LDFLAGS  += -pie -Wl,-z,relro,-z,now
+ifeq ($(VARIANT),asan)
+CFLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+LDFLAGS  += -fsanitize=address,undefined
+HARDEN   := -fPIE
+else ifeq ($(VARIANT),tsan)
+CFLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+LDFLAGS  += -fsanitize=thread
+HARDEN   := -fPIE
+else ifeq ($(VARIANT),faults)
+CPPFLAGS += -DFAULTS
+endif
+ALL_CFLAGS := -std=c11 $(CFLAGS) $(WARN) $(HARDEN)
+
+# Folders, each with those it may use (doc/architecture.md; t/tidy checks the includes).
+FOLDERS      := base pmem store replica recovery net proto server
+USES_base     := base
+USES_pmem     := pmem base
+USES_store    := store pmem base
+USES_replica  := replica store pmem base
+USES_recovery := recovery replica store pmem base
+USES_net      := net base
+USES_proto    := proto base
+USES_server   := server recovery replica store pmem net proto base
+
+LIBS_pmem := -lpmem
+LIBS_server := -levent -lraft -luv
+
+lib   = $(B)/lib$(1).a
+libs  = $(foreach folder,$(1),$(call lib,$(folder)))
+syslibs = $(sort $(foreach folder,$(1),$(LIBS_$(folder)))) $(if $(filter net,$(1)),-levent) -lpthread
+
+.PHONY: all
+all: $(B)/healcached
+
+# ---- objects and one archive a folder --------------------------------------------------------------
+define folder_rules
+SRC_$(1) := $$(filter-out server/main.c,$$(wildcard $(1)/*.c))
+$(B)/lib$(1).a: $$(SRC_$(1):%.c=$(B)/%.o)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/%.o: %.cc Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CFLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+$(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
+	$(CC) $(LDFLAGS) $^ -o $@ $(call syslibs,$(USES_server))
+
+# ---- unit tests: t/FOLDER_NOUN_test.c links FOLDER and what it may use ------------------------------
+TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
+
+define test_rules
+$(patsubst t/%.c,$(B)/t/%,$(wildcard t/$(1)_*_test.c)): $(B)/t/%: $(B)/t/%.o $(B)/t/test.o $(call libs,$(USES_$(1)))
+	$$(CXX) $(LDFLAGS) $$^ -o $$@ -lgtest $(call syslibs,$(USES_$(1)))
+endef
+$(foreach folder,$(FOLDERS),$(if $(wildcard t/$(folder)_*_test.c),$(eval $(call test_rules,$(folder)))))
+
+.PHONY: unit
+unit: $(TESTS)
+	t/run-unit $(TESTS)
+
+.PHONY: clean
+clean:
+	rm -rf build
