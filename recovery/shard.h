@@ -1,0 +1,69 @@
+/* shard.h: one shard's replica: replication, stability rounds and healing behind one entry. Pure; owner thread only.
+ *
+ * The caller executes the actions, calls log_drain() after each batch of steps and passes EVENT_DURABLE when log_durable() has moved.
+ * A message of a newer epoch is not passed but held in its channel (shard_holds) until the view is installed: dropping it would lose it. */
+#ifndef RECOVERY_SHARD_H
+#define RECOVERY_SHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replica/step.h"
+#include "store/store.h"
+
+struct shard;
+
+struct shard_options {
+    unsigned self;        /* node id, 1..7 */
+    uint64_t incarnation; /* new at each start; durable before use */
+    uint8_t configured;   /* node set */
+    unsigned number;      /* of this shard: spreads buddies */
+    struct store *store;
+    uint32_t op_count_max;     /* own writes under way; more wait */
+    uint32_t value_size_max;   /* -I: header, key and value together */
+    uint32_t round_us;         /* stability round period; 100,000 is usual */
+    uint32_t ask_us;           /* a record invalid for so long: ask its coordinator */
+    uint32_t slow_us;          /* a write waiting for so long: report who keeps it waiting */
+    bool full;                 /* --recovery=full: trust nothing of what the log holds */
+};
+
+/* The memory that a shard needs, zeroed, 64-byte aligned. */
+size_t shard_size(const struct shard_options *options);
+struct shard *shard_init(void *memory, const struct shard_options *options);
+
+void shard_step(struct shard *shard, const struct event *event, const struct actions *actions);
+
+/* The message is of an epoch that is not installed here yet. */
+bool shard_holds(const struct shard *shard, const struct message *message);
+
+/* There is work that waits for no event (walks, replays, cleaning): pass EVENT_TICK soon. */
+bool shard_wants_turn(const struct shard *shard);
+
+/* Everything that the group knows to be true is asserted; for the simulator and debug builds, after each step. */
+void shard_verify(const struct shard *shard);
+
+struct shard_stats {
+    uint32_t epoch;
+    bool member, healing;
+    uint64_t op_count;      /* own writes under way */
+    uint64_t invalid_count; /* keys that are not valid */
+    uint64_t waiting_count; /* requests that wait for a key */
+    uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks;
+    uint64_t expired;
+    uint64_t round;         /* newest stable round */
+    uint64_t rounds;
+    uint64_t floor, clock;
+    /* healing, this node */
+    unsigned buddy;         /* 0: none */
+    bool heal_full;
+    uint64_t heal_checked, heal_received, heal_received_bytes, heal_discarded;
+    uint64_t heal_started_us, heal_listed_us, heal_ended_us; /* mono; 0: not yet */
+    /* as buddy */
+    uint8_t buddy_of;       /* nodes in a session now */
+    uint64_t walk_sent, walk_sent_bytes;
+    uint64_t walk_left_bytes; /* log bytes the walk still has to look at, about */
+};
+void shard_stats(const struct shard *shard, struct shard_stats *stats);
+
+#endif
