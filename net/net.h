@@ -1,0 +1,165 @@
+/* net.h: messages between the nodes of a group: the seam of the transports (tcp here; rdma later;
+ * simulated in t/).
+ *
+ * One `struct net` per process. Lane i of a node talks to lane i of every other node, over a
+ * connection of its own: lanes 0..lane_count-2 belong to the worker threads (one a shard), the last
+ * one to the control thread, whose loop also accepts. A lane belongs to the thread that runs its
+ * event base; functions that end in _any may be called from any thread, all others on the lane's.
+ *
+ * Contract, for each (lane, peer, incarnation):
+ *  1. First in, first out; at most once; complete messages only. No order between lanes or between
+ * peers.
+ *  2. A loss is always an on_down. After it no message of that connection comes; on_up starts
+ * empty: what was queued, sent or held before may be lost, and nothing is sent again by the
+ * transport.
+ *  3. on_up and on_down alternate, on_up first. The incarnation given with on_up never falls for a
+ * peer.
+ *  4. Nothing blocks. Callbacks come from the event loop only, never from inside a function of this
+ * file, so that a callback may call any of them except net_lane_close() and net_close().
+ *  5. on_down is a hint. Only a view removes a member; then net_fence_any() keeps that incarnation
+ * out.
+ *  6. STATUS_OK of net_send() says that the bytes were copied: not sent, not received, not durable.
+ */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+
+struct event_base;
+struct net;
+struct net_lane;
+
+enum {
+    NET_NODE_MAX = 7, /* node ids are 1..7 */
+    NET_PEER_LIMIT,   /* size of arrays indexed by node id */
+};
+
+struct net_peer {
+    unsigned id;
+    uint16_t port;
+    const char
+        *host; /* a numeric address, or a name, which a thread of net resolves again and again */
+};
+
+struct net_options {
+    unsigned self;       /* own node id, one of peers[] */
+    unsigned lane_count; /* equal on all nodes; at least 1 */
+    unsigned peer_count; /* of peers[], self included */
+    struct net_peer
+        peers[NET_NODE_MAX]; /* self's entry is where this node listens; texts are copied */
+    uint64_t incarnation;    /* of this node: higher at each start, not 0 */
+    uint64_t configuration;  /* hash of the cluster-wide settings: peers must have the same */
+    const char *secret;      /* NULL, or what peers must prove to know; copied */
+    uint32_t heartbeat_ms;   /* a lane that sent nothing for so long sends an empty frame */
+    uint32_t suspect_ms; /* scales the time after which unacknowledged bytes break a connection */
+    uint32_t connect_ms; /* a dial that takes longer begins again */
+    uint32_t message_size_max; /* equal on all nodes (item size limit + 64 KB) */
+    size_t bulk_backlog_max;   /* queued bytes above which bulk is BUSY; 0: 256 KB */
+    size_t backlog_max;        /* queued bytes above which live is BUSY; 0: 64 MB */
+
+    /* One line for the operator: a stranger or a foreign node was refused, or a peer refused this
+     * node, or sent damaged bytes. Limited to one a minute for each address and reason. Called on
+     * any thread. May be NULL. */
+    void (*on_refused)(void *user, const char *text);
+    void *user;
+};
+
+/* Binds the listening socket; nothing is dialled or accepted before lanes are open. STATUS_INVALID:
+ * options; STATUS_IO: errno says why the address could not be used; STATUS_NO_MEMORY. */
+enum status net_open(const struct net_options *options, struct net **net) MUST_CHECK;
+
+/* All lanes must be closed. May wait for a name being resolved. NULL is allowed. */
+void net_close(struct net *net);
+
+/* Where net listens; useful when the port was given as 0. */
+uint16_t net_port(const struct net *net);
+
+enum net_take {
+    NET_TAKEN,
+    NET_HOLD, /* stays first in line; nothing more from this peer on this lane until net_resume() */
+};
+
+/* All on the lane's own thread. `user` is that of net_lane_open(). */
+struct net_callbacks {
+    /* `message.data` is 8-byte aligned, borrowed for the call. */
+    enum net_take (*on_message)(void *user, unsigned peer, uint64_t incarnation,
+                                struct slice message);
+    void (*on_up)(void *user, unsigned peer, uint64_t incarnation);
+    void (*on_down)(void *user, unsigned peer, uint64_t incarnation, const char *why);
+    /* After a STATUS_BUSY: there is room again for that class and the ones above it. */
+    void (*on_writable)(void *user, unsigned peer);
+};
+
+/* Begins to dial and to accept for this lane. Heartbeats start. `callbacks` must outlive the lane.
+ * The control lane (index lane_count - 1) may be opened first or last. STATUS_NO_MEMORY, STATUS_IO.
+ */
+enum status net_lane_open(struct net *net, unsigned index, struct event_base *base,
+                          const struct net_callbacks *callbacks, void *user,
+                          struct net_lane **lane) MUST_CHECK;
+
+/* Closes the connections; no callback comes any more. NULL is allowed. */
+void net_lane_close(struct net_lane *lane);
+
+enum net_class {
+    NET_BULK,   /* healing: BUSY above bulk_backlog_max, so that it yields to live traffic */
+    NET_LIVE,   /* BUSY above backlog_max */
+    NET_URGENT, /* never BUSY; above 4 * backlog_max the connection is given up instead (CLOSED,
+                   on_down follows) */
+};
+
+/* Queues one message made of `part_count` parts, copied before return. All classes share one order.
+ * Goes out with the next net_flush(). STATUS_CLOSED: not connected; STATUS_BUSY: on_writable
+ * follows; STATUS_TOO_LARGE; STATUS_NO_MEMORY. */
+enum status net_send(struct net_lane *lane, unsigned peer, enum net_class class,
+                     const struct slice *parts, unsigned part_count) MUST_CHECK;
+
+/* One writev a peer with everything gathered since the last; the loop does it at the end of each
+ * turn. Cheap when nothing is queued. */
+void net_flush(struct net_lane *lane);
+
+/* Ends a hold: the held message is delivered again, from the loop. Harmless when nothing is held.
+ */
+void net_resume(struct net_lane *lane, unsigned peer);
+
+/* Closes the connection (the peer sent nonsense); on_down follows, then it is dialled again. `why`
+ * is a literal. */
+void net_drop(struct net_lane *lane, unsigned peer, const char *why);
+
+bool net_is_up(const struct net_lane *lane, unsigned peer);
+
+/* CLOCK_BOOTTIME in ns of the last reception from `peer` on the lane that has waited longest: proof
+ * that every worker of the peer lived then, and that ours listened. 0: some lane has no connection.
+ */
+uint64_t net_heard_ns_any(const struct net *net, unsigned peer);
+
+/* The group removed this node, or it starts anew: closes all connections and connects again as
+ * `incarnation` (higher). */
+void net_set_incarnation_any(struct net *net, uint64_t incarnation);
+
+/* The view excludes that incarnation of `peer` and older ones: closes their connections (on_down on
+ * each lane, soon) and refuses them from now on. Never loosened. */
+void net_fence_any(struct net *net, unsigned peer, uint64_t incarnation);
+
+struct net_stats {
+    uint64_t frames_in, frames_out;
+    uint64_t messages_in, messages_out;
+    uint64_t bytes_in, bytes_out;
+    uint64_t ups;      /* connections made so far */
+    uint64_t busy;     /* messages answered with STATUS_BUSY */
+    uint64_t held;     /* times a message was held */
+    uint64_t backlog;  /* bytes queued now */
+    uint64_t refusals; /* of hellos and damaged frames, with or without a line */
+};
+
+/* As of the lane's last heartbeat tick. Zeros for a lane that is not open. */
+void net_stats_any(const struct net *net, unsigned lane, unsigned peer, struct net_stats *stats);
+
+/* Strangers and foreign nodes turned away at the door so far. */
+uint64_t net_refused_any(const struct net *net);
+
+#endif
