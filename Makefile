@@ -80,6 +80,34 @@ $(foreach folder,$(FOLDERS),$(if $(wildcard t/$(folder)_*_test.c),$(eval $(call 
 unit: $(TESTS)
 	t/run-unit $(TESTS)
 
+# ---- the two commands of README.md, and their parts (doc/hacking.md) --------------------------------
+.PHONY: run check check-tidy check-asan check-tsan check-e2e threads
+run:
+	t/install build
+	$(MAKE) -j2 all
+	server/run-group
+
+check:
+	t/install
+	t/check
+
+check-tidy: $(call libs,base pmem store replica recovery proto)
+	t/tidy
+
+check-asan:
+	$(MAKE) VARIANT=asan unit
+
+check-tsan:
+	$(MAKE) VARIANT=tsan threads
+
+# The tests in which several threads run at once; address layout fixed, as ThreadSanitizer needs it.
+THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))
+threads: $(THREAD_TESTS)
+	setarch -R t/run-unit $(THREAD_TESTS)
+
+check-e2e: all
+	t/e2e/run
+
 .PHONY: clean
 clean:
 	rm -rf build
