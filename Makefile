@@ -36,11 +36,12 @@ USES_proto    := proto base
 USES_server   := server recovery replica store pmem net proto base
 
 LIBS_pmem := -lpmem
+LIBS_net := -levent -lcrypto
 LIBS_server := -levent -lraft -luv
 
 lib   = $(B)/lib$(1).a
 libs  = $(foreach folder,$(1),$(call lib,$(folder)))
-syslibs = $(sort $(foreach folder,$(1),$(LIBS_$(folder)))) $(if $(filter net,$(1)),-levent) -lpthread
+syslibs = $(sort $(foreach folder,$(1),$(LIBS_$(folder)))) -lpthread
 
 .PHONY: all
 all: $(B)/healcached

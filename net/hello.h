@@ -1,0 +1,112 @@
+/* hello.h: how two nodes make sure of each other before the first frame. Pure but for the nonce;
+ * any thread.
+ *
+ *     dialler                                   acceptor
+ *        | ---- hello (nonce D) ------------------> |  knows who calls, checks the cluster's
+ * settings | <--- hello (nonce A, proof or refusal) - |  proof = HMAC(secret, "A", both hellos) |
+ * ---- hello_proof ----------------------> |  proof = HMAC(secret, "D", both hellos) | ==== frames,
+ * both ways ================= |
+ *
+ * The dialler (the higher node id) speaks first: iWARP wants it so, and the rdma transport uses the
+ * same bytes. Without a secret the proofs are zero. The proofs cover who connects, not the frames
+ * that follow: a network on which others can write into connections needs more (doc/format.md).
+ * Magic, version and size keep their place for ever. */
+#ifndef NET_HELLO_H
+#define NET_HELLO_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    HELLO_MAGIC = 0x31484348,       /* "HCH1" */
+    HELLO_PROOF_MAGIC = 0x31504348, /* "HCP1" */
+    HELLO_VERSION = 1,              /* of hellos, frames and all messages in them */
+    HELLO_PREFIX_SIZE = 8,          /* magic, version, size: enough to refuse another version */
+    HELLO_PROOF_SIZE = 32,
+};
+
+struct hello {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t size; /* of the whole hello */
+    uint16_t lane;
+    uint16_t lane_count;
+    uint8_t from; /* node ids */
+    uint8_t to;
+    uint8_t secured; /* 1: has a secret */
+    uint8_t refusal; /* acceptor: enum hello_refusal; the rest says nothing then */
+    uint64_t incarnation;
+    uint64_t configuration;
+    uint32_t message_size_max;
+    uint32_t unused; /* zero */
+    uint8_t nonce[16];
+    uint8_t proof[HELLO_PROOF_SIZE]; /* acceptor only */
+    uint32_t unused_end;             /* zero */
+    uint32_t crc;                    /* of all before it */
+};
+static_assert(sizeof(struct hello) == 96, "wire format");
+static_assert(offsetof(struct hello, incarnation) == 16, "wire format");
+static_assert(offsetof(struct hello, nonce) == 40, "wire format");
+
+struct hello_proof {
+    uint32_t magic;
+    uint32_t unused; /* zero */
+    uint8_t proof[HELLO_PROOF_SIZE];
+    uint32_t unused_end; /* zero */
+    uint32_t crc;        /* of all before it */
+};
+static_assert(sizeof(struct hello_proof) == 48, "wire format");
+
+/* Why a hello is refused; the number is wire format. */
+enum hello_refusal {
+#define HELLO_REFUSAL_ROW(name, text) HELLO_##name,
+#include "net/hello_refusal.def"
+#undef HELLO_REFUSAL_ROW
+    HELLO_REFUSAL_COUNT
+};
+
+/* Numbers from the wire are allowed. */
+const char *hello_refusal_text(unsigned refusal);
+
+/* What a node knows of itself and of the cluster. */
+struct hello_side {
+    unsigned self;
+    unsigned known; /* bit n: node n is configured */
+    unsigned lane_count;
+    uint32_t message_size_max;
+    uint64_t configuration;
+    const char *secret; /* NULL: none */
+};
+
+/* A hello of this side, with a fresh nonce, sealed. */
+void hello_make(struct hello *hello, const struct hello_side *side, unsigned to, unsigned lane,
+                uint64_t incarnation);
+
+/* An acceptor's no, sealed. */
+void hello_make_refusal(struct hello *hello, const struct hello_side *side, unsigned to,
+                        enum hello_refusal refusal);
+
+/* Judges the first HELLO_PREFIX_SIZE bytes: HELLO_ACCEPTED, NOT_OURS or OTHER_VERSION. */
+enum hello_refusal hello_check_prefix(const void *prefix);
+
+/* Judges a caller's whole hello. */
+enum hello_refusal hello_check_call(const struct hello *hello, const struct hello_side *side);
+
+/* Judges the answer to `call`, its proof included. HELLO_REFUSED_US: answer->refusal is the peer's
+ * reason. */
+enum hello_refusal hello_check_answer(const struct hello *answer, const struct hello *call,
+                                      const struct hello_side *side);
+
+/* Puts the acceptor's proof into its answer and seals it again. */
+void hello_prove_answer(struct hello *answer, const struct hello *call,
+                        const struct hello_side *side);
+
+/* The dialler's last word, and its check. */
+void hello_make_proof(struct hello_proof *proof, const struct hello *call,
+                      const struct hello *answer, const struct hello_side *side);
+enum hello_refusal hello_check_proof(const struct hello_proof *proof, const struct hello *call,
+                                     const struct hello *answer, const struct hello_side *side);
+
+#endif

@@ -1,0 +1,175 @@
+/* A lane: what arrives in its mailbox, the heartbeat tick, and work put off to the next turn of the
+ * loop. */
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "net/tcp.h"
+
+void tcp_lane_turn(struct net_lane *lane)
+{
+    event_active(&lane->turn, EV_TIMEOUT, 0);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *user)
+{
+    struct net_lane *lane = user;
+    (void)fd;
+    (void)what;
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        tcp_peer_turn(&lane->peers[id]);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *user)
+{
+    struct net_lane *lane = user;
+    struct net *net = lane->net;
+    uint64_t now = tcp_now_ns();
+    (void)fd;
+    (void)what;
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        tcp_peer_tick(&lane->peers[id], now);
+    pthread_mutex_lock(&net->mutex);
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        net->mailboxes[lane->index].stats[id] = lane->peers[id].stats;
+    pthread_mutex_unlock(&net->mutex);
+}
+
+/* ---- the mailbox ---- */
+
+static struct arrival *take_arrivals(struct net_lane *lane)
+{
+    struct mailbox *mailbox = &lane->net->mailboxes[lane->index];
+    uint64_t count;
+    ssize_t ignored = read(mailbox->wake_fd, &count, sizeof(count));
+    (void)ignored;
+    pthread_mutex_lock(&lane->net->mutex);
+    struct arrival *first = mailbox->first;
+    mailbox->first = NULL;
+    mailbox->last = NULL;
+    pthread_mutex_unlock(&lane->net->mutex);
+    return first;
+}
+
+/* A new own incarnation: every peer must hear it before anything else. */
+static void renew(struct net_lane *lane)
+{
+    uint64_t incarnation = tcp_incarnation_any(lane->net);
+    if (lane->incarnation == incarnation)
+        return;
+    lane->incarnation = incarnation;
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
+        if (lane->peers[id].state != LINK_NONE)
+            tcp_peer_down(&lane->peers[id], "this node took a new incarnation");
+        tcp_peer_redial(&lane->peers[id]);
+    }
+}
+
+static void close_shut_out(struct net_lane *lane)
+{
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
+        struct tcp_peer *peer = &lane->peers[id];
+        if (peer->state != LINK_UP)
+            continue;
+        enum hello_refusal refusal = tcp_admit_any(lane->net, id, peer->incarnation, false);
+        if (refusal != HELLO_ACCEPTED)
+            tcp_peer_down(peer, hello_refusal_text(refusal));
+    }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *user)
+{
+    struct net_lane *lane = user;
+    (void)fd;
+    (void)what;
+    struct arrival *arrival = take_arrivals(lane);
+    renew(lane);
+    close_shut_out(lane);
+    while (arrival != NULL) {
+        struct arrival *next = arrival->next;
+        if (arrival->own_incarnation == lane->incarnation &&
+            tcp_admit_any(lane->net, arrival->peer, arrival->incarnation, false) == HELLO_ACCEPTED)
+            tcp_peer_adopt(&lane->peers[arrival->peer], arrival->fd, arrival->incarnation);
+        else
+            close(arrival->fd);
+        free(arrival);
+        arrival = next;
+    }
+}
+
+/* ---- opening and closing ---- */
+
+static void set_open(struct net_lane *lane, bool open)
+{
+    struct net *net = lane->net;
+    struct mailbox *mailbox = &net->mailboxes[lane->index];
+    pthread_mutex_lock(&net->mutex);
+    assert(mailbox->open != open);
+    mailbox->open = open;
+    lane->incarnation = net->incarnation;
+    pthread_mutex_unlock(&net->mutex);
+}
+
+static void start_events(struct net_lane *lane)
+{
+    uint32_t tick_ms = (lane->net->options.heartbeat_ms + 1) / 2;
+    struct timeval tick = tcp_timeval(tick_ms);
+    event_assign(&lane->wake, lane->base, lane->net->mailboxes[lane->index].wake_fd,
+                 EV_READ | EV_PERSIST, on_wake, lane);
+    event_assign(&lane->tick, lane->base, -1, EV_PERSIST, on_tick, lane);
+    evtimer_assign(&lane->turn, lane->base, on_turn, lane);
+    event_add(&lane->wake, NULL);
+    event_add(&lane->tick, &tick);
+}
+
+enum status net_lane_open(struct net *net, unsigned index, struct event_base *base,
+                          const struct net_callbacks *callbacks, void *user,
+                          struct net_lane **lane_made)
+{
+    assert(index < net->options.lane_count);
+    struct net_lane *lane = calloc(1, sizeof(*lane));
+    if (lane == NULL)
+        return STATUS_NO_MEMORY;
+    lane->net = net;
+    lane->index = index;
+    lane->base = base;
+    lane->callbacks = callbacks;
+    lane->user = user;
+    ssize_t got = getrandom(&lane->prng.state, sizeof(lane->prng.state), 0);
+    assert(got == sizeof(lane->prng.state));
+    set_open(lane, true);
+    start_events(lane);
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        tcp_peer_open(&lane->peers[id], lane, id);
+    if (index == net->options.lane_count - 1)
+        tcp_door_open(net, base);
+    *lane_made = lane;
+    return STATUS_OK;
+}
+
+void net_lane_close(struct net_lane *lane)
+{
+    if (lane == NULL)
+        return;
+    struct net *net = lane->net;
+    if (lane->index == net->options.lane_count - 1)
+        tcp_door_close(net);
+    set_open(lane, false);
+    for (struct arrival *next, *arrival = take_arrivals(lane); arrival != NULL; arrival = next) {
+        next = arrival->next;
+        close(arrival->fd);
+        free(arrival);
+    }
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        tcp_peer_close(&lane->peers[id]);
+    event_del(&lane->wake);
+    event_del(&lane->tick);
+    event_del(&lane->turn);
+    block_pool_close(&lane->pool);
+    pthread_mutex_lock(&net->mutex);
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        net->mailboxes[lane->index].stats[id] = (struct net_stats){0};
+    pthread_mutex_unlock(&net->mutex);
+    free(lane);
+}
