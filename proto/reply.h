@@ -22,7 +22,8 @@ struct slice reply_line(enum reply reply);
 bool reply_is_error(enum reply reply);
 
 enum {
-    REPLY_VALUE_SIZE_MAX = 6 + 250 + 1 + 10 + 1 + 10 + 1 + 20 + 2,
+    REPLY_KEY_SIZE_MAX = 250,
+    REPLY_VALUE_SIZE_MAX = 6 + REPLY_KEY_SIZE_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2,
     REPLY_NUMBER_SIZE_MAX = 20 + 2,
 };
 

@@ -82,12 +82,12 @@ struct text_request {
 struct text_parser {
     uint8_t state; /* enum text_state in text.c */
     bool noreply;
-    bool swallow_answers; /* `reply` is due when `left` bytes were swallowed */
-    enum reply reply;
+    bool key_given;   /* in a list of keys */
+    uint32_t scanned; /* bytes at the start of the input in which the end of the line or key was not
+                         found */
+    uint64_t left;    /* of a data block: bytes to take, or bytes to swallow, these with the CRLF */
+    enum reply reply; /* the answer when they are swallowed */
     enum command command;
-    uint32_t scanned; /* bytes at the start of the input that were searched for the end of the line
-                         or key */
-    uint64_t left; /* of a data block: its bytes still to take, or bytes to swallow with the CRLF */
     int64_t exptime;
 };
 

@@ -1,0 +1,215 @@
+/* text_trace.h: what the text parser says about some bytes, as text to compare. For tests and
+ * fuzzers.
+ *
+ *     get:a|  gat:a@10|  END|               a key; a key with its exptime; the end of the keys
+ *     set:a,1,2,3|abcSTORE|                 flags, exptime, size; then the data block and its
+ * verdict incr:a+5|  touch:a@5|  delete:a~|     ~ is noreply delete:a~^| ^ is the first half of
+ * refusing a set that is too large !CLIENT_ERROR bad data chunk|         an error to answer CLOSE|
+ */
+#ifndef T_TEXT_TRACE_H
+#define T_TEXT_TRACE_H
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/text.h"
+
+struct trace {
+    char *text;
+    size_t size, room;
+};
+
+static inline void trace_bytes(struct trace *trace, const void *data, size_t size)
+{
+    if (trace->size + size + 1 > trace->room) {
+        trace->room = 2 * (trace->size + size + 1);
+        trace->text = realloc(trace->text, trace->room);
+        assert(trace->text != NULL);
+    }
+    memcpy(trace->text + trace->size, data, size);
+    trace->size += size;
+    trace->text[trace->size] = '\0';
+}
+
+__attribute__((format(printf, 2, 3))) static inline void trace_print(struct trace *trace,
+                                                                     const char *format, ...)
+{
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    assert(size >= 0 && (size_t)size < sizeof(line));
+    trace_bytes(trace, line, (size_t)size);
+}
+
+static inline void trace_reply(struct trace *trace, enum reply reply)
+{
+    struct slice line = reply_line(reply);
+    trace_print(trace, "!%.*s|", (int)line.size - 2, (const char *)line.data);
+}
+
+static inline void trace_numbers(struct trace *trace, const struct text_request *request)
+{
+    switch (request->command) {
+    case COMMAND_GAT:
+    case COMMAND_GATS:
+    case COMMAND_TOUCH:
+    case COMMAND_FLUSH_ALL:
+        trace_print(trace, "@%" PRId64, request->exptime);
+        break;
+    case COMMAND_INCR:
+    case COMMAND_DECR:
+        trace_print(trace, "+%" PRIu64, request->delta);
+        break;
+    case COMMAND_VERBOSITY:
+        trace_print(trace, "=%" PRIu32, request->level);
+        break;
+    default:
+        break;
+    }
+    if (command_family(request->command) == FAMILY_VALUE)
+        trace_print(trace, ",%" PRIu32 ",%" PRId64 ",%" PRIu32, request->client_flags,
+                    request->exptime, request->value_size);
+    if (request->command == COMMAND_CAS)
+        trace_print(trace, ",%" PRIu64, request->cas);
+}
+
+static inline void trace_request(struct trace *trace, const struct text_request *request)
+{
+    trace_print(trace, "%s", command_word(request->command));
+    if (command_family(request->command) != FAMILY_PLAIN) {
+        trace_bytes(trace, ":", 1);
+        trace_bytes(trace, request->key.data, request->key.size);
+    }
+    trace_numbers(trace, request);
+    for (uint32_t i = 1; i < request->word_count; i++) {
+        trace_bytes(trace, " ", 1);
+        trace_bytes(trace, request->words[i].data, request->words[i].size);
+    }
+    trace_print(trace, "%s%s|", request->noreply ? "~" : "",
+                request->replaced_by_too_large ? "^" : "");
+}
+
+static inline void trace_event(struct trace *trace, enum text_event event,
+                               const struct text_request *request)
+{
+    switch (event) {
+    case TEXT_MORE:
+        break;
+    case TEXT_REQUEST:
+    case TEXT_KEY:
+    case TEXT_VALUE:
+        trace_request(trace, request);
+        break;
+    case TEXT_KEYS_END:
+        trace_print(trace, "END|");
+        break;
+    case TEXT_VALUE_END:
+        trace_print(trace, "STORE%s|", request->noreply ? "~" : "");
+        break;
+    case TEXT_VALUE_BAD:
+        trace_print(trace, "DROP%s|", request->noreply ? "~" : "");
+        if (!request->noreply)
+            trace_reply(trace, request->reply);
+        break;
+    case TEXT_ERROR:
+        trace_reply(trace, request->reply);
+        break;
+    case TEXT_CLOSE:
+        trace_print(trace, "CLOSE|");
+        break;
+    }
+}
+
+/* A connection: bytes [used, arrived) of `bytes` are in its buffer, which holds
+ * TEXT_INPUT_SIZE_MIN. */
+struct trace_input {
+    const char *bytes;
+    size_t size, used, arrived;
+    const size_t *cuts; /* ascending positions at which a piece ends; the rest is one piece */
+    size_t cut_count, next_cut;
+};
+
+static inline void trace_arrive(struct trace_input *input)
+{
+    size_t until = input->used + TEXT_INPUT_SIZE_MIN;
+    until = until < input->size ? until : input->size;
+    while (input->next_cut < input->cut_count && input->cuts[input->next_cut] <= input->arrived)
+        input->next_cut++;
+    if (input->next_cut < input->cut_count && input->cuts[input->next_cut] < until)
+        until = input->cuts[input->next_cut];
+    /* A parser that waits with a full buffer would wait for ever. */
+    assert(until > input->arrived);
+    input->arrived = until;
+}
+
+static inline void trace_take_value(struct trace *trace, struct text_parser *parser,
+                                    struct trace_input *input)
+{
+    size_t there = input->arrived - input->used;
+    uint32_t left = text_value_left(parser);
+    uint32_t count = left < there ? left : (uint32_t)there;
+    trace_bytes(trace, input->bytes + input->used, count);
+    text_value_taken(parser, count);
+    input->used += count;
+}
+
+/* Parses from a copy with nothing around it, so that the address sanitizer sees every byte read
+ * outside. */
+static inline enum text_event trace_parse(struct text_parser *parser,
+                                          const struct text_limits *limits,
+                                          struct trace_input *input, struct trace *trace)
+{
+    struct text_request request;
+    size_t consumed, there = input->arrived - input->used;
+    char *copy = malloc(there > 0 ? there : 1);
+    assert(copy != NULL);
+    memcpy(copy, input->bytes + input->used, there);
+    enum text_event event =
+        text_parse(parser, limits, slice_make(copy, there), &consumed, &request);
+    assert(consumed <= there);
+    input->used += consumed;
+    trace_event(trace, event, &request);
+    /* A caller without memory for the value, for the tests of text_value_refuse. */
+    if (event == TEXT_VALUE && request.key.size >= 6 && memcmp(request.key.data, "refuse", 6) == 0)
+        text_value_refuse(parser, REPLY_NO_MEMORY_STORING);
+    free(copy);
+    return event;
+}
+
+/* The trace of `bytes`, which come in pieces that end at `cuts`; free() its text. `between`, unless
+ * NULL: whether the parser then stood between two commands. */
+static inline struct trace trace_text(struct slice bytes, const struct text_limits *limits,
+                                      const size_t *cuts, size_t cut_count, bool *between)
+{
+    struct trace trace = {0};
+    struct text_parser parser;
+    struct trace_input input = {
+        .bytes = bytes.data, .size = bytes.size, .cuts = cuts, .cut_count = cut_count};
+    enum text_event event = TEXT_MORE;
+    trace_bytes(&trace, "", 0);
+    text_init(&parser);
+    while (event != TEXT_CLOSE) {
+        bool waits;
+        if (text_value_left(&parser) > 0) {
+            trace_take_value(&trace, &parser, &input);
+            waits = text_value_left(&parser) > 0;
+        } else {
+            event = trace_parse(&parser, limits, &input, &trace);
+            waits = event == TEXT_MORE;
+        }
+        if (waits && input.arrived == input.size)
+            break;
+        if (waits)
+            trace_arrive(&input);
+    }
+    if (between != NULL)
+        *between = text_between_commands(&parser, slice_make(input.bytes, input.size - input.used));
+    return trace;
+}
+
+#endif
