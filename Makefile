@@ -71,8 +71,15 @@ $(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
 # ---- unit tests: t/FOLDER_NOUN_test.c links FOLDER and what it may use ------------------------------
 TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
 
+# Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
+T_HELPERS         := t/sim_medium.c
+T_HELPER_FOLDERS  := pmem store replica recovery
+$(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
+	@rm -f $@
+	ar rcs $@ $^
+
 define test_rules
-$(patsubst t/%.c,$(B)/t/%,$(wildcard t/$(1)_*_test.c)): $(B)/t/%: $(B)/t/%.o $(B)/t/test.o $(call libs,$(USES_$(1)))
+$(patsubst t/%.c,$(B)/t/%,$(wildcard t/$(1)_*_test.c)): $(B)/t/%: $(B)/t/%.o $(B)/t/test.o $(if $(filter $(1),$(T_HELPER_FOLDERS)),$(B)/libthelpers.a) $(call libs,$(USES_$(1)))
 	$$(CXX) $(LDFLAGS) $$^ -o $$@ -lgtest $(call syslibs,$(USES_$(1)))
 endef
 $(foreach folder,$(FOLDERS),$(if $(wildcard t/$(folder)_*_test.c),$(eval $(call test_rules,$(folder)))))
@@ -108,6 +115,16 @@ threads: $(THREAD_TESTS)
 
 check-e2e: all
 	t/e2e/run
+
+# ---- bench/load, and what it says about this machine ------------------------------------------------
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c)) $(B)/libbase.a
+	$(CC) $(LDFLAGS) $^ -o $@ -lm
+
+.PHONY: load bench-quick
+load: $(B)/bench/load
+
+bench-quick: all load
+	bench/quick
 
 .PHONY: clean
 clean:

@@ -1,0 +1,198 @@
+/* Opening, appending, draining. Segments: log_segment.c; what a restart finds: log_scan.c. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "pmem/log_private.h"
+
+static void init(struct log *log, const struct log_options *options)
+{
+    log->options = *options;
+    log->medium = options->medium;
+    log->segment_count = options->segment_count_max;
+    log->open = SEGMENT_NONE;
+    log->growing = true;
+    log->tail = 1;
+    log->durable = 1;
+}
+
+enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
+                     struct log_report *report, uint32_t *bad_segment)
+{
+    assert(options->segment_count_max > 0 && options->segment_count_max <= SEGMENT_COUNT_MAX);
+    assert(options->medium->segment_size >= SEGMENT_SIZE_MIN);
+    *bad_segment = 0;
+    memset(report, 0, sizeof(*report));
+    struct log *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return STATUS_NO_MEMORY;
+    init(made, options);
+    enum status status = STATUS_NO_MEMORY;
+    made->segments = calloc(SEGMENT_COUNT_MAX, sizeof(*made->segments));
+    made->more = calloc(SEGMENT_COUNT_MAX, sizeof(*made->more));
+    if (made->segments != NULL && made->more != NULL)
+        status = log_scan(made, scan, user, report, bad_segment);
+    if (status == STATUS_OK)
+        *log = made;
+    else
+        log_close(made);
+    return status;
+}
+
+void log_close(struct log *log)
+{
+    free(log->more);
+    free(log->segments);
+    free(log);
+}
+
+/* Makes room for `size` bytes at the tail. */
+static enum status make_room(struct log *log, uint64_t size, uint32_t reserve)
+{
+    if (size > log->medium->segment_size - SEGMENT_RECORDS)
+        return STATUS_TOO_LARGE;
+    if (log->open != SEGMENT_NONE &&
+        size <= log->medium->segment_size - log->segments[log->open].used)
+        return STATUS_OK;
+    return segment_open_next(log, reserve);
+}
+
+static place_t count_append(struct log *log, const struct record *record)
+{
+    struct segment *segment = &log->segments[log->open];
+    place_t place = place_make(log->open, segment->used);
+    uint32_t size = (uint32_t)record_size(record);
+    segment->used += size;
+    segment->live += size;
+    if (record->lsn > segment->lsn_max)
+        segment->lsn_max = record->lsn;
+    log->more[log->open].count++;
+    log->tail++;
+    return place;
+}
+
+enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve, place_t *place)
+{
+    assert(spec->key.size <= RECORD_KEY_SIZE_MAX);
+    assert(spec->kind >= RECORD_VALUE && spec->kind < RECORD_SEAL);
+    if (spec->value.size > UINT32_MAX || spec->value_tail.size > UINT32_MAX)
+        return STATUS_TOO_LARGE;
+    uint64_t value_size = spec->value.size + spec->value_tail.size;
+    enum status status = make_room(log, record_size_of(spec->key.size, value_size, spec->flags), reserve);
+    if (status != STATUS_OK)
+        return status;
+    *place = count_append(log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail));
+    return STATUS_OK;
+}
+
+enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
+{
+    const struct record *record = log_record(log, from);
+    enum status status = make_room(log, record_size(record), 0);
+    if (status != STATUS_OK)
+        return status;
+    record_copy(log, log->open, log->segments[log->open].used, record);
+    *to = count_append(log, record);
+    log_dead(log, from);
+    return STATUS_OK;
+}
+
+const struct record *log_record(const struct log *log, place_t place)
+{
+    return (const void *)(log->segments[place_segment(place)].base + place_offset(place));
+}
+
+uint64_t log_tail(const struct log *log)
+{
+    return log->tail;
+}
+
+void log_ask_drain(struct log *log)
+{
+    log->cookie++;
+    log->tail_asked = log->tail;
+    log->flushed = false;
+    /* Full: the newest note is merged into this one, which only reports it later. */
+    if (log->drain_count == DRAIN_COUNT_MAX)
+        log->drain_count--;
+    log->drains[log->drain_count++] = (struct drain){.cookie = log->cookie, .tail = log->tail};
+    log->medium->ops->drain(log->medium, log->cookie);
+}
+
+void log_drain(struct log *log)
+{
+    if (log->tail != log->tail_asked || log->flushed)
+        log_ask_drain(log);
+}
+
+/* Takes over what the drains that are done have made durable. */
+static void take_drains(struct log *log)
+{
+    uint32_t done = 0;
+    while (done < log->drain_count && log->drains[done].cookie <= log->cookie_done)
+        done++;
+    if (done == 0)
+        return;
+    if (log->drains[done - 1].tail > log->durable)
+        log->durable = log->drains[done - 1].tail;
+    log->drain_count -= done;
+    memmove(log->drains, log->drains + done, log->drain_count * sizeof(log->drains[0]));
+    segments_note_progress(log);
+}
+
+enum status log_durable(struct log *log, uint64_t *durable)
+{
+    enum status status = log->medium->ops->drained(log->medium, &log->cookie_done);
+    if (status != STATUS_OK)
+        return status;
+    take_drains(log);
+    segments_move(log);
+    take_drains(log);
+    *durable = FAULT(NO_DRAIN) ? log->tail : log->durable;
+    return STATUS_OK;
+}
+
+void log_dead(struct log *log, place_t place)
+{
+    struct segment *segment = &log->segments[place_segment(place)];
+    uint32_t size = (uint32_t)record_size(log_record(log, place));
+    assert(segment->live >= size);
+    segment->live -= size;
+}
+
+uint32_t log_segment_count(const struct log *log)
+{
+    return log->segment_count;
+}
+
+const struct segment *log_segment(const struct log *log, uint32_t number)
+{
+    assert(number < log->segment_count);
+    return &log->segments[number];
+}
+
+uint32_t log_segment_free_count(const struct log *log)
+{
+    return log->free_count;
+}
+
+const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset, place_t *place)
+{
+    const struct segment *segment = &log->segments[number];
+    if (*offset == 0)
+        *offset = SEGMENT_RECORDS;
+    if (segment->base == NULL || segment->state == SEGMENT_FREE)
+        return NULL;
+    if (log->more[number].damaged) {
+        uint32_t found = record_search(log, number, segment->generation, *offset);
+        *offset = found == 0 ? segment->used : found;
+    }
+    if (*offset + sizeof(struct record) > segment->used)
+        return NULL;
+    const struct record *record = (const void *)(segment->base + *offset);
+    if (record->kind == RECORD_SEAL)
+        return NULL;
+    *place = place_make(number, *offset);
+    *offset += (uint32_t)record_size(record);
+    return record;
+}

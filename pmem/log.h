@@ -1,0 +1,123 @@
+/* log.h: the log of one shard, which is also its store. Owner thread only. Format: doc/format.md.
+ *
+ * The log is a set of segments. Records are appended at the tail of the newest one; a full segment is sealed.
+ * Space comes back by cleaning: the store copies what lives in a victim to the tail (log_copy_nodrain) and gives the
+ * segment back (log_segment_give). Nothing is overwritten before the copies are durable.
+ *
+ *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable)--> FREE
+ *
+ * lsn: every append, copies included, takes the next number; a copied record keeps its first number in its
+ * header, so durability is counted in appends and recency in first appends.
+ *
+ * Order of durability (invariants, checked by t/pmem_log_test and the simulator):
+ *  1. log_durable() never passes a record that would be lost by a power cut now.
+ *  2. A segment's old content is durably invalid (header erased) before its space is written again.
+ *  3. A segment given back stays intact until every append made before the giving is durable.
+ *  4. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
+#ifndef PMEM_LOG_H
+#define PMEM_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "pmem/medium.h"
+#include "pmem/record.h"
+
+/* Where a record lies: segment number (upper 20 of 48 bits) and offset in units of 8 bytes (lower 28). Never 0. */
+typedef uint64_t place_t;
+
+enum {
+    LOG_FORMAT_VERSION = 1,
+    PLACE_UNIT_BITS = 28,
+    PLACE_BITS = 48,
+};
+
+/* Whose log it is; written to each segment, compared on opening: STATUS_FOREIGN, STATUS_VERSION. */
+struct log_identity {
+    uint64_t cluster; /* hash of the cluster-wide settings */
+    uint16_t node;
+    uint16_t shard;
+    uint16_t shard_count;
+    uint16_t reserved;
+};
+
+struct log_options {
+    struct log_identity identity;
+    struct medium *medium; /* owned by the caller; open until log_close */
+    uint32_t segment_count_max;
+};
+
+enum segment_state {
+    SEGMENT_FREE,
+    SEGMENT_OPEN,
+    SEGMENT_SEALED,
+    SEGMENT_DRAINING,
+    SEGMENT_ERASING,
+};
+
+struct segment {
+    uint8_t *base; /* NULL: never mapped */
+    enum segment_state state;
+    uint32_t generation;   /* grows for ever over the whole log */
+    uint32_t used;         /* bytes, header included */
+    uint32_t live;         /* bytes of records that are current */
+    uint64_t append_first; /* number of the first append in it */
+    uint64_t lsn_max;      /* newest first-append number in it */
+    uint64_t wait;         /* DRAINING, ERASING: the drain that ends the state */
+};
+
+struct log;
+
+/* What the opening scan found. */
+struct log_report {
+    uint64_t record_count;
+    uint64_t torn_bytes;      /* a tail that was never durable; cut off */
+    uint32_t corrupt_count;   /* damage that is no torn tail: the node must heal in full */
+    uint32_t corrupt_segment; /* the first such, for the message */
+};
+
+/* Called for every valid record, in the order of appending. */
+typedef void (*log_scan_t)(void *user, const struct record *record, place_t place);
+
+/* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten
+ * before the caller gives them back) and counted in `report`. STATUS_FOREIGN, STATUS_VERSION, STATUS_IO,
+ * STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment says which one. */
+enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
+                     struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
+void log_close(struct log *log);
+
+/* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that must remain
+ * (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */
+enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve,
+                               place_t *place) MUST_CHECK;
+
+/* Copies a record to the tail; it keeps its lsn (recency). The original becomes dead. */
+enum status log_copy_nodrain(struct log *log, place_t from, place_t *to) MUST_CHECK;
+
+const struct record *log_record(const struct log *log, place_t place);
+
+/* The number the next append will take: everything appended so far is below it. */
+uint64_t log_tail(const struct log *log);
+
+/* Asks for durability of everything appended so far; cheap when there is nothing new. */
+void log_drain(struct log *log);
+
+/* Every append numbered below *durable survives a power cut. Also moves DRAINING and ERASING segments on; call it
+ * each turn. STATUS_IO: the medium failed; the node must stop. */
+enum status log_durable(struct log *log, uint64_t *durable) MUST_CHECK;
+
+/* The record at `place` is no longer current. */
+void log_dead(struct log *log, place_t place);
+
+uint32_t log_segment_count(const struct log *log);
+const struct segment *log_segment(const struct log *log, uint32_t number);
+uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
+
+/* Gives a sealed segment back, after its live records were copied. */
+void log_segment_give(struct log *log, uint32_t number);
+
+/* Iterates over the records (dead ones included) of one segment: *offset is 0 to begin; NULL at the end. */
+const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset, place_t *place);
+
+#endif

@@ -1,0 +1,154 @@
+/* log_private.h: what the files of the log share: the bytes of a segment's header, and the log's own state.
+ *
+ *     | struct segment_header | struct segment_progress | record | record | ... | SEAL, or less than a record's header |
+ *
+ * The magic is the switch: it is written last and erased first, one atomic store, and both lines are line aligned. So a power
+ * cut leaves a header that is whole or none. */
+#ifndef PMEM_LOG_PRIVATE_H
+#define PMEM_LOG_PRIVATE_H
+
+#include "pmem/log.h"
+
+/* "healclog", little-endian. */
+#define SEGMENT_MAGIC 0x676f6c636c616568ULL
+
+enum {
+    SEGMENT_LINE = 64,
+    SEGMENT_RECORDS = 2 * SEGMENT_LINE, /* where the first record lies */
+    SEGMENT_COUNT_MAX = 4096,
+    SEGMENT_SIZE_MIN = 4096,
+    DRAIN_COUNT_MAX = 64,
+    PROGRESS_STEPS = 16,
+    KIND_MAX = RECORD_SEAL,
+};
+
+static const uint32_t SEGMENT_NONE = UINT32_MAX;
+
+struct segment_header {
+    uint64_t magic; /* 0: free. The place of magic, crc and version is the same in every version */
+    uint32_t crc;   /* of all that follows */
+    uint32_t version;
+    struct log_identity identity;
+    uint32_t segment_size;
+    uint32_t number;
+    uint32_t generation;
+    uint32_t reserved;
+    uint64_t append_first;
+    uint64_t durable; /* log_durable() when the segment was opened: all below was safe and must be found */
+};
+static_assert(sizeof(struct segment_header) == SEGMENT_LINE, "the segment header is part of the format");
+static_assert(sizeof(struct log_identity) == 16, "the identity is part of the format");
+
+/* How many records of the segment are known to be durable: written after the fact and flushed now and then, so it may lag.
+ * If fewer are found, the rest did not fail to arrive: it was damaged. */
+struct segment_progress {
+    uint32_t crc; /* of all that follows */
+    uint32_t generation;
+    uint64_t count;
+    uint8_t reserved[48];
+};
+static_assert(sizeof(struct segment_progress) == SEGMENT_LINE, "the progress line is part of the format");
+
+/* Beside struct segment: what only the log itself uses. */
+struct segment_more {
+    uint32_t crc_seed;
+    uint32_t progress_used; /* `used` when the progress was flushed last */
+    uint64_t count;         /* of records, SEAL included */
+    uint64_t progress;      /* of these, written to the progress line */
+    bool damaged;           /* records have to be checked one by one, and searched behind the broken ones */
+    bool unusable;          /* cannot be mapped */
+};
+
+/* A drain that was asked for: when it is done, every append below `tail` is durable. */
+struct drain {
+    uint64_t cookie;
+    uint64_t tail;
+};
+
+struct log {
+    struct log_options options;
+    struct medium *medium;
+    struct segment *segments;
+    struct segment_more *more;
+    uint32_t segment_count;
+    uint32_t free_count;
+    uint32_t moving_count;   /* DRAINING and ERASING */
+    uint32_t unnoted_count;  /* SEALED, progress not complete */
+    uint32_t open;           /* SEGMENT_NONE: none */
+    uint32_t generation;     /* the newest given out or seen */
+    uint64_t tail;
+    uint64_t tail_asked;     /* the tail at the newest drain */
+    uint64_t durable;
+    uint64_t cookie;         /* of the newest drain */
+    uint64_t cookie_done;
+    bool flushed;            /* something other than a record was flushed since the newest drain */
+    bool growing;            /* segments may still be created */
+    struct drain drains[DRAIN_COUNT_MAX];
+    uint32_t drain_count;
+};
+
+/* ---- log_segment.c: life of a segment ---- */
+
+struct segment_header *segment_header_of(const struct log *log, uint32_t number);
+struct segment_progress *segment_progress_of(const struct log *log, uint32_t number);
+uint32_t segment_header_crc(const struct segment_header *header);
+uint32_t segment_progress_crc(const struct segment_progress *progress);
+uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t generation);
+
+/* Makes a free segment the open one; the former one is sealed. STATUS_NO_SPACE: no more than `reserve` are free. */
+enum status segment_open_next(struct log *log, uint32_t reserve) MUST_CHECK;
+
+/* Ends segment `number` where it is now; writes SEAL if there is room. */
+void segment_seal(struct log *log, uint32_t number);
+
+/* Erases the header of a segment whose content is no longer needed. */
+void segment_erase(struct log *log, uint32_t number);
+
+/* Moves DRAINING and ERASING segments on, as far as drains are done. */
+void segments_move(struct log *log);
+
+/* Notes in the segments how far they are durable. */
+void segments_note_progress(struct log *log);
+
+/* ---- log.c ---- */
+
+/* Asks the medium for a drain of everything flushed so far, in any case. */
+void log_ask_drain(struct log *log);
+
+/* ---- log_record.c: bytes of records ---- */
+
+uint32_t record_crc(uint32_t seed, uint32_t offset, const struct record *record);
+
+/* Whether a whole and sound record of this generation lies at `offset`. Trusts no byte. */
+bool record_sound(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
+
+/* The first sound record at or behind `offset`, in steps of 8 bytes; 0: none. */
+uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
+
+/* Lays a record down at `offset` of a segment, with crc, and flushes it. */
+struct record *record_write(struct log *log, uint32_t number, uint32_t offset, const struct record_spec *spec,
+                            uint64_t lsn);
+void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct record *from);
+
+static inline place_t place_make(uint32_t number, uint32_t offset)
+{
+    return ((place_t)number << PLACE_UNIT_BITS) | offset / RECORD_ALIGN;
+}
+
+static inline uint32_t place_segment(place_t place)
+{
+    return (uint32_t)(place >> PLACE_UNIT_BITS);
+}
+
+static inline uint32_t place_offset(place_t place)
+{
+    return (uint32_t)(place & ((1U << PLACE_UNIT_BITS) - 1)) * RECORD_ALIGN;
+}
+
+/* ---- log_scan.c ---- */
+
+/* Finds out what the medium holds and hands it to `scan`. */
+enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report, uint32_t *bad_segment)
+    MUST_CHECK;
+
+#endif

@@ -1,0 +1,361 @@
+/* What a restart finds. Three passes: look at every segment; decide what is torn and what is damaged; hand over.
+ *
+ * After a power cut, appends that were not durable are there or not, in any pattern; so the log ends at the first gap, and
+ * what lies behind the gap is cut off. But a gap below a number that was known to be durable is damage: then
+ * everything readable is kept. Known durable: `durable` in any header, the progress lines, and `lsn` of any MARK.
+ *
+ * Cut-off records must not come back: the generation goes on above any that is found anywhere, also in free segments. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "pmem/log_private.h"
+
+enum { RECORD_SIZE_MIN = sizeof(struct record) };
+
+/* What was found in one segment. */
+struct found_segment {
+    uint32_t number;
+    uint32_t generation;
+    uint32_t end;     /* the first byte that is no part of the gapless run of records */
+    uint32_t behind;  /* the first sound record behind the gap; 0: none */
+    uint64_t lsn_max; /* of all sound records, those behind the gap too */
+    bool sealed;
+    bool damaged;
+};
+
+struct scan {
+    struct log *log;
+    struct log_report *report;
+    struct found_segment *found;
+    uint32_t found_count;
+    uint64_t known_durable;
+    uint64_t seen; /* above every append number and lsn seen */
+};
+
+static void at_least(uint64_t *number, uint64_t to)
+{
+    if (to > *number)
+        *number = to;
+}
+
+/* ---- the first pass ---- */
+
+static void note_damage(struct scan *scan, uint32_t number)
+{
+    if (scan->report->corrupt_count++ == 0)
+        scan->report->corrupt_segment = number;
+}
+
+static enum status check_header(const struct log *log, uint32_t number)
+{
+    const struct segment_header *header = segment_header_of(log, number);
+    if (header->magic != SEGMENT_MAGIC || header->crc != segment_header_crc(header))
+        return STATUS_CORRUPT;
+    if (header->version != LOG_FORMAT_VERSION)
+        return STATUS_VERSION;
+    if (memcmp(&header->identity, &log->options.identity, sizeof(header->identity)) != 0 ||
+        header->segment_size != log->medium->segment_size)
+        return STATUS_FOREIGN;
+    return header->number == number ? STATUS_OK : STATUS_CORRUPT;
+}
+
+/* An erased header still says which generation is used up. */
+static void note_erased(struct log *log, uint32_t number)
+{
+    const struct segment_header *header = segment_header_of(log, number);
+    if (header->crc == segment_header_crc(header) && header->generation > log->generation &&
+        header->version == LOG_FORMAT_VERSION)
+        log->generation = header->generation;
+}
+
+static struct found_segment *add_found(struct scan *scan, uint32_t number, uint32_t generation)
+{
+    struct found_segment *found = &scan->found[scan->found_count++];
+    *found = (struct found_segment){.number = number, .generation = generation, .end = SEGMENT_RECORDS};
+    return found;
+}
+
+/* The header is broken. The first record, if it is sound, still tells the generation. */
+static void add_damaged(struct scan *scan, uint32_t number)
+{
+    struct log *log = scan->log;
+    struct segment *segment = &log->segments[number];
+    uint32_t generation = 0;
+    if (segment->base != NULL) {
+        const struct record *first = (const void *)(segment->base + SEGMENT_RECORDS);
+        if (record_sound(log, number, first->generation, SEGMENT_RECORDS))
+            generation = first->generation;
+    }
+    add_found(scan, number, generation)->damaged = true;
+    segment->generation = generation;
+    note_damage(scan, number);
+}
+
+static void add_sound(struct scan *scan, uint32_t number)
+{
+    struct log *log = scan->log;
+    const struct segment_header *header = segment_header_of(log, number);
+    const struct segment_progress *progress = segment_progress_of(log, number);
+    add_found(scan, number, header->generation);
+    log->segments[number].generation = header->generation;
+    log->segments[number].append_first = header->append_first;
+    log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
+    at_least(&scan->known_durable, header->durable);
+    at_least(&scan->seen, header->append_first);
+    if (progress->generation == header->generation && progress->crc == segment_progress_crc(progress)) {
+        log->more[number].progress = progress->count;
+        at_least(&scan->known_durable, header->append_first + progress->count);
+    }
+}
+
+/* Nothing is written in this pass: a foreign log stays as it is. */
+static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
+{
+    struct log *log = scan->log;
+    for (uint32_t i = 0; i < SEGMENT_COUNT_MAX; i++) {
+        void *base = NULL;
+        enum status status = log->medium->ops->map(log->medium, i, false, &base);
+        *bad_segment = i;
+        if (status == STATUS_NOT_FOUND)
+            continue;
+        if (status == STATUS_OK) {
+            log->segments[i].base = base;
+            status = segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
+        }
+        if (i >= log->segment_count)
+            log->segment_count = i + 1; /* a smaller limit than before hides no data */
+        if (status == STATUS_OK)
+            add_sound(scan, i);
+        else if (status == STATUS_NOT_FOUND)
+            note_erased(log, i);
+        else if (status == STATUS_CORRUPT)
+            add_damaged(scan, i);
+        else
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static void note_record(struct scan *scan, struct found_segment *found, const struct record *record)
+{
+    at_least(&found->lsn_max, record->lsn);
+    at_least(&scan->seen, record->lsn + 1);
+    struct mark mark;
+    if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
+        return;
+    memcpy(&mark, record_value(record).data, sizeof(mark));
+    at_least(&scan->known_durable, mark.lsn);
+}
+
+/* Follows the gapless run; then looks whether anything sound lies behind the gap. */
+static void look_at_records(struct scan *scan, struct found_segment *found)
+{
+    struct log *log = scan->log;
+    const struct segment *segment = &log->segments[found->number];
+    uint32_t size = log->medium->segment_size, offset = found->end;
+    while (!found->sealed && record_sound(log, found->number, found->generation, offset)) {
+        const struct record *record = (const void *)(segment->base + offset);
+        offset += (uint32_t)record_size(record);
+        log->more[found->number].count++;
+        found->sealed = record->kind == RECORD_SEAL;
+        note_record(scan, found, record);
+    }
+    found->end = offset;
+    found->sealed = found->sealed || size - offset < RECORD_SIZE_MIN;
+    at_least(&scan->seen, segment->append_first + log->more[found->number].count);
+    while (!found->sealed && (offset = record_search(log, found->number, found->generation, offset)) != 0) {
+        const struct record *record = (const void *)(segment->base + offset);
+        if (found->behind == 0)
+            found->behind = offset;
+        note_record(scan, found, record);
+        offset += (uint32_t)record_size(record);
+    }
+}
+
+/* A power cut may keep records of a segment and lose its header: no generation found there may be given out again. */
+static void look_at_free(struct log *log, uint32_t number)
+{
+    const uint8_t *base = log->segments[number].base;
+    for (uint32_t offset = SEGMENT_RECORDS; offset + RECORD_SIZE_MIN <= log->medium->segment_size;
+         offset += RECORD_ALIGN) {
+        uint32_t generation = ((const struct record *)(const void *)(base + offset))->generation;
+        if (generation > log->generation && generation - log->generation <= 2 * SEGMENT_COUNT_MAX &&
+            record_sound(log, number, generation, offset))
+            log->generation = generation;
+    }
+}
+
+/* ---- the second pass ---- */
+
+static int compare_found(const void *a, const void *b)
+{
+    const struct found_segment *left = a, *right = b;
+    if (left->generation != right->generation)
+        return left->generation < right->generation ? -1 : 1;
+    return left->number < right->number ? -1 : 1;
+}
+
+/* The log ended here. Nothing behind may come back, so the end is made clean: sealed, unless nothing was cut off. */
+static void cut_off(struct scan *scan, uint32_t index)
+{
+    struct log *log = scan->log;
+    for (uint32_t i = index + 1; i < scan->found_count; i++) {
+        uint32_t number = scan->found[i].number;
+        scan->report->torn_bytes += scan->found[i].end - SEGMENT_RECORDS;
+        segment_erase(log, number);
+        log->segments[number].state = SEGMENT_ERASING;
+        log->segments[number].wait = 1;
+        log->moving_count++;
+    }
+    scan->found_count = index + 1;
+}
+
+/* Bytes of a record that began to be written at the end of the run. */
+static uint32_t torn_bytes(const struct log *log, const struct found_segment *found)
+{
+    const struct record *record = (const void *)(log->segments[found->number].base + found->end);
+    uint64_t room = log->medium->segment_size - found->end;
+    if (record->generation != found->generation || record->kind == 0 || record->kind > KIND_MAX)
+        return found->behind == 0 ? 0 : found->behind - found->end;
+    uint64_t size = record_size(record);
+    return (uint32_t)(size < room ? size : room);
+}
+
+static void decide(struct scan *scan)
+{
+    struct log *log = scan->log;
+    for (uint32_t i = 0; i < scan->found_count; i++) {
+        struct found_segment *found = &scan->found[i];
+        uint64_t end = log->segments[found->number].append_first + log->more[found->number].count;
+        if (found->damaged)
+            continue;
+        if (log->more[found->number].progress > log->more[found->number].count ||
+            (!found->sealed && end < scan->known_durable)) {
+            found->damaged = true;
+            note_damage(scan, found->number);
+        } else if (!found->sealed) {
+            scan->report->torn_bytes += torn_bytes(log, found);
+            cut_off(scan, i);
+        }
+    }
+}
+
+/* ---- the third pass ---- */
+
+static void hand_over(struct scan *scan, const struct found_segment *found, log_scan_t call, void *user)
+{
+    struct log *log = scan->log;
+    struct segment *segment = &log->segments[found->number];
+    uint32_t offset = 0;
+    place_t place;
+    const struct record *record;
+    while ((record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
+        segment->live += (uint32_t)record_size(record);
+        at_least(&segment->lsn_max, record->lsn);
+        scan->report->record_count++;
+    }
+    offset = 0;
+    while ((record = log_segment_next(log, found->number, &offset, &place)) != NULL)
+        call(user, record, place);
+}
+
+static void settle_segment(struct scan *scan, const struct found_segment *found)
+{
+    struct log *log = scan->log;
+    struct segment *segment = &log->segments[found->number];
+    struct segment_more *more = &log->more[found->number];
+    segment->state = SEGMENT_SEALED;
+    segment->used = found->end;
+    if (found->damaged) {
+        more->damaged = true;
+        more->unusable = segment->base == NULL;
+        segment->used = log->medium->segment_size;
+    } else if (more->progress < more->count) {
+        /* A killed process leaves what is readable but not durable. */
+        log->medium->ops->flush(log->medium, segment->base, segment->used);
+        log->unnoted_count++;
+    }
+}
+
+static uint64_t numbers_lost(const struct scan *scan)
+{
+    uint64_t count_max = scan->log->medium->segment_size / RECORD_SIZE_MIN;
+    return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
+}
+
+/* Goes on in the newest segment if it ends cleanly and its next append number is the next one of the log. */
+static void settle_tail(struct scan *scan)
+{
+    struct log *log = scan->log;
+    log->tail = scan->seen + numbers_lost(scan);
+    at_least(&log->tail, scan->known_durable);
+    log->durable = scan->known_durable;
+    if (scan->found_count == 0)
+        return;
+    const struct found_segment *newest = &scan->found[scan->found_count - 1];
+    struct segment *segment = &log->segments[newest->number];
+    if (newest->damaged || newest->sealed)
+        return;
+    uint64_t end = segment->append_first + log->more[newest->number].count;
+    if (end == log->tail && newest->behind == 0) {
+        segment->state = SEGMENT_OPEN;
+        log->more[newest->number].progress_used = segment->used;
+        log->open = newest->number;
+        if (log->more[newest->number].progress < log->more[newest->number].count)
+            log->unnoted_count--;
+        return;
+    }
+    if (log->more[newest->number].progress < log->more[newest->number].count)
+        log->unnoted_count--;
+    segment_seal(log, newest->number);
+}
+
+static void count_free(struct log *log)
+{
+    for (uint32_t i = 0; i < log->segment_count; i++) {
+        struct segment *segment = &log->segments[i];
+        if (segment->state != SEGMENT_FREE)
+            continue;
+        log->free_count++;
+        if (segment->base != NULL)
+            look_at_free(log, i);
+    }
+}
+
+static void settle(struct scan *scan, log_scan_t call, void *user)
+{
+    struct log *log = scan->log;
+    for (uint32_t i = 0; i < scan->found_count; i++) {
+        settle_segment(scan, &scan->found[i]);
+        hand_over(scan, &scan->found[i], call, user);
+    }
+    count_free(log);
+    settle_tail(scan);
+    if (FAULT(RESTART_LSN) && scan->found_count > 0)
+        log->tail = log->segments[scan->found[0].number].append_first;
+    log_ask_drain(log);
+}
+
+enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report, uint32_t *bad_segment)
+{
+    struct scan scan = {.log = log, .report = report, .known_durable = 1, .seen = 1};
+    scan.found = calloc(SEGMENT_COUNT_MAX, sizeof(*scan.found));
+    if (scan.found == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = look_at_headers(&scan, bad_segment);
+    if (status == STATUS_OK) {
+        for (uint32_t i = 0; i < scan.found_count; i++) {
+            if (scan.found[i].generation > log->generation)
+                log->generation = scan.found[i].generation;
+            if (log->segments[scan.found[i].number].base != NULL)
+                look_at_records(&scan, &scan.found[i]);
+        }
+        qsort(scan.found, scan.found_count, sizeof(*scan.found), compare_found);
+        decide(&scan);
+        settle(&scan, call, user);
+        *bad_segment = report->corrupt_segment;
+    }
+    free(scan.found);
+    return status;
+}

@@ -1,0 +1,254 @@
+/* The life of a segment; the diagram is in log.h. */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/fault.h"
+#include "pmem/log_private.h"
+
+struct segment_header *segment_header_of(const struct log *log, uint32_t number)
+{
+    return (void *)log->segments[number].base;
+}
+
+struct segment_progress *segment_progress_of(const struct log *log, uint32_t number)
+{
+    return (void *)(log->segments[number].base + SEGMENT_LINE);
+}
+
+uint32_t segment_header_crc(const struct segment_header *header)
+{
+    size_t skipped = offsetof(struct segment_header, version);
+    return crc32c(0, &header->version, sizeof(*header) - skipped);
+}
+
+uint32_t segment_progress_crc(const struct segment_progress *progress)
+{
+    return crc32c(0, &progress->generation, sizeof(*progress) - sizeof(progress->crc));
+}
+
+uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t generation)
+{
+    const struct segment_more *more = &log->more[number];
+    if (log->segments[number].generation == generation && more->crc_seed != 0)
+        return more->crc_seed;
+    uint32_t words[2] = {number, generation};
+    uint32_t seed = crc32c(0, &log->options.identity, sizeof(log->options.identity));
+    return crc32c(seed, words, sizeof(words));
+}
+
+/* One edge of the diagram; the only writer of `state` after the opening scan. */
+static void set_state(struct log *log, uint32_t number, enum segment_state state)
+{
+    struct segment *segment = &log->segments[number];
+    assert(state == (segment->state + 1) % (SEGMENT_ERASING + 1));
+    log->free_count += state == SEGMENT_FREE;
+    log->free_count -= state == SEGMENT_OPEN;
+    log->moving_count += state == SEGMENT_DRAINING;
+    log->moving_count -= state == SEGMENT_FREE;
+    segment->state = state;
+}
+
+/* The magic comes last: before it is there, the segment is free. */
+static void write_header(struct log *log, uint32_t number)
+{
+    const struct segment *segment = &log->segments[number];
+    struct segment_header *header = segment_header_of(log, number);
+    struct segment_header made = {
+        .version = LOG_FORMAT_VERSION,
+        .identity = log->options.identity,
+        .segment_size = log->medium->segment_size,
+        .number = number,
+        .generation = segment->generation,
+        .append_first = segment->append_first,
+        .durable = log->durable,
+    };
+    made.crc = segment_header_crc(&made);
+    memcpy(&header->crc, &made.crc, sizeof(made) - offsetof(struct segment_header, crc));
+    memset(segment_progress_of(log, number), 0, sizeof(struct segment_progress));
+    atomic_thread_fence(memory_order_release);
+    header->magic = SEGMENT_MAGIC;
+    log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
+}
+
+void segment_erase(struct log *log, uint32_t number)
+{
+    struct segment_header *header = segment_header_of(log, number);
+    header->magic = 0;
+    log->medium->ops->flush(log->medium, header, sizeof(*header));
+    log->flushed = true;
+}
+
+void segment_seal(struct log *log, uint32_t number)
+{
+    struct segment *segment = &log->segments[number];
+    if (log->medium->segment_size - segment->used >= sizeof(struct record)) {
+        const struct record_spec spec = {.kind = RECORD_SEAL};
+        record_write(log, number, segment->used, &spec, log->tail);
+        segment->used += (uint32_t)sizeof(struct record);
+        log->more[number].count++;
+        log->tail++;
+    }
+    if (segment->state == SEGMENT_OPEN)
+        set_state(log, number, SEGMENT_SEALED);
+    if (!log->more[number].damaged && log->more[number].progress < log->more[number].count)
+        log->unnoted_count++;
+    if (log->open == number)
+        log->open = SEGMENT_NONE;
+}
+
+/* A mapped one if there is any, else the next one that was never used. */
+static uint32_t find_free(const struct log *log)
+{
+    uint32_t found = SEGMENT_NONE;
+    for (uint32_t i = 0; i < log->segment_count; i++) {
+        const struct segment *segment = &log->segments[i];
+        if (segment->state != SEGMENT_FREE || log->more[i].unusable)
+            continue;
+        if (segment->base != NULL)
+            return i;
+        if (found == SEGMENT_NONE && log->growing)
+            found = i;
+    }
+    return found;
+}
+
+/* A disk that is full now is taken as full until the next start: the log goes on with the segments it has. */
+static void stop_growing(struct log *log)
+{
+    log->growing = false;
+    log->free_count = 0;
+    for (uint32_t i = 0; i < log->segment_count; i++)
+        log->free_count += log->segments[i].state == SEGMENT_FREE && log->segments[i].base != NULL &&
+                           !log->more[i].unusable;
+}
+
+static enum status map_free(struct log *log, uint32_t reserve, uint32_t *number)
+{
+    if (log->free_count <= reserve)
+        return STATUS_NO_SPACE;
+    *number = find_free(log);
+    assert(*number != SEGMENT_NONE);
+    struct segment *segment = &log->segments[*number];
+    if (segment->base != NULL)
+        return STATUS_OK;
+    void *base = NULL;
+    enum status status = log->medium->ops->map(log->medium, *number, true, &base);
+    if (status == STATUS_NO_SPACE)
+        stop_growing(log);
+    if (status == STATUS_OK)
+        segment->base = base;
+    return status;
+}
+
+enum status segment_open_next(struct log *log, uint32_t reserve)
+{
+    uint32_t number;
+    enum status status = map_free(log, reserve, &number);
+    if (status != STATUS_OK)
+        return status;
+    if (log->open != SEGMENT_NONE)
+        segment_seal(log, log->open);
+    struct segment *segment = &log->segments[number];
+    segment->generation = ++log->generation;
+    segment->used = SEGMENT_RECORDS;
+    segment->live = 0;
+    segment->append_first = log->tail;
+    segment->lsn_max = 0;
+    log->more[number] = (struct segment_more){.progress_used = SEGMENT_RECORDS};
+    log->more[number].crc_seed = segment_crc_seed(log, number, segment->generation);
+    set_state(log, number, SEGMENT_OPEN);
+    log->open = number;
+    write_header(log, number);
+    return STATUS_OK;
+}
+
+void log_segment_give(struct log *log, uint32_t number)
+{
+    assert(number < log->segment_count);
+    struct segment *segment = &log->segments[number];
+    assert(segment->state == SEGMENT_SEALED);
+    const struct segment_more *more = &log->more[number];
+    if (!more->damaged && more->progress < more->count)
+        log->unnoted_count--;
+    set_state(log, number, SEGMENT_DRAINING);
+    if (FAULT(FREE_EARLY)) {
+        set_state(log, number, SEGMENT_ERASING);
+        set_state(log, number, SEGMENT_FREE);
+        return;
+    }
+    log_drain(log);
+    segment->wait = log->cookie;
+}
+
+static void end_erasing(struct log *log, uint32_t number)
+{
+    set_state(log, number, SEGMENT_FREE);
+    if (log->more[number].unusable || log->segments[number].base == NULL)
+        log->free_count--;
+}
+
+static void end_draining(struct log *log, uint32_t number)
+{
+    if (log->segments[number].base != NULL)
+        segment_erase(log, number);
+    set_state(log, number, SEGMENT_ERASING);
+}
+
+/* The erasures of one pass share one drain. */
+void segments_move(struct log *log)
+{
+    while (log->moving_count > 0) {
+        bool erased = false;
+        for (uint32_t i = 0; i < log->segment_count; i++) {
+            struct segment *segment = &log->segments[i];
+            if (segment->state == SEGMENT_ERASING && segment->wait <= log->cookie_done) {
+                end_erasing(log, i);
+            } else if (segment->state == SEGMENT_DRAINING && segment->wait <= log->cookie_done) {
+                end_draining(log, i);
+                segment->wait = log->cookie + 1;
+                erased = true;
+            }
+        }
+        if (!erased)
+            return;
+        log_ask_drain(log);
+        if (log->medium->ops->drained(log->medium, &log->cookie_done) != STATUS_OK)
+            return; /* log_durable says it the next time */
+    }
+}
+
+/* Unflushed it serves the restart of a killed process; flushed now and then, also that after a power cut. */
+static void note_progress(struct log *log, uint32_t number)
+{
+    struct segment *segment = &log->segments[number];
+    struct segment_more *more = &log->more[number];
+    if (more->damaged || segment->base == NULL || log->durable <= segment->append_first)
+        return;
+    uint64_t count = log->durable - segment->append_first;
+    bool complete = count >= more->count;
+    if (complete)
+        count = more->count;
+    if (count <= more->progress)
+        return;
+    struct segment_progress made = {.generation = segment->generation, .count = count};
+    made.crc = segment_progress_crc(&made);
+    memcpy(segment_progress_of(log, number), &made, sizeof(made));
+    more->progress = count;
+    bool sealed = segment->state == SEGMENT_SEALED;
+    log->unnoted_count -= sealed && complete;
+    if ((sealed && complete) ||
+        segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS) {
+        log->medium->ops->flush(log->medium, segment_progress_of(log, number), sizeof(made));
+        more->progress_used = segment->used;
+    }
+}
+
+void segments_note_progress(struct log *log)
+{
+    if (log->open != SEGMENT_NONE)
+        note_progress(log, log->open);
+    for (uint32_t i = 0; log->unnoted_count > 0 && i < log->segment_count; i++)
+        if (log->segments[i].state == SEGMENT_SEALED)
+            note_progress(log, i);
+}
