@@ -136,6 +136,7 @@ static_assert(sizeof(struct member_snapshot) == 224, "part of the snapshot forma
 
 struct member_report { /* what a leader knows of one node's complaints about another in this epoch */
     uint64_t first_us, last_us; /* 0: none */
+    uint64_t hold_us;           /* it stands for so long after last_us */
 };
 
 struct member_peer { /* what a node knows of another (or of itself); most of it matters at the leader only */

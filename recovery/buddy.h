@@ -1,0 +1,39 @@
+/* buddy.h: the member's side of healing: answers what a healing node has to check, and walks its own log for what that
+ * node missed. One session a healing node and epoch. Pure; owner thread only. */
+#ifndef RECOVERY_BUDDY_H
+#define RECOVERY_BUDDY_H
+
+#include "replica/replica.h"
+
+enum {
+    BUDDY_WINDOW = 512,            /* records that were sent and not yet taken */
+    BUDDY_WINDOW_BYTES = 1 << 20,
+    BUDDY_WALK_BUDGET = 128 << 10, /* bytes of log a turn: live traffic goes first */
+};
+
+struct buddy {
+    bool active;
+    bool full;
+    bool listed; /* the node has checked all it had to */
+    bool walked;
+    bool ended;
+    uint64_t session;
+    uint64_t lsn_min; /* the walk begins here */
+    uint64_t lsn_end; /* from here on the node got every INV itself */
+    struct store_cursor cursor;
+    uint64_t sent, taken; /* sequence numbers */
+    uint64_t bytes_ahead;
+    uint64_t sent_records, sent_bytes;
+};
+
+void buddy_on_ask(struct replica *replica, const struct message *message);
+void buddy_on_open(struct buddy *buddy, struct replica *replica, const struct message *message);
+void buddy_on_check(struct buddy *buddy, struct replica *replica, const struct message *message);
+void buddy_on_listed(struct buddy *buddy, struct replica *replica, const struct message *message);
+void buddy_on_taken(struct buddy *buddy, const struct message *message);
+
+/* One turn of the walk for healing node `node`. */
+void buddy_on_tick(struct buddy *buddy, struct replica *replica, unsigned node);
+bool buddy_wants_turn(const struct buddy *buddy);
+
+#endif

@@ -1,0 +1,310 @@
+#include "recovery/heal.h"
+
+static void send_empty(struct replica *replica, uint8_t to, enum message_type type, uint64_t first, uint64_t second,
+                       uint64_t third)
+{
+    struct message message = replica_message(replica, type);
+    message.number[0] = first;
+    message.number[1] = second;
+    message.number[2] = third;
+    replica_send(replica, to, false, &message, slice_make(NULL, 0), slice_make(NULL, 0));
+}
+
+/* ---- beginning ---- */
+
+static void ask_members(struct heal *heal, struct replica *replica)
+{
+    heal->phase = HEAL_ASKING;
+    heal->buddy = 0;
+    heal->offered = 0;
+    heal->asked_us = replica->mono_us;
+    send_empty(replica, replica->view.members, MSG_HEAL_ASK, 0, 0, 0);
+}
+
+/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). */
+static void begin_session(struct heal *heal, struct replica *replica)
+{
+    struct mark mark = {0};
+    bool known = store_mark_last(replica->store, &mark) && mark.lsn != 0;
+    heal->mark = known && !heal->always_full ? mark.lsn : 0;
+    if (!FAULT(UNCONFIRMED_TRUSTED))
+        replica_mark_unconfirmed(replica, heal->mark);
+    heal->session = (uint64_t)replica->view.epoch << 16 | ((heal->session + 1) & 0xffff);
+    heal->full = heal->end_seen = false;
+    heal->cursor = (struct store_cursor){0};
+    heal->checks = heal->answers = heal->received = heal->told = heal->bytes_untold = 0;
+    heal->listed_us = heal->ended_us = 0;
+    if (heal->started_us == 0)
+        heal->started_us = replica->mono_us;
+    ask_members(heal, replica);
+}
+
+void heal_on_view(struct heal *heal, struct replica *replica)
+{
+    if (replica_is_healing(replica)) {
+        begin_session(heal, replica);
+        return;
+    }
+    heal->phase = HEAL_IDLE;
+    heal->buddy = 0;
+}
+
+/* The newest mark in common is best; among equals shards take different ones. */
+static void choose_buddy(struct heal *heal, struct replica *replica)
+{
+    unsigned best = 0;
+    for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
+        unsigned node = (heal->shard + i) % NODE_COUNT_MAX + 1;
+        if ((heal->offered & replica->view.members & node_bit(node)) == 0)
+            continue;
+        if (best == 0 || heal->offer[node] > heal->offer[best])
+            best = node;
+    }
+    if (best == 0)
+        return;
+    heal->buddy = best;
+    heal->full = heal->mark == 0 || heal->offer[best] == 0;
+    if (heal->full && heal->mark != 0)
+        replica_mark_unconfirmed(replica, 0); /* nobody shares a mark: nothing here is known to be the group's */
+    heal->phase = heal->full ? HEAL_TAKING : HEAL_CHECKING;
+    heal->listed_us = heal->full ? replica->mono_us : 0;
+    send_empty(replica, node_bit(best), MSG_HEAL_OPEN, heal->session, heal->full, 0);
+}
+
+void heal_on_offer(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    if (heal->phase != HEAL_ASKING)
+        return;
+    heal->offered |= node_bit(message->from);
+    heal->offer[message->from] = message->number[0];
+    if ((replica->view.members & (uint8_t)~heal->offered) == 0)
+        choose_buddy(heal, replica);
+}
+
+/* A channel that broke may have lost part of the session. */
+void heal_on_up(struct heal *heal, struct replica *replica, unsigned peer)
+{
+    if (heal->phase == HEAL_IDLE || !replica_is_healing(replica))
+        return;
+    if (heal->phase == HEAL_ASKING)
+        send_empty(replica, node_bit(peer) & replica->view.members, MSG_HEAL_ASK, 0, 0, 0);
+    else if (heal->buddy == peer && heal->phase < HEAL_SETTLING)
+        begin_session(heal, replica);
+}
+
+/* ---- checking own records ---- */
+
+static void check_some(struct heal *heal, struct replica *replica)
+{
+    uint64_t budget = HEAL_BUDGET;
+    while (heal->checks - heal->answers < HEAL_CHECK_WINDOW) {
+        struct found found;
+        if (!store_walk(replica->store, &heal->cursor, heal->mark, &budget, &found)) {
+            heal->phase = HEAL_TAKING;
+            heal->listed_us = replica->mono_us;
+            send_empty(replica, node_bit(heal->buddy), MSG_HEAL_LISTED, heal->session, heal->checks, 0);
+            return;
+        }
+        if (found.record == NULL)
+            return;
+        if (found.state != STATE_UNCONFIRMED)
+            continue;
+        struct message check = replica_message(replica, MSG_HEAL_CHECK);
+        check.ts = found.record->ts;
+        check.number[0] = heal->session;
+        check.number[1] = ++heal->checks;
+        replica_send(replica, node_bit(heal->buddy), false, &check, record_key(found.record), slice_make(NULL, 0));
+    }
+}
+
+/* ---- taking ---- */
+
+static bool of_this_session(const struct heal *heal, const struct message *message)
+{
+    return message->from == heal->buddy && message->number[0] == heal->session &&
+           (heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING);
+}
+
+static void count_taken(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    heal->received = message->number[1];
+    heal->bytes_untold += message->number[2];
+    if (message->type != MSG_HEAL_RECORD || (message->flags & MESSAGE_ANSWER))
+        heal->answers++;
+    if (heal->received - heal->told < HEAL_TAKEN_EVERY && heal->bytes_untold < 64 << 10)
+        return;
+    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_TAKEN, heal->session, heal->received, heal->bytes_untold);
+    heal->told = heal->received;
+    heal->bytes_untold = 0;
+}
+
+static void settle_state(struct replica *replica, struct found *found, bool valid)
+{
+    struct slice key = record_key(found->record);
+    struct op *op = valid ? op_find(replica, key, hash_key(key)) : op_take(replica, key, hash_key(key));
+    if (op != NULL && !valid)
+        op->lsn = found->record->lsn;
+    replica_set_state(replica, found, valid ? STATE_VALID : STATE_INVALID);
+    if (op != NULL && valid)
+        replica_became_valid(replica, op);
+}
+
+/* The group's record: taken unless this epoch has brought a newer one. What is unconfirmed gives way to anything. */
+static bool take_group_record(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    bool valid = (message->flags & MESSAGE_INVALID_HERE) == 0;
+    bool any = store_find(replica->store, key, hash_key(key), &found);
+    bool unconfirmed = any && found.state == STATE_UNCONFIRMED;
+    if (any && found.record->ts == message->ts) {
+        if (unconfirmed || (found.state == STATE_INVALID && valid))
+            settle_state(replica, &found, valid);
+        return true;
+    }
+    if (any && !unconfirmed && found.record->ts > message->ts && !FAULT(FRESH_RULE_OFF))
+        return true;
+    struct op *op = replica_take_record(replica, message, valid ? STATE_VALID : STATE_INVALID);
+    if (op == NULL)
+        return false;
+    heal->records++;
+    heal->bytes += message_size(message);
+    if (valid)
+        replica_became_valid(replica, op);
+    return true;
+}
+
+void heal_on_record(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    if (!of_this_session(heal, message))
+        return;
+    if (!take_group_record(heal, replica, message)) {
+        begin_session(heal, replica); /* no room just now: cleaning goes on, and so does the next try */
+        return;
+    }
+    count_taken(heal, replica, message);
+}
+
+void heal_on_same(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    if (!of_this_session(heal, message))
+        return;
+    if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
+        found.record->ts == message->ts) {
+        settle_state(replica, &found, (message->flags & MESSAGE_INVALID_HERE) == 0);
+        heal->confirmed++;
+    }
+    count_taken(heal, replica, message);
+}
+
+/* A write that only this node knew must not come back: all its earlier records of the key are void (flaw 7). */
+static bool discard(struct heal *heal, struct replica *replica, struct slice key)
+{
+    struct record_spec spec = {.kind = RECORD_DISCARD, .key = key};
+    struct found found;
+    enum status status = store_put_nodrain(replica->store, &spec, hash_key(key), STATE_VALID, true, &found);
+    if (status != STATUS_OK)
+        return false;
+    heal->discarded++;
+    if (key.size == 0)
+        replica_refresh_flush(replica);
+    return true;
+}
+
+void heal_on_absent(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    if (!of_this_session(heal, message))
+        return;
+    if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
+        !discard(heal, replica, key)) {
+        begin_session(heal, replica);
+        return;
+    }
+    count_taken(heal, replica, message);
+}
+
+/* ---- the end ---- */
+
+void heal_on_end(struct heal *heal, struct replica *replica, const struct message *message)
+{
+    if (!of_this_session(heal, message))
+        return;
+    if (!FAULT(NO_BUDDY_CLOCK)) {
+        replica_see_version(replica, message->ts);
+        replica_see_version(replica, message->cas);
+        if (message->cas > replica->floor)
+            replica->floor = message->cas;
+    }
+    heal->end_seen = true;
+    heal->cursor = (struct store_cursor){0};
+}
+
+/* After a full session: what the walk did not bring is not the group's. False: not through yet. */
+static bool drop_unconfirmed(struct heal *heal, struct replica *replica)
+{
+    uint64_t budget = HEAL_BUDGET;
+    struct found found;
+    while (store_walk(replica->store, &heal->cursor, 0, &budget, &found)) {
+        uint8_t key[RECORD_KEY_SIZE_MAX];
+        if (found.record == NULL)
+            return false;
+        if (found.state != STATE_UNCONFIRMED)
+            continue;
+        struct slice old = record_key(found.record);
+        if (old.size > 0)
+            memcpy(key, old.data, old.size); /* appending may move the old record */
+        if (!discard(heal, replica, slice_make(key, old.size))) {
+            heal->cursor = (struct store_cursor){0};
+            return false;
+        }
+    }
+    return true;
+}
+
+static void settle(struct heal *heal, struct replica *replica)
+{
+    heal->phase = HEAL_SETTLING;
+    heal->settle = log_tail(store_log(replica->store));
+    heal->ended_us = replica->mono_us;
+}
+
+void heal_advance(struct heal *heal, struct replica *replica)
+{
+    if (heal->phase != HEAL_SETTLING || replica->durable < heal->settle)
+        return;
+    heal->phase = HEAL_HEALED;
+    struct action action = {.type = ACTION_HEALED, .epoch = replica->view.epoch};
+    replica->actions->take(replica->actions->user, &action);
+}
+
+void heal_on_tick(struct heal *heal, struct replica *replica)
+{
+    if (!replica_is_healing(replica))
+        return;
+    if (heal->phase == HEAL_ASKING && replica->mono_us - heal->asked_us >= HEAL_OFFER_US) {
+        choose_buddy(heal, replica);
+        if (heal->buddy == 0)
+            ask_members(heal, replica);
+    }
+    if (heal->phase == HEAL_CHECKING)
+        check_some(heal, replica);
+    if ((heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING) && heal->received != heal->told) {
+        send_empty(replica, node_bit(heal->buddy), MSG_HEAL_TAKEN, heal->session, heal->received,
+                   heal->bytes_untold);
+        heal->told = heal->received;
+        heal->bytes_untold = 0;
+    }
+    if (heal->phase == HEAL_TAKING && heal->end_seen && (!heal->full || drop_unconfirmed(heal, replica)))
+        settle(heal, replica);
+    heal_advance(heal, replica);
+}
+
+bool heal_wants_turn(const struct heal *heal)
+{
+    return (heal->phase == HEAL_CHECKING && heal->checks - heal->answers < HEAL_CHECK_WINDOW) ||
+           (heal->phase == HEAL_TAKING && (heal->end_seen || heal->received != heal->told));
+}

@@ -1,0 +1,558 @@
+/* member_lead.c: what the leader of the agreed log does for the group.
+ *
+ * Who is removed from the view (all in one VIEW, with who joins and who has healed):
+ *  - a node whose newer incarnation asks to join: the old one is dead;
+ *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured nodes (else it may itself be
+ *    the one that is cut off, and waits four times as long);
+ *  - a node that more than half of the members complain about; the leader too: it stays leader, without being a member;
+ *  - a healing node that any member complains about: to begin again costs it little, to wait for it costs everybody;
+ *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for 2 suspect_us, as writes stand still
+ *    until one of them goes: the one with more complaints, else the higher id; never the leader.
+ * A node dropped on suspicion twice within ten seconds waits before it is let in again, twice as long each time.
+ */
+#include "replica/member_lead.h"
+
+#include <string.h>
+
+#include "base/fault.h"
+
+enum {
+    JOIN_FRESH_US = 4 * MEMBER_JOIN_US,
+    SLOW_HOLD_US = 1000000, /* a shard repeats its complaint at least so often */
+    FLAP_US = 10000000,
+    BACKOFF_MAX = 64, /* times 2 suspect_us */
+};
+
+/* ---- what the leader may believe ---- */
+
+/* When a majority last surely called this node leader: the sending time of the BEAT that completes it. 0: not yet. */
+static uint64_t contact_us(const struct member *member, uint64_t now_us)
+{
+    unsigned needed = node_count(member->options.configured) / 2 + 1;
+    uint64_t newest = UINT64_MAX;
+    uint8_t counted = 0;
+    for (unsigned i = 0; i < needed; i++) {
+        unsigned best = 0;
+        uint64_t best_us = 0;
+        for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+            uint64_t us = node == member->options.self ? now_us : member->peers[node].echo_us;
+            if ((member->options.configured & node_bit(node) & ~counted) != 0 && us > best_us) {
+                best = node;
+                best_us = us;
+            }
+        }
+        if (best == 0)
+            return 0;
+        counted |= node_bit(best);
+        newest = best_us;
+    }
+    return newest;
+}
+
+/* Invariant 3. */
+static bool contact_fresh(const struct member *member, uint64_t now_us)
+{
+    uint64_t contact = contact_us(member, now_us);
+    return contact != 0 && now_us - contact <= member->options.election_us;
+}
+
+/* Members of the active view that `next` does not have under the same incarnation. */
+static uint8_t leavers_of(const struct member *member, const struct view *next)
+{
+    const struct view *active = &member->agreed.active;
+    uint8_t leavers = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((active->members & node_bit(node)) != 0 &&
+            !view_admits(next, node, active->incarnation[node]))
+            leavers |= node_bit(node);
+    return leavers;
+}
+
+static bool leaves(const struct member *member, unsigned node)
+{
+    uint8_t leavers = 0;
+    if (member->agreed.pending.epoch != 0)
+        leavers |= leavers_of(member, &member->agreed.pending);
+    if (member->proposed.kind == MEMBER_VIEW)
+        leavers |= leavers_of(member, &member->proposed.next);
+    return (leavers & node_bit(node)) != 0;
+}
+
+/* The incarnation of `node` that was admitted last is no more: a newer one asks to join. */
+static bool surely_dead(const struct member *member, unsigned node)
+{
+    const struct member_snapshot *agreed = &member->agreed;
+    if (node == member->options.self)
+        return member->incarnation != agreed->admitted[node];
+    return member->peers[node].join_incarnation > agreed->admitted[node];
+}
+
+static bool surely_alive(const struct member *member, unsigned node, uint64_t now_us)
+{
+    if (node == member->options.self)
+        return !surely_dead(member, node);
+    uint64_t alive_us = member->peers[node].alive_us;
+    return alive_us != 0 && !surely_dead(member, node) &&
+           now_us - alive_us <= member->options.suspect_us + member->options.lease_us;
+}
+
+/* It asks to join, is there, and may be admitted as far as its data lanes tell. */
+static bool asks_to_join(const struct member *member, unsigned node, uint64_t now_us)
+{
+    const struct member_peer *peer = &member->peers[node];
+    if (node == member->options.self)
+        return member->incarnation != 0 && member->incarnation > member->agreed.admitted[node];
+    return (member->options.configured & node_bit(node)) != 0 && peer->join_us != 0 &&
+           peer->join_incarnation > member->agreed.admitted[node] &&
+           now_us - peer->join_us <= JOIN_FRESH_US &&
+           !member_silent(member, node, now_us, member->options.suspect_us);
+}
+
+static uint8_t joining_nodes(const struct member *member, uint64_t now_us)
+{
+    uint8_t nodes = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if (asks_to_join(member, node, now_us))
+            nodes |= node_bit(node);
+    return nodes;
+}
+
+/* ---- leases ---- */
+
+static bool may_grant(const struct member *member, unsigned node, uint64_t incarnation,
+                      uint64_t now_us)
+{
+    const struct view *active = &member->agreed.active;
+    if (!member->leading || !contact_fresh(member, now_us))
+        return false;
+    if (FAULT(GRANT_OLD))
+        return true;
+    return (active->members & node_bit(node)) != 0 && active->incarnation[node] == incarnation &&
+           !leaves(member, node);
+}
+
+void member_on_lease_ask(struct member *member, unsigned from, const struct member_message *message,
+                         uint64_t now_us, const struct member_actions *actions)
+{
+    struct member_peer *peer = &member->peers[from];
+    if (view_admits(&member->agreed.active, from, message->incarnation))
+        peer->alive_us = now_us;
+    if (!may_grant(member, from, message->incarnation, now_us))
+        return;
+    peer->grant_us = now_us;
+    struct member_message grant = {.type = MEMBER_LEASE_GRANT,
+                                   .epoch = member->agreed.active.epoch,
+                                   .incarnation = message->incarnation,
+                                   .stamp_us = message->stamp_us,
+                                   .lease_us = member->options.lease_us};
+    actions->send(actions->user, from, &grant);
+}
+
+static void grant_self(struct member *member, uint64_t now_us)
+{
+    unsigned self = member->options.self;
+    if (!may_grant(member, self, member->incarnation, now_us))
+        return;
+    member->peers[self].grant_us = now_us;
+    member_take_lease(member, now_us, member->options.lease_us);
+}
+
+void member_on_echo(struct member *member, unsigned from, uint64_t stamp_us)
+{
+    struct member_peer *peer = &member->peers[from];
+    if (member->role_leader == member->options.self && stamp_us >= member->lead_since_us &&
+        stamp_us <= member->beat_us && stamp_us > peer->echo_us)
+        peer->echo_us = stamp_us;
+}
+
+static void beat(struct member *member, uint64_t now_us, const struct member_actions *actions)
+{
+    uint64_t every_us = member->options.lease_us / 3;
+    if (every_us > member->options.election_us / 4)
+        every_us = member->options.election_us / 4;
+    if (now_us - member->beat_us < every_us)
+        return;
+    member->beat_us = now_us;
+    struct member_message message = {.type = MEMBER_BEAT, .stamp_us = now_us};
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if (node != member->options.self && (member->options.configured & node_bit(node)) != 0)
+            actions->send(actions->user, node, &message);
+}
+
+/* Invariant 5: no member that leaves with the pending view can hold a lease any more. */
+static bool leavers_gone(const struct member *member, uint64_t now_us)
+{
+    const struct member_options *options = &member->options;
+    uint64_t lease_us = options->lease_us + 2 * options->lease_us * options->drift_ppm / 1000000;
+    uint64_t former_us = options->lease_us + options->election_us;
+    former_us += 3 * former_us * options->drift_ppm / 1000000 + 1;
+    uint8_t leavers = leavers_of(member, &member->agreed.pending);
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        const struct member_peer *peer = &member->peers[node];
+        uint64_t old = member->agreed.active.incarnation[node];
+        if ((leavers & node_bit(node)) == 0 || FAULT(NO_LEASE_WAIT))
+            continue;
+        if (node == options->self ? member->incarnation != old : peer->join_incarnation > old)
+            continue;
+        if (peer->grant_us != 0 && now_us - peer->grant_us <= lease_us)
+            return false;
+        if (!FAULT(LEADER_EARLY) && now_us - member->lead_since_us <= former_us)
+            return false;
+    }
+    return true;
+}
+
+/* ---- complaints ---- */
+
+void member_on_healed(struct member *member, unsigned from, uint32_t epoch, uint64_t incarnation,
+                      uint64_t now_us)
+{
+    const struct view *active = &member->agreed.active;
+    if (epoch != active->epoch || !view_admits(active, from, incarnation))
+        return;
+    member->peers[from].alive_us = now_us;
+    member->healed |= node_bit(from) & active->healing;
+}
+
+void member_on_suspect(struct member *member, unsigned from, const struct member_message *message,
+                       uint64_t now_us)
+{
+    const struct view *active = &member->agreed.active;
+    if (!member->leading || message->epoch != active->epoch ||
+        (active->members & node_bit(from)) == 0 ||
+        !view_admits(active, message->node, message->incarnation))
+        return;
+    struct member_report *complaint = &member->peers[message->node].reports[from];
+    uint64_t hold_us = SLOW_HOLD_US + 4 * member->options.suspect_us;
+    if (complaint->last_us == 0 || now_us - complaint->last_us > hold_us)
+        complaint->first_us = now_us;
+    complaint->last_us = now_us;
+    complaint->hold_us = (message->flags & MEMBER_FLAG_SLOW) != 0 ? hold_us : member->options.suspect_us;
+}
+
+/* Members whose complaint about `node` stands; `*longest_us`: how long the oldest of them has. */
+static uint8_t complaints(const struct member *member, unsigned node, uint64_t now_us,
+                          uint64_t *longest_us)
+{
+    uint8_t from = 0;
+    *longest_us = 0;
+    for (unsigned other = 1; other < MEMBER_LIMIT; other++) {
+        const struct member_report *complaint = &member->peers[node].reports[other];
+        if (other == node || complaint->last_us == 0 ||
+            now_us - complaint->last_us > complaint->hold_us)
+            continue;
+        from |= node_bit(other);
+        if (complaint->last_us - complaint->first_us > *longest_us)
+            *longest_us = complaint->last_us - complaint->first_us;
+    }
+    return from;
+}
+
+static bool hears_majority(const struct member *member, uint64_t now_us)
+{
+    uint8_t heard = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if (!member_silent(member, node, now_us, member->options.suspect_us))
+            heard |= node_bit(node) & member->options.configured;
+    return 2 * node_count(heard) > node_count(member->options.configured);
+}
+
+static uint8_t silent_nodes(const struct member *member, uint64_t now_us)
+{
+    uint64_t limit_us = member->options.suspect_us * (hears_majority(member, now_us) ? 1 : 4);
+    uint8_t silent = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if (member_silent(member, node, now_us, limit_us))
+            silent |= node_bit(node) & view_nodes(&member->agreed.active);
+    return silent;
+}
+
+static uint8_t reported_nodes(const struct member *member, uint64_t now_us)
+{
+    const struct view *active = &member->agreed.active;
+    uint8_t reported = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        uint64_t longest_us;
+        unsigned count = node_count(complaints(member, node, now_us, &longest_us));
+        bool healing = (active->healing & node_bit(node)) != 0;
+        if (healing ? count > 0 : 2 * count > node_count(active->members))
+            reported |= node_bit(node);
+    }
+    return reported & view_nodes(active);
+}
+
+/* Two that do not reach each other: one has to go, or writes stand still. */
+static uint8_t odd_one_out(const struct member *member, uint64_t now_us)
+{
+    unsigned chosen = 0, most = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        uint64_t longest_us;
+        uint8_t from = complaints(member, node, now_us, &longest_us);
+        if (longest_us < 2 * member->options.suspect_us || node_count(from) < most)
+            continue;
+        uint8_t reporters = from & (uint8_t)~node_bit(member->options.self);
+        if (node == member->options.self && reporters == 0)
+            continue;
+        chosen = node == member->options.self ? (unsigned)__builtin_ffs(reporters) : node;
+        most = node_count(from);
+    }
+    return chosen == 0 ? 0 : node_bit(chosen);
+}
+
+static uint8_t culprits(const struct member *member, uint64_t now_us)
+{
+    uint8_t reported = reported_nodes(member, now_us);
+    uint8_t all = reported | silent_nodes(member, now_us);
+    if (all == 0)
+        return odd_one_out(member, now_us);
+    /* Who hears nobody is no judge of everybody. */
+    return (member->agreed.active.members & ~all) != 0 ? all : reported;
+}
+
+/* ---- views ---- */
+
+static void propose(struct member *member, const struct member_entry *entry, uint64_t now_us,
+                    const struct member_actions *actions)
+{
+    member->proposed = *entry;
+    member->proposed_us = now_us;
+    actions->propose(actions->user, entry);
+}
+
+static struct member_entry entry_make(const struct member *member, enum member_entry_kind kind)
+{
+    struct member_entry entry;
+    memset(&entry, 0, sizeof(entry));
+    entry.kind = (uint8_t)kind;
+    entry.leader = (uint8_t)member->options.self;
+    entry.lead = member->lead;
+    entry.incarnation = member->options.incarnation;
+    return entry;
+}
+
+static void admit(const struct member *member, struct view *next, unsigned node, bool as_member)
+{
+    if (as_member)
+        next->members |= node_bit(node);
+    else
+        next->healing |= node_bit(node);
+    next->incarnation[node] = node == member->options.self
+                                  ? member->incarnation
+                                  : member->peers[node].join_incarnation;
+}
+
+static void drop(struct view *next, unsigned node)
+{
+    next->members &= (uint8_t)~node_bit(node);
+    next->healing &= (uint8_t)~node_bit(node);
+    next->incarnation[node] = 0;
+}
+
+static void view_of(const struct member *member, uint8_t members, uint32_t epoch, struct view *next)
+{
+    memset(next, 0, sizeof(*next));
+    next->epoch = epoch;
+    next->configured = member->options.configured;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((members & node_bit(node)) != 0)
+            admit(member, next, node, true);
+}
+
+/* The operator's choice, if one of those that ask to join carries it. */
+static uint8_t forced_members(const struct member *member, uint8_t joining, uint64_t now_us)
+{
+    const struct view *active = &member->agreed.active;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((active->members & node_bit(node)) != 0 && surely_alive(member, node, now_us))
+            return 0;
+    if (now_us - member->lead_applied_us < member->options.boot_grace_us)
+        return 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        uint8_t force = member->peers[node].join_force & member->options.configured;
+        if ((joining & node_bit(node)) != 0 && force != 0 && (force & ~joining) == 0)
+            return force;
+    }
+    return 0;
+}
+
+/* No view was ever agreed. Logs may still remember one (the agreed log was lost): then only the newest of them count. */
+static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
+                        struct view *next)
+{
+    uint8_t configured = member->options.configured, newest = 0, forced;
+    uint32_t epoch = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        const struct member_peer *peer = &member->peers[node];
+        if ((joining & node_bit(node)) == 0 || peer->join_epoch < epoch)
+            continue;
+        newest = peer->join_epoch > epoch ? 0 : newest;
+        newest |= peer->join_blank && peer->join_epoch > 0 ? 0 : node_bit(node);
+        epoch = peer->join_epoch;
+    }
+    forced = forced_members(member, joining, now_us);
+    bool late = now_us - member->lead_since_us >= member->options.boot_grace_us && epoch == 0 &&
+                2 * node_count(joining) > node_count(configured);
+    if (forced == 0 && ((joining != configured && !late) || newest == 0))
+        return false;
+    view_of(member, forced != 0 ? forced : newest, epoch + 1, next);
+    return true;
+}
+
+/* Of the members of the active view: dead ones that hold data, and dead ones that do not. */
+static void sort_dead(const struct member *member, uint8_t *holders, uint8_t *blanks)
+{
+    *holders = *blanks = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        if ((member->agreed.active.members & node_bit(node)) == 0 || !surely_dead(member, node))
+            continue;
+        if (node == member->options.self ? member->options.blank : member->peers[node].join_blank)
+            *blanks |= node_bit(node);
+        else
+            *holders |= node_bit(node);
+    }
+}
+
+/* Invariant 7. */
+static bool cold_start(const struct member *member, uint64_t now_us, struct view *next)
+{
+    const struct view *active = &member->agreed.active;
+    uint8_t joining = joining_nodes(member, now_us), holders, blanks;
+    if (active->epoch == 0)
+        return first_start(member, joining, now_us, next);
+    uint8_t members = forced_members(member, joining, now_us);
+    sort_dead(member, &holders, &blanks);
+    if (members == 0 && (holders | blanks) == active->members && (holders & ~joining) == 0)
+        members = holders;
+    if (FAULT(COLD_ANY) && (holders & joining) != 0)
+        members = holders & joining;
+    if (members == 0)
+        return false;
+    view_of(member, members, active->epoch + 1, next);
+    return true;
+}
+
+static bool may_enter(const struct member *member, unsigned node, uint64_t now_us)
+{
+    const struct member_peer *peer = &member->peers[node];
+    return asks_to_join(member, node, now_us) &&
+           (peer->dropped_us == 0 || now_us - peer->dropped_us >= peer->backoff_us);
+}
+
+/* Everything that is due at once: who goes, who has healed, who comes. False: nothing, or it may not be (invariant 6). */
+static bool next_view(const struct member *member, uint8_t dropped, uint64_t now_us, struct view *next)
+{
+    const struct view *active = &member->agreed.active;
+    *next = *active;
+    next->epoch++;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((view_nodes(active) & node_bit(node)) != 0 &&
+            ((dropped & node_bit(node)) != 0 || surely_dead(member, node)))
+            drop(next, node);
+    uint8_t promoted = member->healed & next->healing;
+    next->members |= promoted;
+    next->healing &= (uint8_t)~promoted;
+    bool kept = false;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((next->members & node_bit(node)) != 0 && surely_alive(member, node, now_us))
+            kept = true;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((view_nodes(next) & node_bit(node)) == 0 && may_enter(member, node, now_us))
+            admit(member, next, node, false);
+    struct view same = *next;
+    same.epoch--;
+    return kept && memcmp(&same, active, sizeof(same)) != 0;
+}
+
+static void note_drops(struct member *member, const struct view *next, uint8_t dropped,
+                       uint64_t now_us)
+{
+    uint64_t base_us = 2 * member->options.suspect_us;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        struct member_peer *peer = &member->peers[node];
+        if ((dropped & node_bit(node)) == 0 || (view_nodes(next) & node_bit(node)) != 0 ||
+            surely_dead(member, node))
+            continue;
+        bool again = peer->dropped_us != 0 && now_us - peer->dropped_us < FLAP_US + peer->backoff_us;
+        peer->backoff_us = !again ? 0 : peer->backoff_us == 0 ? base_us : 2 * peer->backoff_us;
+        if (peer->backoff_us > BACKOFF_MAX * base_us)
+            peer->backoff_us = BACKOFF_MAX * base_us;
+        peer->dropped_us = now_us;
+    }
+}
+
+static void plan(struct member *member, uint64_t now_us, const struct member_actions *actions)
+{
+    struct member_entry entry = entry_make(member, MEMBER_VIEW);
+    if (cold_start(member, now_us, &entry.next)) {
+        entry.cold = 1;
+        propose(member, &entry, now_us, actions);
+        return;
+    }
+    if (member->agreed.active.epoch == 0)
+        return;
+    uint8_t dropped = culprits(member, now_us);
+    if (!next_view(member, dropped, now_us, &entry.next))
+        return;
+    note_drops(member, &entry.next, dropped, now_us);
+    propose(member, &entry, now_us, actions);
+}
+
+/* ---- the leader's turn ---- */
+
+void member_lead_begin(struct member *member, uint64_t now_us, const struct member_actions *actions)
+{
+    member->lead++;
+    member->lead_since_us = now_us;
+    member->beat_us = 0;
+    member->healed = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        struct member_peer *peer = &member->peers[node];
+        peer->grant_us = peer->echo_us = peer->alive_us = 0;
+        memset(peer->reports, 0, sizeof(peer->reports));
+    }
+    struct member_entry entry = entry_make(member, MEMBER_LEAD);
+    propose(member, &entry, now_us, actions);
+    member_lead_work(member, now_us, actions);
+}
+
+void member_lead_work(struct member *member, uint64_t now_us, const struct member_actions *actions)
+{
+    if (member->role_leader != member->options.self)
+        return;
+    beat(member, now_us, actions);
+    grant_self(member, now_us);
+    if (member->proposed.kind != 0) {
+        if (now_us - member->proposed_us >= 2 * member->options.election_us) {
+            member->proposed_us = now_us;
+            actions->propose(actions->user, &member->proposed);
+        }
+        return;
+    }
+    if (!member->leading)
+        return;
+    if (member->agreed.pending.epoch == 0) {
+        plan(member, now_us, actions);
+    } else if (leavers_gone(member, now_us)) {
+        struct member_entry entry = entry_make(member, MEMBER_ACTIVATE);
+        entry.next.epoch = member->agreed.pending.epoch;
+        propose(member, &entry, now_us, actions);
+    }
+}
+
+uint8_t member_awaits(const struct member *member, bool *all_blank)
+{
+    const struct view *active = &member->agreed.active;
+    uint64_t now_us = member->ticked_us;
+    uint8_t joining = joining_nodes(member, now_us), holders, blanks;
+    *all_blank = false;
+    if (!member->leading || member->agreed.pending.epoch != 0)
+        return 0;
+    if (active->epoch == 0)
+        return member->options.configured & (uint8_t)~joining;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
+        if ((active->members & node_bit(node)) != 0 && surely_alive(member, node, now_us))
+            return 0;
+    sort_dead(member, &holders, &blanks);
+    *all_blank = blanks == active->members;
+    return active->members & (uint8_t)~(blanks | (holders & joining));
+}

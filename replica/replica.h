@@ -1,0 +1,231 @@
+/* replica.h: replication of one shard: reads, writes, read-modify-writes, replays. The linearizable core, after Hermes
+ * (section 3) with the rules of doc/protocol.md. Pure; owner thread only. Entered through recovery/shard.h.
+ *
+ * State of a key's current record, and who makes each step (replica_set_state is the only writer):
+ *
+ *     (absent) --write_start--> WRITE --pending_complete, still current--> VALID
+ *     VALID ----write_start--> WRITE
+ *     any ----replica_take_record (newer)--> INVALID --on_val / heal--> VALID
+ *     INVALID --replay_start--> REPLAY --pending_complete / on_val--> VALID
+ *     UNCONFIRMED --cold start: replay_start--> REPLAY;  healing: confirmed by INV or buddy--> INVALID or VALID
+ *
+ * Invariants (numbers are those of doc/protocol.md):
+ *  1. A request is answered from a record only when it is VALID.
+ *  2. VALID follows only from: all acknowledgements of the present view and own durability; a VAL of that ts; a buddy.
+ *  3. An ACK is sent only when this record or a newer one of its key is durable here.
+ *  4. A read-modify-write is refused the moment a newer record replaces it at its coordinator.
+ *  5. Acknowledgements count only in the epoch in which they were asked for. */
+#ifndef REPLICA_REPLICA_H
+#define REPLICA_REPLICA_H
+
+#include <assert.h>
+
+#include "base/fault.h"
+#include "base/hash.h"
+#include "base/ts.h"
+#include "replica/step.h"
+#include "store/store.h"
+
+enum {
+    PLAIN_STEP = 4, /* a plain write orders after any read-modify-write from the same base (Hermes section 3.6) */
+    RMW_STEP = 1,
+    RESEND_US = 1000000, /* an unanswered INV is sent again: channels are reliable, dropped for want of space is not */
+    OP_NONE = 0,
+};
+
+/* A write or replay that waits for acknowledgements. ts 0: none. */
+struct pending {
+    uint64_t ts;
+    uint64_t lsn; /* of its record: durable here when durable > lsn */
+    uint64_t sent_us;
+    uint64_t started_us;
+    uint8_t acked; /* node set */
+    bool rmw;
+    enum outcome outcome;
+    uint64_t number;
+    struct request *requests; /* to answer, linked by next; the last one's value is the one written */
+};
+
+/* What is known of a key that is not at rest. */
+struct op {
+    struct op *hash_next;
+    uint64_t hash;
+    uint64_t lsn;        /* of the current record */
+    uint64_t since_us;   /* invalid since, or last asked */
+    uint32_t generation; /* of the slot: an ACK that is late finds another */
+    bool used;
+    bool may_replay; /* its coordinator disowned it */
+    uint8_t key_size;
+    uint8_t key[RECORD_KEY_SIZE_MAX];
+    struct pending own;
+    struct pending replay;
+    struct request *wait_first, *wait_last;
+};
+
+/* Waits until `need` is durable: an ACK to send, or a pending to look at again. */
+struct deferred {
+    uint64_t need;
+    uint64_t ts;
+    uint64_t token;
+    uint8_t to; /* 0: look at the pending */
+    uint8_t flags;
+};
+
+struct replica_options {
+    unsigned self;
+    uint64_t incarnation;
+    uint8_t configured;
+    struct store *store;
+    uint32_t op_count_max;
+    uint32_t value_size_max;
+    uint32_t ask_us;
+    uint32_t slow_us;
+};
+
+struct replica {
+    struct replica_options options;
+    struct store *store;
+    struct view view;
+    bool fresh; /* no view installed since start */
+
+    uint64_t wall_us, mono_us;
+    const struct actions *actions;
+
+    uint64_t clock; /* >= every version and floor seen */
+    uint64_t floor; /* version: newer than anything ever forgotten */
+    uint64_t durable;
+
+    struct op *ops;
+    struct op **op_table;
+    struct op *op_free;
+    uint32_t op_capacity, op_table_mask;
+    uint32_t op_used, own_count, replay_count;
+    uint32_t sweep; /* next op to look at for timeouts */
+
+    struct deferred *deferred;
+    uint32_t deferred_mask, deferred_head, deferred_tail;
+    bool check_all; /* the ring was full: look at every pending */
+    bool stalled;   /* a valid key has requests that found no room: the next tick tries them again */
+
+    struct request *blocked_first, *blocked_last; /* no room: in order, all commands */
+
+    bool unconfirmed; /* cold start: the walk over unconfirmed records is not done */
+    struct store_cursor unconfirmed_cursor;
+
+    /* the flush record: key "" */
+    struct {
+        bool known, valid;
+        uint64_t ts;        /* records below are absent once valid */
+        uint64_t record_ts; /* its own */
+        uint64_t due;       /* second at which a delayed flush takes effect; 0: none */
+    } flush;
+
+    struct request internal_flush; /* a delayed flush that falls due */
+    bool internal_flush_busy;
+
+    uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks, expired;
+    uint64_t waiting;
+};
+
+size_t replica_size(const struct replica_options *options);
+void replica_init(struct replica *replica, const struct replica_options *options, void *memory);
+
+/* ---- events ---- */
+void replica_on_request(struct replica *replica, struct request *request);
+void replica_on_message(struct replica *replica, const struct message *message);
+void replica_on_durable(struct replica *replica, uint64_t durable);
+void replica_on_view(struct replica *replica, const struct view *view);
+void replica_on_up(struct replica *replica, unsigned peer);
+void replica_on_tick(struct replica *replica);
+void replica_on_restart(struct replica *replica, uint64_t incarnation);
+
+/* ---- for recovery ---- */
+static inline bool replica_is_member(const struct replica *replica)
+{
+    return (replica->view.members & node_bit(replica->options.self)) != 0;
+}
+
+static inline bool replica_is_healing(const struct replica *replica)
+{
+    return (replica->view.healing & node_bit(replica->options.self)) != 0;
+}
+
+/* Everybody who has to acknowledge, this node left out. */
+uint8_t replica_peers(const struct replica *replica);
+
+/* A header with type, sender and epoch filled in. */
+struct message replica_message(const struct replica *replica, enum message_type type);
+void replica_send(struct replica *replica, uint8_t to, bool bulk, const struct message *message, struct slice key,
+                  struct slice value);
+/* Sends a record as `type`. */
+void replica_send_record(struct replica *replica, uint8_t to, bool bulk, struct message *message,
+                         const struct record *record);
+
+/* Merges a version into the clock. */
+static inline void replica_see_version(struct replica *replica, uint64_t version)
+{
+    if (version > replica->clock)
+        replica->clock = version;
+}
+
+/* Makes the record in `message` the current one of its key, in `state`, whatever was there. NULL: no room, nothing changed. */
+struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state);
+
+/* The only writer of a record's state. */
+void replica_set_state(struct replica *replica, struct found *found, enum record_state state);
+
+/* The record is VALID now: answers and goes on with who waits. `op` may be gone afterwards. */
+void replica_became_valid(struct replica *replica, struct op *op);
+
+/* Makes every current record from `lsn_min` on UNCONFIRMED, and forgets all ops: a session begins. */
+void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min);
+
+/* No record before `lsn` is open: see doc/protocol.md, rounds. *cursor is 0 to begin, and stays true for the same lsn. */
+bool replica_finished_before(const struct replica *replica, uint64_t lsn, uint32_t *cursor);
+
+/* Reads the flush record again after it changed. */
+void replica_refresh_flush(struct replica *replica);
+
+void replica_verify(const struct replica *replica);
+
+/* ---- between the files of this folder ---- */
+struct op *op_find(const struct replica *replica, struct slice key, uint64_t hash);
+struct op *op_take(struct replica *replica, struct slice key, uint64_t hash); /* finds or makes; NULL: full */
+void op_give_if_idle(struct replica *replica, struct op *op, enum record_state state);
+void op_wait(struct replica *replica, struct op *op, struct request *request, bool first);
+static inline struct slice op_key(const struct op *op)
+{
+    return slice_make(op->key, op->key_size);
+}
+uint64_t op_token(const struct replica *replica, const struct op *op);
+struct op *op_of_token(struct replica *replica, uint64_t token);
+void op_forget_all(struct replica *replica);
+
+void defer(struct replica *replica, const struct deferred *deferred);
+void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
+                   uint64_t number, bool local);
+void replica_refuse_waiting(struct replica *replica);
+
+/* Executes a request now; false: it was put to wait, and nothing behind it on this key may go first. */
+enum execute { EXECUTE_DONE, EXECUTE_WAITS, EXECUTE_BLOCKED };
+enum execute replica_execute(struct replica *replica, struct request *request);
+void replica_unblock(struct replica *replica);
+
+void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to);
+void replica_refuse_own(struct replica *replica, struct op *op);
+void replica_replay_start(struct replica *replica, struct op *op, struct found *found);
+/* Ends `pending` if all have acknowledged and it is durable here. `op` may be gone afterwards. */
+void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending);
+/* Replays a record that a member holds unconfirmed after a cold start. False: no room now. */
+bool replica_drive_unconfirmed(struct replica *replica, struct found *found);
+void replica_sweep(struct replica *replica);
+bool replica_coordinator_gone(const struct replica *replica, uint64_t ts);
+
+void replica_on_inv(struct replica *replica, const struct message *message);
+void replica_on_ack(struct replica *replica, const struct message *message);
+void replica_on_nack(struct replica *replica, const struct message *message);
+void replica_on_val(struct replica *replica, const struct message *message);
+void replica_on_ask(struct replica *replica, const struct message *message);
+void replica_on_gone(struct replica *replica, const struct message *message);
+
+#endif

@@ -1,0 +1,165 @@
+/* INV out, ACK and NACK in: how a write becomes complete, or is refused. */
+#include "replica/replica.h"
+
+/* A plain write that was overtaken is no longer in the store: its request still holds it. */
+static void send_from_request(struct replica *replica, struct op *op, const struct pending *pending,
+                              struct message *message, uint8_t to)
+{
+    const struct request *last = pending->requests;
+    assert(last != NULL);
+    while (last->next != NULL)
+        last = last->next;
+    (void)op;
+    message->record_kind = RECORD_VALUE;
+    message->record_flags = 0;
+    message->client_flags = last->client_flags;
+    message->exptime = last->exptime;
+    message->ts = message->cas = pending->ts;
+    replica_send(replica, to, false, message, last->key, last->value);
+}
+
+void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to)
+{
+    struct found found;
+    pending->sent_us = replica->mono_us;
+    if (to == 0)
+        return;
+    struct message message = replica_message(replica, MSG_INV);
+    message.number[0] = op_token(replica, op);
+    if (pending == &op->replay)
+        message.flags = MESSAGE_REPLAY;
+    bool any = store_find(replica->store, op_key(op), op->hash, &found);
+    if (any && found.record->ts == pending->ts)
+        replica_send_record(replica, to, false, &message, found.record);
+    else
+        send_from_request(replica, op, pending, &message, to);
+}
+
+/* Answers the requests of an own write that is over. */
+static void reply_all(struct replica *replica, struct request *requests, enum outcome outcome,
+                      const struct record *record, uint64_t number)
+{
+    while (requests != NULL) {
+        struct request *next = requests->next;
+        requests->next = NULL;
+        replica_reply(replica, requests, outcome, record, number, false);
+        requests = next;
+    }
+}
+
+void replica_refuse_own(struct replica *replica, struct op *op)
+{
+    struct request *request = op->own.requests;
+    assert(op->own.rmw);
+    op->own.ts = 0;
+    op->own.requests = NULL;
+    replica->own_count--;
+    replica->rmw_retries++;
+    if (request != NULL) /* an expiry's own request waits already */
+        op_wait(replica, op, request, true);
+}
+
+static void set_valid_and_tell(struct replica *replica, struct op *op, struct found *found)
+{
+    struct message message = replica_message(replica, MSG_VAL);
+    message.ts = found->record->ts;
+    replica_set_state(replica, found, STATE_VALID);
+    replica_send(replica, (replica->view.members | replica->view.healing) & (uint8_t)~node_bit(replica->options.self),
+                 false, &message, op_key(op), slice_make(NULL, 0));
+}
+
+void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending)
+{
+    uint8_t missing = replica_peers(replica) & (uint8_t)~pending->acked;
+    if (FAULT(VALID_EARLY) && __builtin_popcount(missing) == 1)
+        missing = 0;
+    if (pending->ts == 0 || missing != 0 || replica->durable <= pending->lsn)
+        return;
+    struct pending done = *pending;
+    struct found found;
+    bool current = store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == done.ts;
+    pending->ts = 0;
+    pending->requests = NULL;
+    if (pending == &op->own)
+        replica->own_count--;
+    else
+        replica->replay_count--;
+    if (current && found.state != STATE_VALID)
+        set_valid_and_tell(replica, op, &found);
+    reply_all(replica, done.requests, done.outcome, current ? found.record : NULL, done.number);
+    bool any = store_find(replica->store, op_key(op), op->hash, &found);
+    if (any && found.state == STATE_VALID)
+        replica_became_valid(replica, op);
+}
+
+void replica_on_ack(struct replica *replica, const struct message *message)
+{
+    struct op *op = op_of_token(replica, message->number[0]);
+    if (op == NULL)
+        return;
+    struct pending *pending = op->own.ts == message->ts ? &op->own : &op->replay;
+    if (pending->ts != message->ts)
+        return;
+    pending->acked |= node_bit(message->from);
+    replica_try_complete(replica, op, pending);
+}
+
+/* The record that comes with it has won. It is taken as an INV would be, and by that the loser is refused (invariant 4). */
+void replica_on_nack(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    bool any = store_find(replica->store, key, hash_key(key), &found);
+    if (FAULT(NACK_WITHOUT_RECORD)) {
+        struct op *op = op_find(replica, key, hash_key(key));
+        if (op != NULL && op->own.ts != 0 && op->own.rmw)
+            replica_refuse_own(replica, op);
+        return;
+    }
+    if (!any || found.record->ts < message->ts)
+        (void)replica_take_record(replica, message, STATE_INVALID);
+}
+
+static void send_deferred_ack(struct replica *replica, const struct deferred *ack)
+{
+    struct message message = replica_message(replica, MSG_ACK);
+    message.ts = ack->ts;
+    message.number[0] = ack->token;
+    message.flags = ack->flags;
+    replica_send(replica, ack->to, false, &message, slice_make(NULL, 0), slice_make(NULL, 0));
+}
+
+static void look_again(struct replica *replica, struct op *op, uint64_t ts)
+{
+    if (op == NULL || ts == 0)
+        return;
+    if (op->own.ts == ts)
+        replica_try_complete(replica, op, &op->own);
+    else if (op->replay.ts == ts)
+        replica_try_complete(replica, op, &op->replay);
+}
+
+void replica_on_durable(struct replica *replica, uint64_t durable)
+{
+    replica->durable = durable;
+    while (replica->deferred_head != replica->deferred_tail) {
+        struct deferred next = replica->deferred[replica->deferred_head & replica->deferred_mask];
+        if (next.need >= durable)
+            break;
+        replica->deferred_head++;
+        if (next.to != 0)
+            send_deferred_ack(replica, &next);
+        else
+            look_again(replica, op_of_token(replica, next.token), next.ts);
+    }
+    if (!replica->check_all)
+        return;
+    replica->check_all = false;
+    for (uint32_t i = 0; i < replica->op_capacity; i++)
+        if (replica->ops[i].used) {
+            uint64_t own = replica->ops[i].own.ts, replay = replica->ops[i].replay.ts;
+            look_again(replica, &replica->ops[i], own);
+            if (replica->ops[i].used)
+                look_again(replica, &replica->ops[i], replay);
+        }
+}

@@ -1,0 +1,134 @@
+/* What a follower does: INV and VAL; and the questions about records that stay invalid. */
+#include "replica/replica.h"
+
+/* ACK for `message`, once everything before and at `need` is durable here (invariant 3). */
+static void acknowledge(struct replica *replica, const struct message *message, uint64_t need)
+{
+    struct deferred ack = {
+        .need = need,
+        .ts = message->ts,
+        .token = message->number[0],
+        .to = node_bit(message->from),
+        .flags = message->flags & MESSAGE_REPLAY,
+    };
+    if (need >= replica->durable && !FAULT(ACK_BEFORE_DURABLE)) {
+        defer(replica, &ack);
+        return;
+    }
+    struct message answer = replica_message(replica, MSG_ACK);
+    answer.ts = ack.ts;
+    answer.number[0] = ack.token;
+    answer.flags = ack.flags;
+    replica_send(replica, ack.to, false, &answer, slice_make(NULL, 0), slice_make(NULL, 0));
+}
+
+/* Mine is newer. A read-modify-write was computed from what is no longer so: it is refused, and given the winner. */
+static void answer_older(struct replica *replica, const struct message *message, const struct found *found)
+{
+    bool rmw = (message->record_flags & RECORD_RMW) != 0;
+    if (rmw && !FAULT(RMW_NACK_AS_ACK)) {
+        struct message nack = replica_message(replica, MSG_NACK);
+        nack.number[0] = message->number[0];
+        nack.flags = message->flags & MESSAGE_REPLAY;
+        replica_send_record(replica, node_bit(message->from), false, &nack, found->record);
+        return;
+    }
+    acknowledge(replica, message, FAULT(OLDER_ACK_AT_ONCE) ? 0 : found->record->lsn);
+}
+
+/* A healing node's unconfirmed record that the group now sends: it is the group's from here on. */
+static void confirm_unconfirmed(struct replica *replica, const struct message *message, struct found *found)
+{
+    struct op *op = op_take(replica, message_key(message), hash_key(message_key(message)));
+    if (op == NULL)
+        return;
+    op->lsn = found->record->lsn;
+    uint64_t need = found->record->lsn;
+    if (!FAULT(EQUAL_INV_NOT_FRESH))
+        replica_set_state(replica, found, STATE_INVALID);
+    acknowledge(replica, message, need);
+}
+
+void replica_on_inv(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    bool any = store_find(replica->store, key, hash_key(key), &found);
+    bool unconfirmed = any && found.state == STATE_UNCONFIRMED && replica_is_healing(replica);
+    uint64_t mine = any ? found.record->ts : 0;
+    replica_see_version(replica, ts_version(message->ts));
+    if (unconfirmed && mine == message->ts) {
+        confirm_unconfirmed(replica, message, &found);
+    } else if (mine < message->ts || (unconfirmed && !FAULT(UNCONFIRMED_TRUSTED))) {
+        struct op *op = replica_take_record(replica, message, STATE_INVALID);
+        if (op != NULL) /* else no room: it is not acknowledged, and sent again later */
+            acknowledge(replica, message, op->lsn);
+    } else if (mine == message->ts) {
+        acknowledge(replica, message, found.record->lsn);
+    } else {
+        answer_older(replica, message, &found);
+    }
+}
+
+void replica_on_val(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    uint64_t hash = hash_key(key);
+    struct found found;
+    if (!store_find(replica->store, key, hash, &found))
+        return;
+    if (found.record->ts != message->ts && !FAULT(VAL_ANY_TS))
+        return;
+    bool cold = found.state == STATE_UNCONFIRMED && replica_is_member(replica);
+    if (found.state != STATE_INVALID && found.state != STATE_REPLAY && !cold)
+        return; /* VALID already; WRITE ends by its own acknowledgements; a healing node asks its buddy */
+    struct op *op = op_find(replica, key, hash);
+    if (op != NULL && op->replay.ts != 0) {
+        op->replay.ts = 0;
+        replica->replay_count--;
+    }
+    replica_set_state(replica, &found, STATE_VALID);
+    if (op != NULL)
+        replica_became_valid(replica, op);
+}
+
+/* A peer's copy of my record stays invalid: tell it how things stand. */
+void replica_on_ask(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    uint64_t hash = hash_key(key);
+    uint8_t to = node_bit(message->from);
+    struct op *op = op_find(replica, key, hash);
+    struct found found;
+    bool any = store_find(replica->store, key, hash, &found);
+    if (op != NULL && op->own.ts == message->ts) {
+        replica_send_inv(replica, op, &op->own, to);
+        return;
+    }
+    if (any && found.record->ts > message->ts && found.state != STATE_UNCONFIRMED &&
+        found.record->kind != RECORD_DISCARD) {
+        struct message newer = replica_message(replica, MSG_NACK);
+        replica_send_record(replica, to, false, &newer, found.record);
+        return;
+    }
+    bool valid = any && found.record->ts == message->ts && found.state == STATE_VALID;
+    struct message answer = replica_message(replica, valid ? MSG_VAL : MSG_GONE);
+    answer.ts = message->ts;
+    replica_send(replica, to, false, &answer, key, slice_make(NULL, 0));
+}
+
+/* Its coordinator does not drive it any more: replaying cannot go behind its back. */
+void replica_on_gone(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    uint64_t hash = hash_key(key);
+    struct op *op = op_find(replica, key, hash);
+    struct found found;
+    if (op == NULL || !store_find(replica->store, key, hash, &found))
+        return;
+    if (found.record->ts != message->ts || found.state != STATE_INVALID || op->replay.ts != 0)
+        return;
+    op->may_replay = true;
+    if (replica_is_member(replica))
+        replica_replay_start(replica, op, &found);
+}
