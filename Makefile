@@ -126,6 +126,29 @@ load: $(B)/bench/load
 bench-quick: all load
 	bench/quick
 
+# ---- fuzzers: t/fuzz/FOLDER_NOUN_fuzz.c links FOLDER and what it may use, all compiled by clang ---------
+FUZZ_CC      := clang-14
+FUZZ_SECONDS ?= 20
+FUZZ_SEED    ?= 1
+FUZZ_FLAGS   := -std=c11 -O1 -g -fno-omit-frame-pointer -Wall -fno-sanitize-recover=all
+FUZZERS      := $(patsubst t/fuzz/%.c,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.c))
+fuzz_objects  = $(foreach folder,$(1),$(SRC_$(folder):%.c=build/fuzz/%.o))
+
+build/fuzz/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined $(CPPFLAGS) -MMD -MP -c $< -o $@
+
+define fuzz_rules
+$(patsubst t/fuzz/%.c,build/fuzz/%,$(wildcard t/fuzz/$(1)_*_fuzz.c)): build/fuzz/%: build/fuzz/t/fuzz/%.o $(call fuzz_objects,$(USES_$(1)))
+	$$(FUZZ_CC) -fsanitize=fuzzer,address,undefined $$^ -o $$@ $(call syslibs,$(USES_$(1)))
+endef
+$(foreach folder,$(FOLDERS),$(if $(wildcard t/fuzz/$(folder)_*_fuzz.c),$(eval $(call fuzz_rules,$(folder)))))
+
+# One after the other, FUZZ_SECONDS each. What was found stays in build/fuzz; the seeds in t/fuzz/corpus are only read.
+.PHONY: check-fuzz
+check-fuzz: $(FUZZERS)
+	t/run-fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZERS)
+
 .PHONY: clean
 clean:
 	rm -rf build
