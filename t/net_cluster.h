@@ -1,0 +1,316 @@
+/* net_cluster.h: for the tests of net: a few `struct net` in one process on 127.0.0.1, all lanes
+ * driven by the one thread of the test, everything that the callbacks say written down. Functions
+ * static inline, because a test is one program. */
+#ifndef T_NET_CLUSTER_H
+#define T_NET_CLUSTER_H
+
+#include <arpa/inet.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "net/net.h"
+#include "t/test.h"
+
+enum { CLUSTER_NODE_MAX = 3, CLUSTER_LANE_MAX = 3, MESSAGE_MAX = 1 << 20, PATIENCE_MS = 10000 };
+
+/* What one lane of one node has seen of one peer. */
+struct seen {
+    unsigned ups, downs, messages, writables;
+    uint64_t incarnation; /* of the connection that is up; 0: none */
+    uint32_t next;        /* number that the next message should carry */
+    size_t bytes;
+    bool wrong; /* a message out of order, unaligned, damaged, of another incarnation, or while down
+                 */
+    char why[128];
+};
+
+struct seat {
+    struct cluster_node *node;
+    struct event_base *base;
+    struct net_lane *lane;
+    struct seen seen[NET_PEER_LIMIT];
+    uint32_t hold_at; /* NET_HOLD is the answer to this number (0: none) */
+    bool drop;        /* net_drop() from inside the next on_message */
+    bool in_call;     /* inside net_send() or net_flush() */
+};
+
+struct cluster_node {
+    struct net_options options;
+    struct net *net;
+    struct seat seats[CLUSTER_LANE_MAX];
+    pthread_mutex_t mutex; /* guards the lines: any thread may refuse */
+    unsigned line_count;
+    char lines[16][256];
+};
+
+struct cluster {
+    unsigned node_count, lane_count;
+    struct cluster_node nodes[CLUSTER_NODE_MAX + 1]; /* by id */
+};
+
+static inline uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- callbacks ---- */
+
+static inline void enter(struct seat *seat)
+{
+    EXPECT(!seat->in_call); /* Contract 4: never from inside a call. */
+}
+
+static inline enum net_take cluster_on_message(void *user, unsigned peer, uint64_t incarnation,
+                                               struct slice message)
+{
+    struct seat *seat = user;
+    struct seen *seen = &seat->seen[peer];
+    uint32_t number = 0;
+    enter(seat);
+    if (message.size >= sizeof(number))
+        memcpy(&number, message.data, sizeof(number));
+    if (seat->hold_at != 0 && number == seat->hold_at)
+        return NET_HOLD;
+    const uint8_t *bytes = message.data;
+    for (size_t i = sizeof(number); i < message.size; i++)
+        if (bytes[i] != (uint8_t)(number + i))
+            seen->wrong = true;
+    if (number != seen->next || (uintptr_t)bytes % 8 != 0 || incarnation != seen->incarnation)
+        seen->wrong = true;
+    seen->next = number + 1;
+    seen->messages++;
+    seen->bytes += message.size;
+    if (seat->drop) {
+        seat->drop = false;
+        net_drop(seat->lane, peer, "the test wants it");
+    }
+    return NET_TAKEN;
+}
+
+static inline void cluster_on_up(void *user, unsigned peer, uint64_t incarnation)
+{
+    struct seat *seat = user;
+    struct seen *seen = &seat->seen[peer];
+    enter(seat);
+    EXPECT_EQ(seen->ups, seen->downs); /* Contract 3. */
+    EXPECT(net_is_up(seat->lane, peer));
+    seen->ups++;
+    seen->incarnation = incarnation;
+    seen->next = 0;
+}
+
+static inline void cluster_on_down(void *user, unsigned peer, uint64_t incarnation, const char *why)
+{
+    struct seat *seat = user;
+    struct seen *seen = &seat->seen[peer];
+    enter(seat);
+    EXPECT_EQ(seen->ups, seen->downs + 1);
+    EXPECT(incarnation == seen->incarnation);
+    EXPECT(!net_is_up(seat->lane, peer));
+    seen->downs++;
+    seen->incarnation = 0;
+    snprintf(seen->why, sizeof(seen->why), "%s", why);
+}
+
+static inline void cluster_on_writable(void *user, unsigned peer)
+{
+    struct seat *seat = user;
+    enter(seat);
+    seat->seen[peer].writables++;
+}
+
+static const struct net_callbacks cluster_callbacks = {.on_message = cluster_on_message,
+                                                       .on_up = cluster_on_up,
+                                                       .on_down = cluster_on_down,
+                                                       .on_writable = cluster_on_writable};
+
+static inline void cluster_on_refused(void *user, const char *text)
+{
+    struct cluster_node *node = user;
+    pthread_mutex_lock(&node->mutex);
+    if (node->line_count < 16)
+        snprintf(node->lines[node->line_count++], 256, "%s", text);
+    pthread_mutex_unlock(&node->mutex);
+}
+
+static inline bool has_line(struct cluster_node *node, const char *part)
+{
+    bool found = false;
+    pthread_mutex_lock(&node->mutex);
+    for (unsigned i = 0; i < node->line_count; i++)
+        found = found || strstr(node->lines[i], part) != NULL;
+    pthread_mutex_unlock(&node->mutex);
+    return found;
+}
+
+/* ---- opening and closing ---- */
+
+/* A port that is free now. Kept out of the range of outgoing connections by nothing but luck; a
+ * test that loses says so. */
+static inline uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&address, size) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+        test_fail(__FILE__, __LINE__, "no free port");
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+/* Options of `node_count` nodes with the same settings; nothing is opened. */
+static inline void cluster_prepare(struct cluster *cluster, unsigned node_count,
+                                   unsigned lane_count)
+{
+    struct net_options shared = {.lane_count = lane_count,
+                                 .peer_count = node_count,
+                                 .configuration = 4711,
+                                 .heartbeat_ms = 20,
+                                 .suspect_ms = 2000,
+                                 .connect_ms = 1000,
+                                 .message_size_max = MESSAGE_MAX,
+                                 .on_refused = cluster_on_refused};
+    *cluster = (struct cluster){.node_count = node_count, .lane_count = lane_count};
+    for (unsigned id = 1; id <= node_count; id++)
+        shared.peers[id - 1] =
+            (struct net_peer){.id = id, .host = "127.0.0.1", .port = free_port()};
+    for (unsigned id = 1; id <= node_count; id++) {
+        struct cluster_node *node = &cluster->nodes[id];
+        node->options = shared;
+        node->options.self = id;
+        node->options.incarnation = 100 + id;
+        node->options.user = node;
+        pthread_mutex_init(&node->mutex, NULL);
+    }
+}
+
+static inline void node_open(struct cluster *cluster, unsigned id)
+{
+    struct cluster_node *node = &cluster->nodes[id];
+    enum status status = net_open(&node->options, &node->net);
+    if (status != STATUS_OK) {
+        test_fail(__FILE__, __LINE__, "net_open: %s", status_text(status));
+        abort();
+    }
+    for (unsigned i = 0; i < node->options.lane_count; i++) {
+        struct seat *seat = &node->seats[i];
+        *seat = (struct seat){.node = node, .base = event_base_new()};
+        status = net_lane_open(node->net, i, seat->base, &cluster_callbacks, seat, &seat->lane);
+        EXPECT_EQ(status, STATUS_OK);
+    }
+}
+
+static inline void node_close(struct cluster *cluster, unsigned id)
+{
+    struct cluster_node *node = &cluster->nodes[id];
+    if (node->net == NULL)
+        return;
+    for (unsigned i = 0; i < node->options.lane_count; i++) {
+        net_lane_close(node->seats[i].lane);
+        event_base_free(node->seats[i].base);
+        node->seats[i].base = NULL;
+    }
+    net_close(node->net);
+    node->net = NULL;
+}
+
+static inline void cluster_open(struct cluster *cluster, unsigned node_count, unsigned lane_count)
+{
+    cluster_prepare(cluster, node_count, lane_count);
+    for (unsigned id = 1; id <= node_count; id++)
+        node_open(cluster, id);
+}
+
+static inline void cluster_close(struct cluster *cluster)
+{
+    for (unsigned id = 1; id <= cluster->node_count; id++) {
+        node_close(cluster, id);
+        for (unsigned i = 0; i < CLUSTER_LANE_MAX; i++)
+            for (unsigned peer = 1; peer <= cluster->node_count; peer++)
+                if (cluster->nodes[id].seats[i].seen[peer].wrong)
+                    test_fail(__FILE__, __LINE__, "node %u, lane %u: wrong message from %u", id, i,
+                              peer);
+        pthread_mutex_destroy(&cluster->nodes[id].mutex);
+    }
+}
+
+/* ---- running ---- */
+
+static inline void seat_turn(struct seat *seat)
+{
+    event_base_loop(seat->base, EVLOOP_NONBLOCK);
+    seat->in_call = true;
+    net_flush(seat->lane);
+    seat->in_call = false;
+}
+
+/* One turn of every loop. */
+static inline void cluster_turn(struct cluster *cluster)
+{
+    for (unsigned id = 1; id <= cluster->node_count; id++)
+        for (unsigned i = 0; cluster->nodes[id].net != NULL && i < cluster->lane_count; i++)
+            seat_turn(&cluster->nodes[id].seats[i]);
+    usleep(200);
+}
+
+static inline void cluster_run(struct cluster *cluster, unsigned milliseconds)
+{
+    for (uint64_t end = now_ms() + milliseconds; now_ms() < end;)
+        cluster_turn(cluster);
+}
+
+/* Turns until `condition`, which is judged after each. Reports and goes on when patience ends. */
+#define RUN_UNTIL(cluster, condition)                                                              \
+    do {                                                                                           \
+        uint64_t run_end = now_ms() + PATIENCE_MS;                                                 \
+        while (!(condition) && now_ms() < run_end)                                                 \
+            cluster_turn(cluster);                                                                 \
+        if (!(condition))                                                                          \
+            test_fail(__FILE__, __LINE__, "waited in vain for: %s", #condition);                   \
+    } while (0)
+
+static inline struct seen *seen_by(struct cluster *cluster, unsigned id, unsigned lane,
+                                   unsigned peer)
+{
+    return &cluster->nodes[id].seats[lane].seen[peer];
+}
+
+/* All lanes of all open nodes are connected with all others. */
+static inline bool all_up(struct cluster *cluster)
+{
+    for (unsigned id = 1; id <= cluster->node_count; id++)
+        for (unsigned i = 0; cluster->nodes[id].net != NULL && i < cluster->lane_count; i++)
+            for (unsigned peer = 1; peer <= cluster->node_count; peer++)
+                if (peer != id && cluster->nodes[peer].net != NULL &&
+                    !net_is_up(cluster->nodes[id].seats[i].lane, peer))
+                    return false;
+    return true;
+}
+
+/* Sends message `number` of `size` bytes (at least 4), in two parts. */
+static inline enum status send_number(struct cluster *cluster, unsigned from, unsigned lane,
+                                      unsigned to, enum net_class class, uint32_t number,
+                                      size_t size)
+{
+    static _Thread_local uint8_t bytes[MESSAGE_MAX + 8];
+    struct seat *seat = &cluster->nodes[from].seats[lane];
+    for (size_t i = sizeof(number); i < size; i++)
+        bytes[i] = (uint8_t)(number + i);
+    struct slice parts[] = {slice_make(&number, sizeof(number)),
+                            slice_make(bytes + sizeof(number), size - sizeof(number))};
+    seat->in_call = true;
+    enum status status = net_send(seat->lane, to, class, parts, 2);
+    seat->in_call = false;
+    return status;
+}
+
+#endif
