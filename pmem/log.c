@@ -27,15 +27,16 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
     if (made == NULL)
         return STATUS_NO_MEMORY;
     init(made, options);
+    *log = made;
     enum status status = STATUS_NO_MEMORY;
     made->segments = calloc(SEGMENT_COUNT_MAX, sizeof(*made->segments));
     made->more = calloc(SEGMENT_COUNT_MAX, sizeof(*made->more));
     if (made->segments != NULL && made->more != NULL)
         status = log_scan(made, scan, user, report, bad_segment);
-    if (status == STATUS_OK)
-        *log = made;
-    else
+    if (status != STATUS_OK) {
         log_close(made);
+        *log = NULL;
+    }
     return status;
 }
 
@@ -49,7 +50,7 @@ void log_close(struct log *log)
 /* Makes room for `size` bytes at the tail. */
 static enum status make_room(struct log *log, uint64_t size, uint32_t reserve)
 {
-    if (size > log->medium->segment_size - SEGMENT_RECORDS)
+    if (size > log_record_size_max(log))
         return STATUS_TOO_LARGE;
     if (log->open != SEGMENT_NONE &&
         size <= log->medium->segment_size - log->segments[log->open].used)
@@ -95,6 +96,11 @@ enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
     *to = count_append(log, record);
     log_dead(log, from);
     return STATUS_OK;
+}
+
+uint64_t log_record_size_max(const struct log *log)
+{
+    return log->medium->segment_size - SEGMENT_RECORDS;
 }
 
 const struct record *log_record(const struct log *log, place_t place)

@@ -82,7 +82,8 @@ typedef void (*log_scan_t)(void *user, const struct record *record, place_t plac
 
 /* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten
  * before the caller gives them back) and counted in `report`. STATUS_FOREIGN, STATUS_VERSION, STATUS_IO,
- * STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment says which one. */
+ * STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment says which one. *log is set before `scan`
+ * is called first, for log_record() and log_dead() only. */
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
                      struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
 void log_close(struct log *log);
@@ -94,6 +95,9 @@ enum status log_append_nodrain(struct log *log, const struct record_spec *spec, 
 
 /* Copies a record to the tail; it keeps its lsn (recency). The original becomes dead. */
 enum status log_copy_nodrain(struct log *log, place_t from, place_t *to) MUST_CHECK;
+
+/* The largest record that fits. */
+uint64_t log_record_size_max(const struct log *log);
 
 const struct record *log_record(const struct log *log, place_t place);
 

@@ -1,0 +1,223 @@
+/* The index: linear hashing over buckets of one cache line, with chains of overflow buckets. Holds atomics. */
+#include <string.h>
+
+#include "base/hash.h"
+#include "store/store_private.h"
+
+enum {
+    MAIN_COUNT_MIN = 16,
+    FILL_MAX = 5, /* mean entries a chain before one more bucket is split */
+    RECORD_SIZE_MIN = 48,
+};
+
+/* Main buckets at four entries each; and overflow for any distribution: full buckets, and one not full a chain. */
+uint64_t store_index_size(uint64_t log_size)
+{
+    uint64_t entries = log_size / RECORD_SIZE_MIN + MAIN_COUNT_MIN;
+    uint64_t main_max = entries / 4 + MAIN_COUNT_MIN;
+    uint64_t total = 2 * main_max + entries / BUCKET_ENTRIES + MAIN_COUNT_MIN;
+    return (sizeof(struct store) + 2 * BUCKET_SIZE) + total * BUCKET_SIZE;
+}
+
+void index_init(struct index *index, void *memory, uint64_t size)
+{
+    uint64_t total = size / BUCKET_SIZE;
+    assert(total > 2 * MAIN_COUNT_MIN);
+    index->buckets = memory;
+    index->total = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
+    index->main_count = MAIN_COUNT_MIN;
+    index->overflow_low = index->total;
+}
+
+/* The main bucket of a hash, when there are `count` of them. */
+static uint32_t bucket_of(uint64_t hash, uint32_t count)
+{
+    uint32_t mask = UINT32_MAX >> __builtin_clz(count);
+    uint32_t bucket = (uint32_t)hash & mask;
+    return bucket < count ? bucket : bucket & (mask >> 1);
+}
+
+uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
+{
+    const struct index *index = &store->index;
+    uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
+    struct bucket *bucket = &index->buckets[bucket_of(hash, index->main_count)];
+    for (;;) {
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
+            uint64_t word = entry_load(&bucket->entries[i]);
+            if (word == 0)
+                return NULL;
+            if (word >> TAG_SHIFT == tag &&
+                slice_equal(record_key(log_record(store->log, entry_place(word))), key))
+                return &bucket->entries[i];
+        }
+        if (bucket->overflow == 0)
+            return NULL;
+        bucket = &index->buckets[bucket->overflow];
+    }
+}
+
+static uint32_t overflow_room(const struct index *index)
+{
+    return index->free_count + (index->overflow_low - index->main_count);
+}
+
+/* 0: none left. */
+static uint32_t overflow_take(struct index *index)
+{
+    uint32_t number = index->overflow_free;
+    if (number != 0) {
+        index->overflow_free = (uint32_t)index->buckets[number].overflow;
+        index->free_count--;
+        index->buckets[number].overflow = 0;
+        return number;
+    }
+    if (index->overflow_low == index->main_count)
+        return 0;
+    return --index->overflow_low;
+}
+
+static void overflow_give(struct index *index, uint32_t number)
+{
+    memset(&index->buckets[number], 0, sizeof(struct bucket));
+    index->buckets[number].overflow = index->overflow_free;
+    index->overflow_free = number;
+    index->free_count++;
+}
+
+/* Where an entry lies in a chain. */
+struct spot {
+    struct bucket *bucket;
+    unsigned slot;
+};
+
+/* The first free entry of a chain; makes the chain longer if it is full. NULL: no room. */
+static uint64_t *first_free(struct index *index, struct bucket *bucket)
+{
+    for (;;) {
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
+            if (entry_load(&bucket->entries[i]) == 0)
+                return &bucket->entries[i];
+        if (bucket->overflow == 0)
+            bucket->overflow = overflow_take(index);
+        if (bucket->overflow == 0)
+            return NULL;
+        bucket = &index->buckets[bucket->overflow];
+    }
+}
+
+/* The chain ends before `spot`: what is behind is emptied and given back. */
+static void cut_chain(struct index *index, struct bucket *head, struct spot spot)
+{
+    for (unsigned i = spot.slot; i < BUCKET_ENTRIES; i++)
+        entry_store(&spot.bucket->entries[i], 0);
+    uint64_t next = spot.bucket->overflow;
+    spot.bucket->overflow = 0;
+    while (next != 0) {
+        uint32_t number = (uint32_t)next;
+        next = index->buckets[number].overflow;
+        overflow_give(index, number);
+    }
+    /* An overflow bucket may not be left empty: it is unlinked too. */
+    if (spot.slot == 0 && spot.bucket != head) {
+        struct bucket *before = head;
+        while (&index->buckets[before->overflow] != spot.bucket)
+            before = &index->buckets[before->overflow];
+        overflow_give(index, (uint32_t)before->overflow);
+        before->overflow = 0;
+    }
+}
+
+static uint32_t chain_length(const struct index *index, const struct bucket *bucket)
+{
+    uint32_t length = 1;
+    for (; bucket->overflow != 0; bucket = &index->buckets[bucket->overflow])
+        length++;
+    return length;
+}
+
+static void advance(const struct index *index, struct spot *spot)
+{
+    if (++spot->slot < BUCKET_ENTRIES || spot->bucket->overflow == 0)
+        return;
+    spot->bucket = &index->buckets[spot->bucket->overflow];
+    spot->slot = 0;
+}
+
+/* Adds one main bucket and moves to it what belongs there. */
+static void split(struct store *store)
+{
+    struct index *index = &store->index;
+    uint32_t added = index->main_count;
+    uint32_t from = bucket_of(added, added);
+    struct bucket *head = &index->buckets[from];
+    if (overflow_room(index) <= chain_length(index, head) + 1 || added >= index->overflow_low ||
+        added >= index->total / 5 * 2)
+        return;
+    index->main_count++;
+    struct spot read = {.bucket = head}, write = {.bucket = head};
+    while (read.slot < BUCKET_ENTRIES) {
+        uint64_t word = entry_load(&read.bucket->entries[read.slot]);
+        if (word == 0)
+            break;
+        uint64_t hash = hash_key(record_key(log_record(store->log, entry_place(word))));
+        if (bucket_of(hash, index->main_count) == added) {
+            entry_store(first_free(index, &index->buckets[added]), word);
+        } else {
+            entry_store(&write.bucket->entries[write.slot], word);
+            advance(index, &write);
+        }
+        advance(index, &read);
+    }
+    if (write.slot < BUCKET_ENTRIES)
+        cut_chain(index, head, write);
+}
+
+bool index_has_room(const struct store *store)
+{
+    return overflow_room(&store->index) > 0;
+}
+
+uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
+{
+    struct index *index = &store->index;
+    if (index->entry_count >= (uint64_t)index->main_count * FILL_MAX)
+        split(store);
+    uint64_t *entry = first_free(index, &index->buckets[bucket_of(hash, index->main_count)]);
+    if (entry == NULL)
+        return NULL;
+    entry_store(entry, word);
+    index->entry_count++;
+    return entry;
+}
+
+/* The last entry of the chain takes the place of the removed one. */
+void index_remove(struct store *store, uint64_t hash, uint64_t *entry)
+{
+    struct index *index = &store->index;
+    struct bucket *head = &index->buckets[bucket_of(hash, index->main_count)];
+    struct spot last = {.bucket = head};
+    while (last.bucket->overflow != 0)
+        last.bucket = &index->buckets[last.bucket->overflow];
+    while (last.slot + 1 < BUCKET_ENTRIES && entry_load(&last.bucket->entries[last.slot + 1]) != 0)
+        last.slot++;
+    entry_store(entry, entry_load(&last.bucket->entries[last.slot]));
+    cut_chain(index, head, last);
+    index->entry_count--;
+}
+
+uint64_t *index_next(const struct store *store, struct index_cursor *cursor)
+{
+    const struct index *index = &store->index;
+    while (cursor->main < index->main_count) {
+        struct bucket *bucket = &index->buckets[cursor->bucket];
+        if (cursor->slot < BUCKET_ENTRIES && entry_load(&bucket->entries[cursor->slot]) != 0)
+            return &bucket->entries[cursor->slot++];
+        if (cursor->slot == BUCKET_ENTRIES && bucket->overflow != 0)
+            cursor->bucket = (uint32_t)bucket->overflow;
+        else
+            cursor->bucket = ++cursor->main;
+        cursor->slot = 0;
+    }
+    return NULL;
+}

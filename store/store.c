@@ -1,0 +1,232 @@
+/* Opening, finding, putting. Index: index.c; marks: store_mark.c; cleaning: store_clean.c; the walk: store_walk.c. */
+#include "store/store.h"
+
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/hash.h"
+#include "base/ts.h"
+#include "store/store_private.h"
+
+/* ---- counting ---- */
+
+static bool is_tombstone(const struct record *record)
+{
+    return record->kind == RECORD_TOMBSTONE || record->kind == RECORD_DISCARD;
+}
+
+void store_count_current(struct store *store, const struct record *record)
+{
+    uint64_t size = record_size(record);
+    store->stats.value_count += record->kind == RECORD_VALUE;
+    store->stats.tombstone_count += is_tombstone(record);
+    store->stats.live_bytes += size;
+    store->tombstone_bytes += is_tombstone(record) ? size : 0;
+    if (ts_version(record->ts) > store->stats.version_max)
+        store->stats.version_max = ts_version(record->ts);
+}
+
+void store_count_dead(struct store *store, const struct record *record, place_t place)
+{
+    uint64_t size = record_size(record);
+    store->stats.value_count -= record->kind == RECORD_VALUE;
+    store->stats.tombstone_count -= is_tombstone(record);
+    store->stats.live_bytes -= size;
+    store->tombstone_bytes -= is_tombstone(record) ? size : 0;
+    store->copied = 0;
+    log_dead(store->log, place);
+}
+
+/* ---- opening ---- */
+
+/* What FAULT(DISCARD_ONE) brings back: the newest version older than `lsn`. */
+static place_t find_older(const struct store *store, struct slice key, uint64_t lsn)
+{
+    place_t found = 0, place;
+    uint64_t newest = 0;
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
+        uint32_t offset = 0;
+        const struct record *record;
+        while ((record = log_segment_next(store->log, i, &offset, &place)) != NULL) {
+            if (record->lsn >= lsn || record->lsn < newest || !slice_equal(record_key(record), key) ||
+                record->kind == RECORD_MARK)
+                continue;
+            newest = record->lsn;
+            found = place;
+        }
+    }
+    return found;
+}
+
+/* Of the records of one key the one with the highest lsn is current: a DISCARD too, so it voids all before it. */
+static void on_scanned(void *user, const struct record *record, place_t place)
+{
+    struct store *store = user;
+    if (record->kind == RECORD_MARK) {
+        mark_scanned(store, record, place);
+        return;
+    }
+    store_count_current(store, record);
+    uint64_t hash = hash_key(record_key(record));
+    uint64_t word = entry_make(hash, STATE_UNCONFIRMED, place);
+    uint64_t *entry = index_find(store, record_key(record), hash);
+    if (entry == NULL) {
+        store->index_full = store->index_full || index_insert(store, hash, word) == NULL;
+        return;
+    }
+    place_t other = entry_place(entry_load(entry));
+    const struct record *former = log_record(store->log, other);
+    if (former->lsn >= record->lsn) {
+        store_count_dead(store, record, place);
+        return;
+    }
+    if (FAULT(DISCARD_ONE) && record->kind == RECORD_DISCARD) {
+        place_t older = find_older(store, record_key(record), former->lsn);
+        entry_store(entry, entry_make(hash, STATE_UNCONFIRMED, older == 0 ? place : older));
+        return;
+    }
+    store_count_dead(store, former, other);
+    entry_store(entry, word);
+}
+
+/* What lies before the newest own mark was complete everywhere. */
+static void confirm(struct store *store)
+{
+    uint64_t below = mark_confirmed_below(store);
+    struct index_cursor cursor = {0};
+    uint64_t *entry;
+    while (below > 0 && (entry = index_next(store, &cursor)) != NULL) {
+        uint64_t word = entry_load(entry);
+        place_t place = entry_place(word);
+        const struct segment *segment = log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
+        if (segment->lsn_max < below || log_record(store->log, place)->lsn < below) {
+            uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
+            entry_store(entry, (word & ~state_mask) | (uint64_t)STATE_VALID << STATE_SHIFT);
+        }
+    }
+}
+
+enum status store_open(struct store **store, const struct store_options *options, struct log_report *report,
+                       uint32_t *bad_segment)
+{
+    uint64_t at = (sizeof(struct store) + BUCKET_SIZE - 1) / BUCKET_SIZE * BUCKET_SIZE;
+    assert((uintptr_t)options->index % BUCKET_SIZE == 0);
+    assert(options->index_size > at);
+    struct store *made = options->index;
+    made->victim = VICTIM_NONE;
+    index_init(&made->index, (uint8_t *)options->index + at, options->index_size - at);
+    enum status status = log_open(&made->log, &options->log, on_scanned, made, report, bad_segment);
+    if (status != STATUS_OK)
+        return status;
+    if (made->index_full) {
+        log_close(made->log);
+        return STATUS_NO_MEMORY;
+    }
+    confirm(made);
+    *store = made;
+    return STATUS_OK;
+}
+
+void store_close(struct store *store)
+{
+    log_close(store->log);
+    store->log = NULL;
+}
+
+struct log *store_log(struct store *store)
+{
+    return store->log;
+}
+
+/* ---- finding and putting ---- */
+
+static void fill_found(const struct store *store, uint64_t *entry, struct found *found)
+{
+    uint64_t word = entry_load(entry);
+    place_t place = entry_place(word);
+    *found = (struct found){
+        .entry = entry,
+        .record = log_record(store->log, place),
+        .place = place,
+        .state = entry_state(word),
+    };
+}
+
+bool store_find(const struct store *store, struct slice key, uint64_t hash, struct found *found)
+{
+    uint64_t *entry = index_find(store, key, hash);
+    if (entry == NULL)
+        return false;
+    fill_found(store, entry, found);
+    return true;
+}
+
+static uint64_t spec_size(const struct record_spec *spec)
+{
+    return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size, spec->flags);
+}
+
+/* Whether clients may make the live data grow by this much. */
+static bool over_limit(const struct store *store, uint64_t size, uint64_t former_size)
+{
+    return size > former_size && store->stats.live_bytes + size - former_size > clean_live_max(store);
+}
+
+static enum status try_put(struct store *store, const struct record_spec *spec, uint64_t hash,
+                           enum record_state state, bool urgent, struct found *found)
+{
+    struct found former = {0};
+    bool known = store_find(store, spec->key, hash, &former);
+    uint64_t former_size = known ? record_size(former.record) : 0;
+    if (!urgent && over_limit(store, spec_size(spec), former_size))
+        return STATUS_NO_SPACE;
+    if (!known && !index_has_room(store))
+        return STATUS_NO_SPACE;
+    place_t place;
+    enum status status = log_append_nodrain(store->log, spec, clean_reserve(store, urgent), &place);
+    if (status != STATUS_OK)
+        return status;
+    store_count_current(store, log_record(store->log, place));
+    uint64_t word = entry_make(hash, state, place);
+    uint64_t *entry = former.entry;
+    if (known)
+        entry_store(entry, word);
+    else
+        entry = index_insert(store, hash, word);
+    assert(entry != NULL);
+    if (known)
+        store_count_dead(store, former.record, former.place);
+    fill_found(store, entry, found);
+    return STATUS_OK;
+}
+
+enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
+                              enum record_state state, bool urgent, struct found *found)
+{
+    if (spec->value.size > UINT32_MAX || spec_size(spec) > log_record_size_max(store->log))
+        return STATUS_TOO_LARGE;
+    enum status status = try_put(store, spec, hash, state, urgent, found);
+    if (status != STATUS_NO_SPACE)
+        return status;
+    bool coming = clean_for_put(store, 4 * spec_size(spec) + log_record_size_max(store->log) / 16, !urgent);
+    status = try_put(store, spec, hash, state, urgent, found);
+    return status == STATUS_NO_SPACE && coming ? STATUS_BUSY : status;
+}
+
+void store_set_state(struct store *store, struct found *found, enum record_state state)
+{
+    (void)store;
+    uint64_t word = entry_load(found->entry);
+    assert(entry_place(word) == found->place);
+    uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
+    entry_store(found->entry, (word & ~state_mask) | (uint64_t)state << STATE_SHIFT);
+    found->state = state;
+}
+
+void store_stats(const struct store *store, struct store_stats *stats)
+{
+    const struct index *index = &store->index;
+    *stats = store->stats;
+    stats->log_bytes = clean_log_bytes(store);
+    stats->index_bytes = (uint64_t)(index->main_count + index->total - index->overflow_low) * BUCKET_SIZE;
+}

@@ -1,0 +1,112 @@
+/* store.h: the index over the log: the current record of each key of one shard. Owner thread only; pure.
+ *
+ * The index holds one 8-byte entry for each key that has a current record of any kind (VALUE, TOMBSTONE, DISCARD):
+ * tag | state | place. A bucket is one cache line. It grows by linear hashing, one bucket at a time, inside a range of
+ * address space given at start, so there is no pause and no allocation.
+ *
+ * Also kept here, because cleaning must know it: the newest MARK for each node. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "pmem/log.h"
+
+/* Replication state of the current record (doc/protocol.md has the diagram; replica_set_state is the only writer). */
+enum record_state {
+    STATE_VALID,       /* may be read */
+    STATE_INVALID,     /* a newer value is on its way to being complete; reads wait */
+    STATE_WRITE,       /* this node coordinates it */
+    STATE_REPLAY,      /* this node finishes it for a departed coordinator */
+    STATE_UNCONFIRMED, /* after this node's last mark, before the group confirmed it; older than anything */
+};
+
+enum { NODE_COUNT_MAX = 7 };
+
+struct store;
+
+/* The current record of a key. Valid until the next call that changes the store. */
+struct found {
+    uint64_t *entry; /* opaque; for the store_*_found functions */
+    const struct record *record;
+    place_t place;
+    enum record_state state;
+};
+
+struct store_options {
+    struct log_options log;
+    void *index; /* zeroed memory of the caller, 64-byte aligned; touched only as the store grows */
+    uint64_t index_size;
+};
+
+/* Bytes of address space for the index of a log of `log_size` bytes. */
+uint64_t store_index_size(uint64_t log_size);
+
+/* Opens the log and builds the index. Records with lsn below the newest own MARK come up VALID, others
+ * UNCONFIRMED. Errors and report as log_open. The struct itself lies at the beginning of `index`. */
+enum status store_open(struct store **store, const struct store_options *options, struct log_report *report,
+                       uint32_t *bad_segment) MUST_CHECK;
+void store_close(struct store *store);
+struct log *store_log(struct store *store);
+
+/* False: the key has no record of any kind. */
+bool store_find(const struct store *store, struct slice key, uint64_t hash, struct found *found);
+
+/* Appends a record and makes it the key's current one, in `state`; the former one is dead. *found is the new one.
+ * STATUS_BUSY (cleaning is making room: retry when log_durable() has moved on), STATUS_NO_SPACE (full of live data),
+ * STATUS_TOO_LARGE: nothing changed; STATUS_IO: no segment can be made. Slices of `spec` may lie in this log. `urgent` may use the reserve that is kept for cleaning and for
+ * what peers send (an INV can't be refused); clients' writes pass false. */
+enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
+                              enum record_state state, bool urgent, struct found *found) MUST_CHECK;
+
+/* Changes the state bits of a found entry. */
+void store_set_state(struct store *store, struct found *found, enum record_state state);
+
+/* Appends a MARK; it replaces the older marks of all nodes in mark->members. */
+enum status store_put_mark_nodrain(struct store *store, const struct mark *mark) MUST_CHECK;
+
+/* The newest mark of a round in which `node` (1..7) and this node took part; false: none. */
+bool store_mark_with(const struct store *store, unsigned node, struct mark *mark);
+
+/* The newest mark of all: where this node's own records become unconfirmed; false: none, all are. */
+bool store_mark_last(const struct store *store, struct mark *mark);
+
+/* Forgets all marks, durably with the next drain: this node no longer knows what it has (corruption). */
+enum status store_drop_marks_nodrain(struct store *store) MUST_CHECK;
+
+/* Visits the current record of each key whose lsn is at or above `lsn_min`, in the order of the log. Segments without
+ * any such are skipped. Stays right while the store changes between calls: a record that is current during the whole
+ * walk is given at least once. Begin with a zeroed cursor; false: the end was reached. `budget` bytes of log are looked
+ * at per call at most; *found->record is NULL when the budget ran out first. */
+struct store_cursor {
+    uint32_t generation;
+    uint32_t offset;
+};
+bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min, uint64_t *budget,
+                struct found *found);
+
+/* Cleaning: reclaims space, `budget` bytes of copying and scanning at most; call each turn while store_wants_cleaning().
+ * Tombstones and DISCARDs may be dropped only when VALID, lsn below drop->lsn, ts version at most drop->floor, and every older
+ * version of the key has left the log (a scan would bring it back). drop->lsn == 0: none may be dropped now. */
+struct store_drop {
+    uint64_t lsn;
+    uint64_t floor;
+};
+bool store_wants_cleaning(const struct store *store);
+void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget);
+
+struct store_stats {
+    uint64_t value_count;     /* current VALUE records */
+    uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
+    uint64_t live_bytes;      /* of current records */
+    uint64_t log_bytes;       /* that the log may use */
+    uint64_t index_bytes;     /* touched */
+    uint64_t cleaned_bytes;   /* copied so far */
+    uint64_t version_max;     /* newest ts version seen, at opening and since */
+};
+void store_stats(const struct store *store, struct store_stats *stats);
+
+#endif

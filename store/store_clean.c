@@ -1,0 +1,233 @@
+/* Cleaning: copies what lives in a victim to the tail and gives the segment back.
+ *
+ * Victim: the segment with the most dead bytes. But when tombstones hold much of the space and may be dropped, the oldest one: a tombstone
+ * can go only after every segment that may hold an older version has gone.
+ *
+ * Room is kept in three steps: cleaning may use every free segment; urgent puts leave one or two to cleaning (one
+ * victim needs at most one); clients' puts leave as many again to urgent ones. */
+#include "base/fault.h"
+#include "base/hash.h"
+#include "base/ts.h"
+#include "store/store_private.h"
+
+enum {
+    SEGMENTS_MANY = 16,
+    LIVE_PERCENT_MAX = 90,
+    GAIN_SHARE = 32,      /* a victim must have this part of its bytes dead... */
+    GAIN_MIN = 256,       /* ...and more than the segment's own overhead */
+    START_SHARE = 16,     /* cleaning starts when this part of the segments is left, beyond the reserve */
+    TOMBSTONE_SHARE = 16, /* tombstones are worth a sweep when they hold this part of the space */
+    SCAN_COST = 64,       /* of looking at one record, in bytes of budget */
+};
+
+static bool many(const struct store *store)
+{
+    return log_segment_count(store->log) >= SEGMENTS_MANY;
+}
+
+uint32_t clean_reserve(const struct store *store, bool urgent)
+{
+    uint32_t step = many(store) ? 2 : 1;
+    return urgent ? step : 2 * step;
+}
+
+uint64_t clean_log_bytes(const struct store *store)
+{
+    uint32_t count = log_segment_count(store->log), reserve = clean_reserve(store, false);
+    return count > reserve ? (count - reserve) * log_record_size_max(store->log) : 0;
+}
+
+uint64_t clean_live_max(const struct store *store)
+{
+    return clean_log_bytes(store) / 100 * LIVE_PERCENT_MAX;
+}
+
+/* ---- choosing ---- */
+
+static uint32_t most_dead(const struct store *store)
+{
+    uint64_t dead_max = log_record_size_max(store->log) / GAIN_SHARE + GAIN_MIN;
+    uint32_t victim = VICTIM_NONE;
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
+        const struct segment *segment = log_segment(store->log, i);
+        if (segment->state != SEGMENT_SEALED || segment->used - segment->live <= dead_max)
+            continue;
+        dead_max = segment->used - segment->live;
+        victim = i;
+    }
+    return victim;
+}
+
+static uint32_t oldest(const struct store *store)
+{
+    uint32_t victim = VICTIM_NONE;
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
+        const struct segment *segment = log_segment(store->log, i);
+        if (segment->state == SEGMENT_SEALED &&
+            (victim == VICTIM_NONE || segment->generation < log_segment(store->log, victim)->generation))
+            victim = i;
+    }
+    return victim;
+}
+
+static bool tombstones_heavy(const struct store *store)
+{
+    return store->drop.lsn > 0 &&
+           store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
+}
+
+/* Everything was copied twice and nothing died meanwhile: more of it would gain nothing. */
+static bool stalled(const struct store *store)
+{
+    return store->copied > 2 * log_segment_count(store->log) * log_record_size_max(store->log);
+}
+
+static uint32_t choose(const struct store *store)
+{
+    if (stalled(store))
+        return VICTIM_NONE;
+    uint32_t victim = VICTIM_NONE;
+    if (tombstones_heavy(store)) {
+        victim = oldest(store);
+        if (victim != VICTIM_NONE && log_segment(store->log, victim)->append_first >= store->drop.lsn)
+            victim = VICTIM_NONE;
+    }
+    return victim != VICTIM_NONE ? victim : most_dead(store);
+}
+
+static bool room_is_low(const struct store *store)
+{
+    uint32_t start = clean_reserve(store, false) + 1 + log_segment_count(store->log) / START_SHARE;
+    return log_segment_free_count(store->log) <= start;
+}
+
+bool store_wants_cleaning(const struct store *store)
+{
+    if (store->victim != VICTIM_NONE)
+        return true;
+    return (room_is_low(store) || tombstones_heavy(store)) && choose(store) != VICTIM_NONE;
+}
+
+/* ---- copying ---- */
+
+/* No version older than `lsn` can be left outside the victim: copies of one were appended before it, too. */
+static bool older_have_left(const struct store *store, uint64_t lsn)
+{
+    if (FAULT(DROP_BEFORE_OLDER))
+        return true;
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
+        const struct segment *segment = log_segment(store->log, i);
+        if (i != store->victim && segment->state != SEGMENT_FREE && segment->append_first <= lsn)
+            return false;
+    }
+    return true;
+}
+
+static bool may_drop(const struct store *store, const struct found *found)
+{
+    const struct record *record = found->record;
+    if (record->kind != RECORD_TOMBSTONE && record->kind != RECORD_DISCARD)
+        return false;
+    bool needed = found->state != STATE_VALID || record->lsn >= store->drop.lsn ||
+                  ts_version(record->ts) > store->drop.floor;
+    if (needed && !FAULT(DROP_TOMBSTONE_EARLY))
+        return false;
+    return older_have_left(store, record->lsn);
+}
+
+static enum status copy(struct store *store, const struct record *record, place_t place, place_t *to)
+{
+    enum status status = log_copy_nodrain(store->log, place, to);
+    if (status != STATUS_OK)
+        return status;
+    store->stats.cleaned_bytes += record_size(record);
+    store->copied += record_size(record);
+    return STATUS_OK;
+}
+
+/* Copies or drops a record if it is current. *cost: in bytes of budget. */
+static enum status treat(struct store *store, const struct record *record, place_t place, uint64_t *cost)
+{
+    place_t to;
+    enum status status;
+    *cost = SCAN_COST;
+    if (record->kind == RECORD_MARK) {
+        if (!mark_is_current(store, place))
+            return STATUS_OK;
+        status = copy(store, record, place, &to);
+        if (status == STATUS_OK)
+            mark_moved(store, place, to);
+        return status;
+    }
+    struct found found;
+    uint64_t hash = hash_key(record_key(record));
+    if (!store_find(store, record_key(record), hash, &found) || found.place != place)
+        return STATUS_OK;
+    if (may_drop(store, &found)) {
+        store_count_dead(store, record, place);
+        index_remove(store, hash, found.entry);
+        return STATUS_OK;
+    }
+    *cost += record_size(record);
+    status = copy(store, record, place, &to);
+    if (status == STATUS_OK)
+        entry_store(found.entry, entry_make(hash, found.state, to));
+    return status;
+}
+
+/* False: it can't go on now. */
+static bool step(struct store *store, uint64_t *budget)
+{
+    uint32_t offset = store->victim_offset;
+    place_t place;
+    const struct record *record = log_segment_next(store->log, store->victim, &offset, &place);
+    if (record == NULL) {
+        log_segment_give(store->log, store->victim);
+        store->victim = VICTIM_NONE;
+        return true;
+    }
+    uint64_t cost;
+    if (treat(store, record, place, &cost) != STATUS_OK)
+        return false;
+    store->victim_offset = offset;
+    *budget -= cost < *budget ? cost : *budget;
+    return true;
+}
+
+static void clean(struct store *store, uint64_t budget)
+{
+    while (budget > 0 && store_wants_cleaning(store)) {
+        if (store->victim == VICTIM_NONE) {
+            store->victim = choose(store);
+            store->victim_offset = 0;
+        }
+        while (budget > 0 && store->victim != VICTIM_NONE)
+            if (!step(store, &budget))
+                return;
+    }
+}
+
+void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget)
+{
+    store->drop = *drop;
+    clean(store, budget);
+}
+
+/* Segments that were given back and are not free yet. */
+static bool segments_coming(const struct store *store)
+{
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
+        enum segment_state state = log_segment(store->log, i)->state;
+        if (state == SEGMENT_DRAINING || state == SEGMENT_ERASING)
+            return true;
+    }
+    return false;
+}
+
+bool clean_for_put(struct store *store, uint64_t budget, bool limited)
+{
+    clean(store, budget);
+    if (limited && store->stats.live_bytes > clean_live_max(store))
+        return tombstones_heavy(store) && !stalled(store);
+    return store->victim != VICTIM_NONE || segments_coming(store) || choose(store) != VICTIM_NONE;
+}

@@ -1,0 +1,129 @@
+/* store_private.h: what the files of the store share. Holds atomics: the words of the index, which other workers may read. */
+#ifndef STORE_STORE_PRIVATE_H
+#define STORE_STORE_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "store/store.h"
+
+enum {
+    BUCKET_ENTRIES = 7,
+    BUCKET_SIZE = 64,
+    STATE_SHIFT = PLACE_BITS,
+    STATE_BITS = 3,
+    TAG_SHIFT = STATE_SHIFT + STATE_BITS,
+    TAG_HASH_SHIFT = 35, /* below the bits that choose the shard, above those that choose the bucket */
+    TAG_MASK = (1 << (64 - TAG_SHIFT)) - 1,
+};
+
+static const uint32_t VICTIM_NONE = UINT32_MAX;
+
+/* Entries are packed: from the front, without holes, over the whole chain. */
+struct bucket {
+    uint64_t entries[BUCKET_ENTRIES];
+    uint64_t overflow; /* number of the next bucket of the chain; 0: none */
+};
+static_assert(sizeof(struct bucket) == BUCKET_SIZE, "a bucket is one cache line");
+
+struct index {
+    struct bucket *buckets;
+    uint32_t total;         /* buckets in the range */
+    uint32_t main_count;    /* at the bottom: one chain each */
+    uint32_t overflow_low;  /* from the top down: the lowest overflow bucket ever used */
+    uint32_t overflow_free; /* a list of those given back; 0: empty */
+    uint32_t free_count;    /* in that list */
+    uint64_t entry_count;
+};
+
+struct store_mark {
+    struct mark mark;
+    uint64_t lsn;  /* of the record */
+    place_t place; /* 0: there is none */
+};
+
+struct store {
+    struct log *log;
+    struct index index;
+    struct store_mark marks[NODE_COUNT_MAX]; /* newest for each node */
+    struct store_stats stats;
+    uint64_t tombstone_bytes;
+    struct store_drop drop; /* what the last store_clean allowed */
+    uint32_t victim;        /* being cleaned; VICTIM_NONE: none */
+    uint32_t victim_offset;
+    uint64_t copied;        /* since data last died: more than twice the log means that cleaning gains nothing */
+    uint32_t walk_segment;  /* where the last walk was: saves searching */
+    bool index_full;        /* during the opening scan */
+};
+
+/* ---- entries ---- */
+
+static inline uint64_t entry_load(const uint64_t *entry)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)entry, memory_order_acquire);
+}
+
+static inline void entry_store(uint64_t *entry, uint64_t word)
+{
+    atomic_store_explicit((_Atomic uint64_t *)entry, word, memory_order_release);
+}
+
+static inline uint64_t entry_make(uint64_t hash, enum record_state state, place_t place)
+{
+    return ((hash >> TAG_HASH_SHIFT) & TAG_MASK) << TAG_SHIFT | (uint64_t)state << STATE_SHIFT | place;
+}
+
+static inline place_t entry_place(uint64_t word)
+{
+    return word & (((uint64_t)1 << PLACE_BITS) - 1);
+}
+
+static inline enum record_state entry_state(uint64_t word)
+{
+    return (enum record_state)((word >> STATE_SHIFT) & ((1U << STATE_BITS) - 1));
+}
+
+/* ---- index.c: linear hashing ---- */
+
+void index_init(struct index *index, void *memory, uint64_t size);
+
+/* NULL: the key is not there. */
+uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash);
+
+/* NULL: no room. The key is not there yet. */
+uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);
+void index_remove(struct store *store, uint64_t hash, uint64_t *entry);
+bool index_has_room(const struct store *store);
+
+/* The next entry in use, in the order of the buckets; NULL at the end. Begin with a zeroed cursor. */
+struct index_cursor {
+    uint32_t main;
+    uint32_t bucket;
+    uint32_t slot;
+};
+uint64_t *index_next(const struct store *store, struct index_cursor *cursor);
+
+/* ---- store.c ---- */
+
+/* Books a record as current, or as dead: counters, and the log's. */
+void store_count_current(struct store *store, const struct record *record);
+void store_count_dead(struct store *store, const struct record *record, place_t place);
+
+/* ---- store_mark.c ---- */
+
+void mark_scanned(struct store *store, const struct record *record, place_t place);
+/* The record of a mark moved. False: the mark is dead. */
+bool mark_is_current(const struct store *store, place_t place);
+void mark_moved(struct store *store, place_t from, place_t to);
+/* 0: every record is unconfirmed. */
+uint64_t mark_confirmed_below(const struct store *store);
+
+/* ---- store_clean.c ---- */
+
+/* The bytes of live data that clients may fill. */
+uint64_t clean_live_max(const struct store *store);
+uint64_t clean_log_bytes(const struct store *store);
+uint32_t clean_reserve(const struct store *store, bool urgent);
+/* Cleaning out of a put that found no room; true: room is coming, later. `limited`: clean_live_max() applies. */
+bool clean_for_put(struct store *store, uint64_t budget, bool limited);
+
+#endif
