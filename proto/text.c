@@ -192,7 +192,7 @@ static enum text_event step_keys(struct text_parser *parser, struct slice input,
 {
     /* The longest key, the CR that may belong to the line's end, and the byte that ends it. */
     enum { WINDOW_MAX = TEXT_KEY_SIZE_MAX + 2 };
-    size_t spaces = parser->scanned == 0 ? count_spaces(input) : 0;
+    size_t spaces = count_spaces(input);
     struct slice text = from(input, spaces);
     const char *bytes = text.data;
     size_t window = text.size < WINDOW_MAX ? text.size : WINDOW_MAX;

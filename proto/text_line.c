@@ -7,8 +7,7 @@
 void words_split(struct words *words, struct slice line)
 {
     const char *at = line.data, *end = at + line.size;
-    words->count = 0;
-    words->last = slice_make(at, 0);
+    *words = (struct words){.last = slice_make(at, 0)};
     for (;;) {
         while (at < end && *at == ' ')
             at++;
@@ -50,7 +49,7 @@ static bool read_storage_numbers(const struct words *words, struct text_request 
     request->exptime = exptime;
     if (request->command != COMMAND_CAS)
         return true;
-    return words->count > 5 && number_u64(words->word[5], &request->cas);
+    return number_u64(words->word[5], &request->cas);
 }
 
 static enum line_verdict read_storage(const struct words *words, const struct text_limits *limits,
@@ -109,7 +108,7 @@ static enum line_verdict read_flush_all(const struct words *words, struct text_r
 static enum line_verdict read_verbosity(const struct words *words, struct text_request *request)
 {
     request->noreply = words_end_in_noreply(words);
-    if (words->count < 2 || !number_u32(words->word[1], &request->level))
+    if (!number_u32(words->word[1], &request->level))
         return refuse(request, REPLY_BAD_FORMAT);
     return LINE_GOOD;
 }

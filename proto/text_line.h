@@ -9,7 +9,7 @@ enum { LINE_WORDS_MAX = 6 };
 
 /* The words of a line. Only spaces part them. */
 struct words {
-    struct slice word[LINE_WORDS_MAX]; /* the first ones */
+    struct slice word[LINE_WORDS_MAX]; /* the first ones; missing ones are empty */
     struct slice last;
     size_t count; /* all of them */
 };
