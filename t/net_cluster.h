@@ -268,14 +268,17 @@ static inline void cluster_run(struct cluster *cluster, unsigned milliseconds)
         cluster_turn(cluster);
 }
 
-/* Turns until `condition`, which is judged after each. Reports and goes on when patience ends. */
+/* Turns until `condition`, which is judged once a turn. Reports and goes on when patience ends. */
 #define RUN_UNTIL(cluster, condition)                                                              \
     do {                                                                                           \
         uint64_t run_end = now_ms() + PATIENCE_MS;                                                 \
-        while (!(condition) && now_ms() < run_end)                                                 \
+        while (!(condition)) {                                                                     \
+            if (now_ms() >= run_end) {                                                             \
+                test_fail(__FILE__, __LINE__, "waited in vain for: %s", #condition);               \
+                break;                                                                             \
+            }                                                                                      \
             cluster_turn(cluster);                                                                 \
-        if (!(condition))                                                                          \
-            test_fail(__FILE__, __LINE__, "waited in vain for: %s", #condition);                   \
+        }                                                                                          \
     } while (0)
 
 static inline struct seen *seen_by(struct cluster *cluster, unsigned id, unsigned lane,
