@@ -100,8 +100,9 @@ static bool surely_alive(const struct member *member, unsigned node, uint64_t no
 static bool asks_to_join(const struct member *member, unsigned node, uint64_t now_us)
 {
     const struct member_peer *peer = &member->peers[node];
-    if (node == member->options.self)
-        return member->incarnation != 0 && member->incarnation > member->agreed.admitted[node];
+    if (node == member->options.self) /* join_incarnation: what it says of itself is recorded when it is sent */
+        return member->incarnation != 0 && member->incarnation == peer->join_incarnation &&
+               member->incarnation > member->agreed.admitted[node];
     return (member->options.configured & node_bit(node)) != 0 && peer->join_us != 0 &&
            peer->join_incarnation > member->agreed.admitted[node] &&
            now_us - peer->join_us <= JOIN_FRESH_US &&
@@ -290,10 +291,7 @@ static uint8_t odd_one_out(const struct member *member, uint64_t now_us)
         uint8_t from = complaints(member, node, now_us, &longest_us);
         if (longest_us < 2 * member->options.suspect_us || node_count(from) < most)
             continue;
-        uint8_t reporters = from & (uint8_t)~node_bit(member->options.self);
-        if (node == member->options.self && reporters == 0)
-            continue;
-        chosen = node == member->options.self ? (unsigned)__builtin_ffs(reporters) : node;
+        chosen = node == member->options.self ? (unsigned)__builtin_ffs(from) : node;
         most = node_count(from);
     }
     return chosen == 0 ? 0 : node_bit(chosen);
@@ -528,8 +526,10 @@ void member_lead_work(struct member *member, uint64_t now_us, const struct membe
         }
         return;
     }
-    if (!member->leading)
+    if (!member->leading) { /* an older LEAD came in between */
+        member_lead_begin(member, now_us, actions);
         return;
+    }
     if (member->agreed.pending.epoch == 0) {
         plan(member, now_us, actions);
     } else if (leavers_gone(member, now_us)) {
