@@ -72,7 +72,7 @@ $(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
 TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
-T_HELPERS         := t/sim_medium.c
+T_HELPERS         := t/sim_medium.c t/cluster.c
 T_HELPER_FOLDERS  := pmem store replica recovery
 $(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
 	@rm -f $@
@@ -113,7 +113,7 @@ THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/
 threads: $(THREAD_TESTS)
 	setarch -R t/run-unit $(THREAD_TESTS)
 
-check-e2e: all
+check-e2e: all load
 	t/e2e/run
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------

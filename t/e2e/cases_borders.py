@@ -1,0 +1,268 @@
+"""What is not ours is refused by name: other nodes' logs, damaged ones, other versions, strangers."""
+import os
+import shutil
+import socket
+import time
+
+from cluster import (RAFT_OFFSET, Cluster, Node, check, files_below, lines_matching, tree_hash, wait_until)
+
+
+def fill(node, count=300, prefix=b"k"):
+    with node.connect(timeout=10) as connection:
+        for i in range(count):
+            check(connection.set(prefix + b"%d" % i, b"value-%d-" % i + b"x" * 200) == b"STORED", "set")
+
+
+def check_filled(node, count=300, prefix=b"k"):
+    with node.connect(timeout=10) as connection:
+        for i in range(count):
+            value = connection.get(prefix + b"%d" % i)
+            check(value == b"value-%d-" % i + b"x" * 200, f"{node.name}: {prefix}{i} is {value!r}")
+
+
+def check_refused(node, words):
+    """The start fails, says why with the directory's name, and writes nothing."""
+    before, size = tree_hash(node.data), len(node.log_text())
+    node.start()
+    code = node.wait_exit(10)
+    text = node.log_since(size)
+    check(code != 0, f"{node.name} ended with 0")
+    check(code > 0, f"{node.name} was ended by signal {-code}: {text[-800:]}")
+    named = [line for line in text.splitlines() if node.data in line]
+    check(named, f"the file is not named: {text!r}")
+    check(any(word in text.lower() for word in words), f"none of {words} in {text!r}")
+    check(tree_hash(node.data) == before, "the directory was written to")
+
+
+def segment_files(node):
+    """The log's files, largest first."""
+    return sorted((path for path in files_below(node.data) if os.path.getsize(path) >= 65536),
+                  key=os.path.getsize, reverse=True)
+
+
+def patch(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def find(path, needle):
+    with open(path, "rb") as file:
+        return file.read().find(needle)
+
+
+def case_the_directory_of_another_node_is_refused():
+    with Cluster(3) as cluster:
+        cluster.start()
+        fill(cluster.nodes[0])
+        for node in cluster.nodes:
+            node.stop()
+        shutil.rmtree(cluster.nodes[1].data)
+        shutil.copytree(cluster.nodes[0].data, cluster.nodes[1].data)
+        check_refused(cluster.nodes[1], ("node 1", "belongs"))
+
+
+def case_the_directory_of_another_cluster_is_refused():
+    with Cluster(1) as single, Cluster(3) as cluster:
+        single.start()
+        fill(single.nodes[0])
+        single.nodes[0].stop()
+        shutil.copytree(single.nodes[0].data, cluster.nodes[0].data)
+        check_refused(cluster.nodes[0], ("cluster", "peers"))
+
+
+def case_another_number_of_threads_is_refused():
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        fill(node)
+        node.stop()
+        node.arguments[node.arguments.index("-t") + 1] = "3"
+        check_refused(node, ("-t",))
+
+
+def case_a_directory_of_another_version_is_refused():
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        node.stop()
+        patch(os.path.join(node.data, "node"), 8, b"\x63\0\0\0")
+        check_refused(node, ("version",))
+
+
+def case_a_damaged_node_file_is_refused():
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        node.stop()
+        patch(os.path.join(node.data, "node"), 20, b"\xff")
+        check_refused(node, ("damaged",))
+
+
+def case_somebody_elses_file_is_refused():
+    with Cluster(1) as cluster:
+        node = cluster.nodes[0]
+        os.makedirs(node.data)
+        with open(os.path.join(node.data, "node"), "wb") as file:
+            file.write(b"this is my diary\n" * 20)
+        check_refused(node, ("not a file", "damaged"))
+
+
+def case_a_log_file_of_another_node_is_refused():
+    """The directory is right, one of the files in it is not."""
+    with Cluster(3) as cluster:
+        cluster.start()
+        fill(cluster.nodes[0])
+        for node in cluster.nodes:
+            node.stop()
+        other, node = cluster.nodes[0], cluster.nodes[1]
+        path = segment_files(other)[0]
+        shutil.copy(path, os.path.join(node.data, os.path.relpath(path, other.data)))
+        check_refused(node, ("another", "belong", "foreign"))
+
+
+def case_a_log_file_of_another_version_is_refused():
+    """Its version stands behind the 8 bytes of magic (doc/format.md)."""
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        fill(node)
+        node.stop()
+        for path in segment_files(node):
+            patch(path, 8, b"\x63\0\0\0")
+        check_refused(node, ("version",))
+
+
+def case_a_data_directory_has_one_process():
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        second = Node(node.port + 1, list(node.arguments), cluster.directory, node.name)
+        second.log_path += ".second"
+        second.start()
+        try:
+            code = second.wait_exit(5)
+            check(code > 0, f"ended with {code}")
+            check(lines_matching(second.log_text(), "another process"), second.log_text())
+        finally:
+            second.end()
+        fill(node, 10)
+
+
+def case_damage_inside_the_log_is_reported_and_healed():
+    """One bit of an old record on one node: reported with the file's name, right values from the others."""
+    with Cluster(3) as cluster:
+        cluster.start()
+        fill(cluster.nodes[0])
+        time.sleep(0.5)
+        node = cluster.nodes[1]
+        node.kill()
+        fill(cluster.nodes[0], 50, b"later")
+        hit = [(path, at) for path in segment_files(node) if (at := find(path, b"value-7-xxx")) >= 0]
+        check(hit, "the value is not in any file")
+        path, at = hit[0]
+        patch(path, at + 20, b"X")
+        size = len(node.log_text())
+        node.start()
+        node.wait_serving()
+        check(lines_matching(node.log_since(size), os.path.basename(path)) or
+              lines_matching(node.log_since(size), "damage|corrupt"), f"not reported: {node.log_since(size)}")
+        check_filled(node)
+        check_filled(node, 50, b"later")
+
+
+def case_a_damaged_log_of_a_single_node_is_reported_and_kept():
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        fill(node)
+        node.kill()
+        hit = [(path, at) for path in segment_files(node) if (at := find(path, b"value-7-xxx")) >= 0]
+        check(hit, "the value is not in any file")
+        patch(hit[0][0], hit[0][1] + 20, b"X")
+        size = len(node.log_text())
+        node.start()
+        wait_until("it says so", lambda: lines_matching(node.log_since(size), "damage|corrupt|torn"), 10)
+        check(node.data in node.log_since(size), f"the file is not named: {node.log_since(size)}")
+        check(find(*(hit[0][0], b"value-7-xxx")) == hit[0][1], "the damaged file was written over")
+
+
+def refusal_lines(cluster, sizes, pattern):
+    return [line for node, size in zip(cluster.nodes, sizes) for line in lines_matching(node.log_since(size), pattern)]
+
+
+def check_stranger(cluster, node, pattern):
+    """The group refuses `node` with a clear line, and goes on."""
+    others = cluster.others(node)
+    sizes = [len(other.log_text()) for other in cluster.nodes]
+    node.start()
+    wait_until(f"a line about it\n{others[0].log_text()[-1000:]}",
+               lambda: refusal_lines(cluster, sizes, pattern), 10)
+    time.sleep(2)
+    for other, size in zip(cluster.nodes, sizes):
+        if other is not node:
+            lines = lines_matching(other.log_since(size), pattern)
+            check(len(lines) <= 4, f"{other.name} repeats itself: {lines}")  # once for each way it calls or is called
+            fill(other, 20)
+            check_filled(other, 20)
+    if node.process.poll() is None:
+        check(not node.serves(), f"{node.name} serves in spite of it")
+    node.end()
+
+
+def case_a_peer_with_another_configuration_is_refused():
+    with Cluster(3) as cluster:
+        cluster.start()
+        node = cluster.nodes[2]
+        node.kill()
+        shutil.rmtree(node.data)
+        right = list(node.arguments)
+        node.arguments = ["-I", "2m", *right]
+        check_stranger(cluster, node, "configuration|message size")
+        shutil.rmtree(node.data, ignore_errors=True)
+        node.arguments = ["3" if before == "-t" else word for before, word in zip([""] + right, right)]
+        check_stranger(cluster, node, "configuration|lanes|shards")
+        shutil.rmtree(node.data, ignore_errors=True)
+        node.arguments = right
+        node.start()
+        node.wait_serving()
+        check_filled(node, 20)
+
+
+def throw(port, data):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(data)
+            connection.settimeout(1)
+            while connection.recv(4096):
+                pass
+    except OSError:
+        pass
+
+
+GARBAGE = (b"GET / HTTP/1.0\r\n\r\n", b"\0" * 4096, b"\xff" * 4096, os.urandom(65536), b"HCH1", b"")
+
+
+def case_garbage_on_the_peer_port_is_refused():
+    with Cluster(3) as cluster:
+        cluster.start()
+        sizes = [len(node.log_text()) for node in cluster.nodes]
+        for port in cluster.peer_ports:
+            for data in GARBAGE:
+                throw(port, data)
+        lines = refusal_lines(cluster, sizes, "refuse|not speak|stranger")
+        check(lines, "no line about it")
+        check(len(lines) <= 18, f"too many lines: {len(lines)}")
+        for node in cluster.nodes:
+            fill(node, 20)
+            check_filled(node, 20)
+
+
+def case_garbage_on_the_membership_port_is_refused():
+    with Cluster(3) as cluster:
+        cluster.start()
+        for port in cluster.peer_ports:
+            for data in GARBAGE:
+                throw(port + RAFT_OFFSET, data)
+        for node in cluster.nodes:
+            fill(node, 20)
+            check_filled(node, 20)
+        cluster.nodes[0].kill()  # membership still works
+        with cluster.nodes[1].connect(timeout=10) as connection:
+            wait_until("a view without it", lambda: connection.set(b"a", b"b") == b"STORED", 10)
+        cluster.nodes[0].start()
+        cluster.nodes[0].wait_serving()

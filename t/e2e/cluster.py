@@ -1,0 +1,266 @@
+"""Real healcached processes on loopback: started, watched, hurt and ended by pid."""
+import contextlib
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = os.environ.get("HEALCACHED", os.path.join(ROOT, "build", "healcached"))
+RAFT_OFFSET = 10000  # membership listens at the peer port and this
+SERVE_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 10
+
+
+class Failure(Exception):
+    """What a case has found."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count):
+    """`count` client ports and `count` peer ports whose raft ports are free as well. Below the range that the
+    kernel gives to outgoing connections."""
+    for _ in range(200):
+        clients = random.randrange(23000, 29000)
+        peers = random.randrange(20000, 22000)
+        ports = [base + i for base in (clients, peers, peers + RAFT_OFFSET) for i in range(count)]
+        if all(is_free(port) for port in ports):
+            return list(range(clients, clients + count)), list(range(peers, peers + count))
+    raise Failure("no free ports")
+
+
+def wait_until(what, condition, seconds):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise Failure(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+class Connection:
+    """Speaks the text protocol, byte by byte as the case wants it."""
+
+    def __init__(self, port, timeout=5):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.pending = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *ignored):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def receive(self):
+        data = self.socket.recv(1 << 16)
+        self.pending += data
+        return data
+
+    def line(self):
+        while b"\r\n" not in self.pending:
+            if not self.receive():
+                raise ConnectionError("closed by the server")
+        line, self.pending = self.pending.split(b"\r\n", 1)
+        return line
+
+    def exactly(self, size):
+        while len(self.pending) < size:
+            if not self.receive():
+                raise ConnectionError("closed by the server")
+        data, self.pending = self.pending[:size], self.pending[size:]
+        return data
+
+    def ask(self, command):
+        """A command with one line as its answer."""
+        self.send(command + b"\r\n")
+        return self.line()
+
+    def set(self, key, value):
+        return self.ask(b"set %b 0 0 %d\r\n%b" % (key, len(value), value))
+
+    def get(self, key):
+        """The value; None: a miss; a Failure is an error line."""
+        line = self.ask(b"get " + key)
+        if line == b"END":
+            return None
+        if not line.startswith(b"VALUE "):
+            raise Failure(f"get {key!r}: {line!r}")
+        value = self.exactly(int(line.split()[3]) + 2)[:-2]
+        check(self.line() == b"END", "no END behind a value")
+        return value
+
+    def stats(self, what=b""):
+        self.send(b"stats" + (b" " + what if what else b"") + b"\r\n")
+        found = {}
+        while (line := self.line()) != b"END":
+            words = line.decode().split(" ", 2)
+            if words[0] != "STAT":
+                raise Failure(f"stats: {line!r}")
+            found[words[1]] = words[2] if len(words) > 2 else ""
+        return found
+
+
+class Node:
+    def __init__(self, port, arguments, directory, name):
+        self.port = port
+        self.arguments = arguments
+        self.data = os.path.join(directory, name) if directory else None
+        self.log_path = os.path.join(tempfile.gettempdir() if not directory else directory, f"{name}.{port}.log")
+        self.name = name
+        self.process = None
+
+    def command(self, extra=()):
+        user = ["-u", "root"] if os.geteuid() == 0 else []
+        data = [f"--data={self.data}"] if self.data else []
+        return [PROGRAM, "-p", str(self.port), "-l", "127.0.0.1", *user, *self.arguments, *data, *extra]
+
+    def start(self, *extra):
+        check(self.process is None, f"{self.name} runs already")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(extra), stdout=log, stderr=log, cwd=ROOT)
+        return self
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def kill(self):
+        """kill -9; returns the moment."""
+        moment = time.monotonic()
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+        return moment
+
+    def stop(self):
+        """SIGTERM; returns exit code and seconds."""
+        began = time.monotonic()
+        self.process.terminate()
+        code = self.wait_exit(STOP_SECONDS_MAX)
+        return code, time.monotonic() - began
+
+    def wait_exit(self, seconds):
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} does not end within {seconds} s") from None
+        self.process = None
+        return code
+
+    def end(self):
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGCONT)
+                self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def connect(self, timeout=5):
+        return Connection(self.port, timeout)
+
+    def serves(self):
+        if self.process.poll() is not None:
+            raise Failure(f"{self.name} ended with {self.process.returncode}: {self.log_text()[-2000:]}")
+        try:
+            with self.connect(timeout=3) as connection:
+                connection.get(b"is-it-there")
+                return True
+        except (OSError, Failure):
+            return False
+
+    def wait_serving(self, seconds=SERVE_SECONDS_MAX):
+        began = time.monotonic()
+        wait_until(f"{self.name} serves\n{self.log_text()[-1500:]}", self.serves, seconds)
+        return time.monotonic() - began
+
+    def log_text(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.log_path, errors="replace") as file:
+                return file.read()
+        return ""
+
+    def log_since(self, size):
+        return self.log_text()[size:]
+
+
+class Cluster:
+    """A group of nodes; a context manager that leaves nothing behind."""
+
+    def __init__(self, count=3, durable=True, arguments=("-m", "128", "-t", "2")):
+        self.directory = tempfile.mkdtemp(prefix="healcached-e2e-")
+        clients, self.peer_ports = free_ports(count)
+        self.peers = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(self.peer_ports))
+        self.nodes = [self.make_node(i + 1, port, list(arguments), count, durable)
+                      for i, port in enumerate(clients)]
+
+    def make_node(self, number, port, arguments, count, durable):
+        group = [f"--node={number}", f"--peers={self.peers}"] if count > 1 else []
+        node = Node(port, arguments + group, self.directory, f"node{number}")
+        if not durable:
+            node.data = None
+        return node
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for node in self.nodes:
+            node.end()
+        if kind is not None:
+            for node in self.nodes:
+                lines = node.log_text().splitlines()[-25:]
+                print("".join(f"    {node.name} | {line}\n" for line in lines), end="")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self):
+        for node in self.nodes:
+            node.start()
+        self.wait_serving()
+        return self
+
+    def wait_serving(self):
+        for node in self.nodes:
+            node.wait_serving()
+
+    def others(self, node):
+        return [other for other in self.nodes if other is not node]
+
+
+def tree_hash(directory, without=("lock",)):
+    """Of all files below: has anything been written?"""
+    digest = hashlib.sha256()
+    for folder, _, names in sorted(os.walk(directory)):
+        for name in sorted(names):
+            if name in without:
+                continue
+            with open(os.path.join(folder, name), "rb") as file:
+                digest.update(name.encode() + hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()
+
+
+def files_below(directory):
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names)
+
+
+def lines_matching(text, pattern):
+    return [line for line in text.splitlines() if re.search(pattern, line, re.I)]
