@@ -197,6 +197,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         break;
     case EVENT_MESSAGE:
         on_message(shard, event->message);
+        round_advance(&shard->round, replica);
         break;
     case EVENT_DURABLE:
         replica_on_durable(replica, event->durable);
