@@ -16,8 +16,8 @@ static void init(struct log *log, const struct log_options *options)
     log->durable = 1;
 }
 
-enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
-                     struct log_report *report, uint32_t *bad_segment)
+enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan,
+                     void *user, struct log_report *report, uint32_t *bad_segment)
 {
     assert(options->segment_count_max > 0 && options->segment_count_max <= SEGMENT_COUNT_MAX);
     assert(options->medium->segment_size >= SEGMENT_SIZE_MIN);
@@ -72,17 +72,20 @@ static place_t count_append(struct log *log, const struct record *record)
     return place;
 }
 
-enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve, place_t *place)
+enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve,
+                               place_t *place)
 {
     assert(spec->key.size <= RECORD_KEY_SIZE_MAX);
     assert(spec->kind >= RECORD_VALUE && spec->kind < RECORD_SEAL);
     if (spec->value.size > UINT32_MAX || spec->value_tail.size > UINT32_MAX)
         return STATUS_TOO_LARGE;
     uint64_t value_size = spec->value.size + spec->value_tail.size;
-    enum status status = make_room(log, record_size_of(spec->key.size, value_size, spec->flags), reserve);
+    enum status status =
+        make_room(log, record_size_of(spec->key.size, value_size, spec->flags), reserve);
     if (status != STATUS_OK)
         return status;
-    *place = count_append(log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail));
+    *place = count_append(
+        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail));
     return STATUS_OK;
 }
 
@@ -182,7 +185,8 @@ uint32_t log_segment_free_count(const struct log *log)
     return log->free_count;
 }
 
-const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset, place_t *place)
+const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset,
+                                      place_t *place)
 {
     const struct segment *segment = &log->segments[number];
     if (*offset == 0)

@@ -1,9 +1,11 @@
-/* log_private.h: what the files of the log share: the bytes of a segment's header, and the log's own state.
+/* log_private.h: what the files of the log share: the bytes of a segment's header, and the log's
+ * own state.
  *
- *     | struct segment_header | struct segment_progress | record | record | ... | SEAL, or less than a record's header |
+ *     | struct segment_header | struct segment_progress | record | record | ... | SEAL, or less
+ * than a record's header |
  *
- * The magic is the switch: it is written last and erased first, one atomic store, and both lines are line aligned. So a power
- * cut leaves a header that is whole or none. */
+ * The magic is the switch: it is written last and erased first, one atomic store, and both lines
+ * are line aligned. So a power cut leaves a header that is whole or none. */
 #ifndef PMEM_LOG_PRIVATE_H
 #define PMEM_LOG_PRIVATE_H
 
@@ -34,20 +36,23 @@ struct segment_header {
     uint32_t generation;
     uint32_t reserved;
     uint64_t append_first;
-    uint64_t durable; /* log_durable() when the segment was opened: all below was safe and must be found */
+    uint64_t durable; /* log_durable() when the segment was opened: all below was safe and must be
+                         found */
 };
-static_assert(sizeof(struct segment_header) == SEGMENT_LINE, "the segment header is part of the format");
+static_assert(sizeof(struct segment_header) == SEGMENT_LINE,
+              "the segment header is part of the format");
 static_assert(sizeof(struct log_identity) == 16, "the identity is part of the format");
 
-/* How many records of the segment are known to be durable: written after the fact and flushed now and then, so it may lag.
- * If fewer are found, the rest did not fail to arrive: it was damaged. */
+/* How many records of the segment are known to be durable: written after the fact and flushed now
+ * and then, so it may lag. If fewer are found, the rest did not fail to arrive: it was damaged. */
 struct segment_progress {
     uint32_t crc; /* of all that follows */
     uint32_t generation;
     uint64_t count;
     uint8_t reserved[48];
 };
-static_assert(sizeof(struct segment_progress) == SEGMENT_LINE, "the progress line is part of the format");
+static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
+              "the progress line is part of the format");
 
 /* Beside struct segment: what only the log itself uses. */
 struct segment_more {
@@ -55,8 +60,8 @@ struct segment_more {
     uint32_t progress_used; /* `used` when the progress was flushed last */
     uint64_t count;         /* of records, SEAL included */
     uint64_t progress;      /* of these, written to the progress line */
-    bool damaged;           /* records have to be checked one by one, and searched behind the broken ones */
-    bool unusable;          /* cannot be mapped */
+    bool damaged;  /* records have to be checked one by one, and searched behind the broken ones */
+    bool unusable; /* cannot be mapped */
 };
 
 /* A drain that was asked for: when it is done, every append below `tail` is durable. */
@@ -72,17 +77,17 @@ struct log {
     struct segment_more *more;
     uint32_t segment_count;
     uint32_t free_count;
-    uint32_t moving_count;   /* DRAINING and ERASING */
-    uint32_t unnoted_count;  /* SEALED, progress not complete */
-    uint32_t open;           /* SEGMENT_NONE: none */
-    uint32_t generation;     /* the newest given out or seen */
+    uint32_t moving_count;  /* DRAINING and ERASING */
+    uint32_t unnoted_count; /* SEALED, progress not complete */
+    uint32_t open;          /* SEGMENT_NONE: none */
+    uint32_t generation;    /* the newest given out or seen */
     uint64_t tail;
-    uint64_t tail_asked;     /* the tail at the newest drain */
+    uint64_t tail_asked; /* the tail at the newest drain */
     uint64_t durable;
-    uint64_t cookie;         /* of the newest drain */
+    uint64_t cookie; /* of the newest drain */
     uint64_t cookie_done;
-    bool flushed;            /* something other than a record was flushed since the newest drain */
-    bool growing;            /* segments may still be created */
+    bool flushed; /* something other than a record was flushed since the newest drain */
+    bool growing; /* segments may still be created */
     struct drain drains[DRAIN_COUNT_MAX];
     uint32_t drain_count;
 };
@@ -95,7 +100,8 @@ uint32_t segment_header_crc(const struct segment_header *header);
 uint32_t segment_progress_crc(const struct segment_progress *progress);
 uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t generation);
 
-/* Makes a free segment the open one; the former one is sealed. STATUS_NO_SPACE: no more than `reserve` are free. */
+/* Makes a free segment the open one; the former one is sealed. STATUS_NO_SPACE: no more than
+ * `reserve` are free. */
 enum status segment_open_next(struct log *log, uint32_t reserve) MUST_CHECK;
 
 /* Ends segment `number` where it is now; writes SEAL if there is room. */
@@ -123,11 +129,12 @@ uint32_t record_crc(uint32_t seed, uint32_t offset, const struct record *record)
 bool record_sound(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
 
 /* The first sound record at or behind `offset`, in steps of 8 bytes; 0: none. */
-uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
+uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation,
+                       uint32_t offset);
 
 /* Lays a record down at `offset` of a segment, with crc, and flushes it. */
-struct record *record_write(struct log *log, uint32_t number, uint32_t offset, const struct record_spec *spec,
-                            uint64_t lsn);
+struct record *record_write(struct log *log, uint32_t number, uint32_t offset,
+                            const struct record_spec *spec, uint64_t lsn);
 void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct record *from);
 
 static inline place_t place_make(uint32_t number, uint32_t offset)
@@ -148,7 +155,7 @@ static inline uint32_t place_offset(place_t place)
 /* ---- log_scan.c ---- */
 
 /* Finds out what the medium holds and hands it to `scan`. */
-enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report, uint32_t *bad_segment)
-    MUST_CHECK;
+enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report,
+                     uint32_t *bad_segment) MUST_CHECK;
 
 #endif

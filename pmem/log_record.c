@@ -5,7 +5,8 @@
 #include "base/fault.h"
 #include "pmem/log_private.h"
 
-/* The place is part of the checksum: a record is sound only where it was written, not inside another one's value. */
+/* The place is part of the checksum: a record is sound only where it was written, not inside
+ * another one's value. */
 uint32_t record_crc(uint32_t seed, uint32_t offset, const struct record *record)
 {
     size_t size = sizeof(*record) + ((record->flags & RECORD_CAS) ? 8 : 0) + record->key_size +
@@ -21,7 +22,8 @@ bool record_sound(const struct log *log, uint32_t number, uint32_t generation, u
         return false;
     const struct record *record = (const void *)(log->segments[number].base + offset);
     if (record->generation != generation || record->kind == 0 || record->kind > KIND_MAX ||
-        record->reserved != 0 || record->key_size > RECORD_KEY_SIZE_MAX || record_size(record) > room)
+        record->reserved != 0 || record->key_size > RECORD_KEY_SIZE_MAX ||
+        record_size(record) > room)
         return false;
     if (FAULT(TORN_RECORD))
         return true;
@@ -52,8 +54,8 @@ static void finish(struct log *log, uint32_t number, uint32_t offset, struct rec
         log->medium->ops->flush(log->medium, record, record_size(record));
 }
 
-struct record *record_write(struct log *log, uint32_t number, uint32_t offset, const struct record_spec *spec,
-                            uint64_t lsn)
+struct record *record_write(struct log *log, uint32_t number, uint32_t offset,
+                            const struct record_spec *spec, uint64_t lsn)
 {
     struct record *record = (void *)(log->segments[number].base + offset);
     *record = (struct record){

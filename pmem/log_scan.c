@@ -1,10 +1,13 @@
-/* What a restart finds. Three passes: look at every segment; decide what is torn and what is damaged; hand over.
+/* What a restart finds. Three passes: look at every segment; decide what is torn and what is
+ * damaged; hand over.
  *
- * After a power cut, appends that were not durable are there or not, in any pattern; so the log ends at the first gap, and
- * what lies behind the gap is cut off. But a gap below a number that was known to be durable is damage: then
- * everything readable is kept. Known durable: `durable` in any header, the progress lines, and `lsn` of any MARK.
+ * After a power cut, appends that were not durable are there or not, in any pattern; so the log
+ * ends at the first gap, and what lies behind the gap is cut off. But a gap below a number that was
+ * known to be durable is damage: then everything readable is kept. Known durable: `durable` in any
+ * header, the progress lines, and `lsn` of any MARK.
  *
- * Cut-off records must not come back: the generation goes on above any that is found anywhere, also in free segments. */
+ * Cut-off records must not come back: the generation goes on above any that is found anywhere, also
+ * in free segments. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,7 +75,8 @@ static void note_erased(struct log *log, uint32_t number)
 static struct found_segment *add_found(struct scan *scan, uint32_t number, uint32_t generation)
 {
     struct found_segment *found = &scan->found[scan->found_count++];
-    *found = (struct found_segment){.number = number, .generation = generation, .end = SEGMENT_RECORDS};
+    *found =
+        (struct found_segment){.number = number, .generation = generation, .end = SEGMENT_RECORDS};
     return found;
 }
 
@@ -103,7 +107,8 @@ static void add_sound(struct scan *scan, uint32_t number)
     log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
     at_least(&scan->known_durable, header->durable);
     at_least(&scan->seen, header->append_first);
-    if (progress->generation == header->generation && progress->crc == segment_progress_crc(progress)) {
+    if (progress->generation == header->generation &&
+        progress->crc == segment_progress_crc(progress)) {
         log->more[number].progress = progress->count;
         at_least(&scan->known_durable, header->append_first + progress->count);
     }
@@ -121,7 +126,8 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
             continue;
         if (status == STATUS_OK) {
             log->segments[i].base = base;
-            status = segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
+            status =
+                segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
         }
         if (i >= log->segment_count)
             log->segment_count = i + 1; /* a smaller limit than before hides no data */
@@ -164,7 +170,8 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     found->end = offset;
     found->sealed = found->sealed || size - offset < RECORD_SIZE_MIN;
     at_least(&scan->seen, segment->append_first + log->more[found->number].count);
-    while (!found->sealed && (offset = record_search(log, found->number, found->generation, offset)) != 0) {
+    while (!found->sealed &&
+           (offset = record_search(log, found->number, found->generation, offset)) != 0) {
         const struct record *record = (const void *)(segment->base + offset);
         if (found->behind == 0)
             found->behind = offset;
@@ -173,7 +180,8 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     }
 }
 
-/* A power cut may keep records of a segment and lose its header: no generation found there may be given out again. */
+/* A power cut may keep records of a segment and lose its header: no generation found there may be
+ * given out again. */
 static void look_at_free(struct log *log, uint32_t number)
 {
     const uint8_t *base = log->segments[number].base;
@@ -196,7 +204,8 @@ static int compare_found(const void *a, const void *b)
     return left->number < right->number ? -1 : 1;
 }
 
-/* The log ended here. Nothing behind may come back, so the end is made clean: sealed, unless nothing was cut off. */
+/* The log ended here. Nothing behind may come back, so the end is made clean: sealed, unless
+ * nothing was cut off. */
 static void cut_off(struct scan *scan, uint32_t index)
 {
     struct log *log = scan->log;
@@ -243,7 +252,8 @@ static void decide(struct scan *scan)
 
 /* ---- the third pass ---- */
 
-static void hand_over(struct scan *scan, const struct found_segment *found, log_scan_t call, void *user)
+static void hand_over(struct scan *scan, const struct found_segment *found, log_scan_t call,
+                      void *user)
 {
     struct log *log = scan->log;
     struct segment *segment = &log->segments[found->number];
@@ -284,7 +294,8 @@ static uint64_t numbers_lost(const struct scan *scan)
     return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
 }
 
-/* Goes on in the newest segment if it ends cleanly and its next append number is the next one of the log. */
+/* Goes on in the newest segment if it ends cleanly and its next append number is the next one of
+ * the log. */
 static void settle_tail(struct scan *scan)
 {
     struct log *log = scan->log;
@@ -337,7 +348,8 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
     log_ask_drain(log);
 }
 
-enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report, uint32_t *bad_segment)
+enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,
+                     uint32_t *bad_segment)
 {
     struct scan scan = {.log = log, .report = report, .known_durable = 1, .seen = 1};
     scan.found = calloc(SEGMENT_COUNT_MAX, sizeof(*scan.found));

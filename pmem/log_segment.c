@@ -113,14 +113,15 @@ static uint32_t find_free(const struct log *log)
     return found;
 }
 
-/* A disk that is full now is taken as full until the next start: the log goes on with the segments it has. */
+/* A disk that is full now is taken as full until the next start: the log goes on with the segments
+ * it has. */
 static void stop_growing(struct log *log)
 {
     log->growing = false;
     log->free_count = 0;
     for (uint32_t i = 0; i < log->segment_count; i++)
-        log->free_count += log->segments[i].state == SEGMENT_FREE && log->segments[i].base != NULL &&
-                           !log->more[i].unusable;
+        log->free_count += log->segments[i].state == SEGMENT_FREE &&
+                           log->segments[i].base != NULL && !log->more[i].unusable;
 }
 
 static enum status map_free(struct log *log, uint32_t reserve, uint32_t *number)
@@ -218,7 +219,8 @@ void segments_move(struct log *log)
     }
 }
 
-/* Unflushed it serves the restart of a killed process; flushed now and then, also that after a power cut. */
+/* Unflushed it serves the restart of a killed process; flushed now and then, also that after a
+ * power cut. */
 static void note_progress(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];

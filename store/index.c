@@ -1,4 +1,5 @@
-/* The index: linear hashing over buckets of one cache line, with chains of overflow buckets. Holds atomics. */
+/* The index: linear hashing over buckets of one cache line, with chains of overflow buckets. Holds
+ * atomics. */
 #include <string.h>
 
 #include "base/hash.h"
@@ -10,7 +11,8 @@ enum {
     RECORD_SIZE_MIN = 48,
 };
 
-/* Main buckets at four entries each; and overflow for any distribution: full buckets, and one not full a chain. */
+/* Main buckets at four entries each; and overflow for any distribution: full buckets, and one not
+ * full a chain. */
 uint64_t store_index_size(uint64_t log_size)
 {
     uint64_t entries = log_size / RECORD_SIZE_MIN + MAIN_COUNT_MIN;

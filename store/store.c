@@ -1,4 +1,5 @@
-/* Opening, finding, putting. Index: index.c; marks: store_mark.c; cleaning: store_clean.c; the walk: store_walk.c. */
+/* Opening, finding, putting. Index: index.c; marks: store_mark.c; cleaning: store_clean.c; the
+ * walk: store_walk.c. */
 #include "store/store.h"
 
 #include <string.h>
@@ -48,8 +49,8 @@ static place_t find_older(const struct store *store, struct slice key, uint64_t 
         uint32_t offset = 0;
         const struct record *record;
         while ((record = log_segment_next(store->log, i, &offset, &place)) != NULL) {
-            if (record->lsn >= lsn || record->lsn < newest || !slice_equal(record_key(record), key) ||
-                record->kind == RECORD_MARK)
+            if (record->lsn >= lsn || record->lsn < newest ||
+                !slice_equal(record_key(record), key) || record->kind == RECORD_MARK)
                 continue;
             newest = record->lsn;
             found = place;
@@ -58,7 +59,8 @@ static place_t find_older(const struct store *store, struct slice key, uint64_t 
     return found;
 }
 
-/* Of the records of one key the one with the highest lsn is current: a DISCARD too, so it voids all before it. */
+/* Of the records of one key the one with the highest lsn is current: a DISCARD too, so it voids all
+ * before it. */
 static void on_scanned(void *user, const struct record *record, place_t place)
 {
     struct store *store = user;
@@ -98,7 +100,8 @@ static void confirm(struct store *store)
     while (below > 0 && (entry = index_next(store, &cursor)) != NULL) {
         uint64_t word = entry_load(entry);
         place_t place = entry_place(word);
-        const struct segment *segment = log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
+        const struct segment *segment =
+            log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
         if (segment->lsn_max < below || log_record(store->log, place)->lsn < below) {
             uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
             entry_store(entry, (word & ~state_mask) | (uint64_t)STATE_VALID << STATE_SHIFT);
@@ -106,8 +109,8 @@ static void confirm(struct store *store)
     }
 }
 
-enum status store_open(struct store **store, const struct store_options *options, struct log_report *report,
-                       uint32_t *bad_segment)
+enum status store_open(struct store **store, const struct store_options *options,
+                       struct log_report *report, uint32_t *bad_segment)
 {
     uint64_t at = (sizeof(struct store) + BUCKET_SIZE - 1) / BUCKET_SIZE * BUCKET_SIZE;
     assert((uintptr_t)options->index % BUCKET_SIZE == 0);
@@ -169,7 +172,8 @@ static uint64_t spec_size(const struct record_spec *spec)
 /* Whether clients may make the live data grow by this much. */
 static bool over_limit(const struct store *store, uint64_t size, uint64_t former_size)
 {
-    return size > former_size && store->stats.live_bytes + size - former_size > clean_live_max(store);
+    return size > former_size &&
+           store->stats.live_bytes + size - former_size > clean_live_max(store);
 }
 
 static enum status try_put(struct store *store, const struct record_spec *spec, uint64_t hash,
@@ -208,7 +212,8 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
     enum status status = try_put(store, spec, hash, state, urgent, found);
     if (status != STATUS_NO_SPACE)
         return status;
-    bool coming = clean_for_put(store, 4 * spec_size(spec) + log_record_size_max(store->log) / 16, !urgent);
+    bool coming =
+        clean_for_put(store, 4 * spec_size(spec) + log_record_size_max(store->log) / 16, !urgent);
     status = try_put(store, spec, hash, state, urgent, found);
     return status == STATUS_NO_SPACE && coming ? STATUS_BUSY : status;
 }
@@ -228,5 +233,6 @@ void store_stats(const struct store *store, struct store_stats *stats)
     const struct index *index = &store->index;
     *stats = store->stats;
     stats->log_bytes = clean_log_bytes(store);
-    stats->index_bytes = (uint64_t)(index->main_count + index->total - index->overflow_low) * BUCKET_SIZE;
+    stats->index_bytes =
+        (uint64_t)(index->main_count + index->total - index->overflow_low) * BUCKET_SIZE;
 }

@@ -1,10 +1,11 @@
 /* Cleaning: copies what lives in a victim to the tail and gives the segment back.
  *
- * Victim: the segment with the most dead bytes. But when tombstones hold much of the space and may be dropped, the oldest one: a tombstone
- * can go only after every segment that may hold an older version has gone.
+ * Victim: the segment with the most dead bytes. But when tombstones hold much of the space and may
+ * be dropped, the oldest one: a tombstone can go only after every segment that may hold an older
+ * version has gone.
  *
- * Room is kept in three steps: cleaning may use every free segment; urgent puts leave one or two to cleaning (one
- * victim needs at most one); clients' puts leave as many again to urgent ones. */
+ * Room is kept in three steps: cleaning may use every free segment; urgent puts leave one or two to
+ * cleaning (one victim needs at most one); clients' puts leave as many again to urgent ones. */
 #include "base/fault.h"
 #include "base/hash.h"
 #include "base/ts.h"
@@ -13,9 +14,10 @@
 enum {
     SEGMENTS_MANY = 16,
     LIVE_PERCENT_MAX = 90,
-    GAIN_SHARE = 32,      /* a victim must have this part of its bytes dead... */
-    GAIN_MIN = 256,       /* ...and more than the segment's own overhead */
-    START_SHARE = 16,     /* cleaning starts when this part of the segments is left, beyond the reserve */
+    GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
+    GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
+    START_SHARE =
+        16, /* cleaning starts when this part of the segments is left, beyond the reserve */
     TOMBSTONE_SHARE = 16, /* tombstones are worth a sweep when they hold this part of the space */
     SCAN_COST = 64,       /* of looking at one record, in bytes of budget */
 };
@@ -64,7 +66,8 @@ static uint32_t oldest(const struct store *store)
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
         if (segment->state == SEGMENT_SEALED &&
-            (victim == VICTIM_NONE || segment->generation < log_segment(store->log, victim)->generation))
+            (victim == VICTIM_NONE ||
+             segment->generation < log_segment(store->log, victim)->generation))
             victim = i;
     }
     return victim;
@@ -72,8 +75,7 @@ static uint32_t oldest(const struct store *store)
 
 static bool tombstones_heavy(const struct store *store)
 {
-    return store->drop.lsn > 0 &&
-           store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
+    return store->drop.lsn > 0 && store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
 }
 
 /* Everything was copied twice and nothing died meanwhile: more of it would gain nothing. */
@@ -89,7 +91,8 @@ static uint32_t choose(const struct store *store)
     uint32_t victim = VICTIM_NONE;
     if (tombstones_heavy(store)) {
         victim = oldest(store);
-        if (victim != VICTIM_NONE && log_segment(store->log, victim)->append_first >= store->drop.lsn)
+        if (victim != VICTIM_NONE &&
+            log_segment(store->log, victim)->append_first >= store->drop.lsn)
             victim = VICTIM_NONE;
     }
     return victim != VICTIM_NONE ? victim : most_dead(store);
@@ -110,7 +113,8 @@ bool store_wants_cleaning(const struct store *store)
 
 /* ---- copying ---- */
 
-/* No version older than `lsn` can be left outside the victim: copies of one were appended before it, too. */
+/* No version older than `lsn` can be left outside the victim: copies of one were appended before
+ * it, too. */
 static bool older_have_left(const struct store *store, uint64_t lsn)
 {
     if (FAULT(DROP_BEFORE_OLDER))
@@ -135,7 +139,8 @@ static bool may_drop(const struct store *store, const struct found *found)
     return older_have_left(store, record->lsn);
 }
 
-static enum status copy(struct store *store, const struct record *record, place_t place, place_t *to)
+static enum status copy(struct store *store, const struct record *record, place_t place,
+                        place_t *to)
 {
     enum status status = log_copy_nodrain(store->log, place, to);
     if (status != STATUS_OK)
@@ -146,7 +151,8 @@ static enum status copy(struct store *store, const struct record *record, place_
 }
 
 /* Copies or drops a record if it is current. *cost: in bytes of budget. */
-static enum status treat(struct store *store, const struct record *record, place_t place, uint64_t *cost)
+static enum status treat(struct store *store, const struct record *record, place_t place,
+                         uint64_t *cost)
 {
     place_t to;
     enum status status;

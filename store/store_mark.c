@@ -22,7 +22,8 @@ void mark_moved(struct store *store, place_t from, place_t to)
 }
 
 /* Makes the record the newest of its members where it is newer than what is there. */
-static void take(struct store *store, const struct record *record, const struct mark *mark, place_t place)
+static void take(struct store *store, const struct record *record, const struct mark *mark,
+                 place_t place)
 {
     for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
         struct store_mark *slot = &store->marks[i];
@@ -52,7 +53,8 @@ enum status store_put_mark_nodrain(struct store *store, const struct mark *mark)
     place_t place;
     enum status status = log_append_nodrain(store->log, &spec, clean_reserve(store, true), &place);
     if (status == STATUS_NO_SPACE)
-        return clean_for_put(store, log_record_size_max(store->log), false) ? STATUS_BUSY : STATUS_NO_SPACE;
+        return clean_for_put(store, log_record_size_max(store->log), false) ? STATUS_BUSY
+                                                                            : STATUS_NO_SPACE;
     if (status == STATUS_OK)
         take(store, log_record(store->log, place), mark, place);
     return status;

@@ -1,4 +1,5 @@
-/* store_private.h: what the files of the store share. Holds atomics: the words of the index, which other workers may read. */
+/* store_private.h: what the files of the store share. Holds atomics: the words of the index, which
+ * other workers may read. */
 #ifndef STORE_STORE_PRIVATE_H
 #define STORE_STORE_PRIVATE_H
 
@@ -12,7 +13,8 @@ enum {
     STATE_SHIFT = PLACE_BITS,
     STATE_BITS = 3,
     TAG_SHIFT = STATE_SHIFT + STATE_BITS,
-    TAG_HASH_SHIFT = 35, /* below the bits that choose the shard, above those that choose the bucket */
+    TAG_HASH_SHIFT =
+        35, /* below the bits that choose the shard, above those that choose the bucket */
     TAG_MASK = (1 << (64 - TAG_SHIFT)) - 1,
 };
 
@@ -50,9 +52,10 @@ struct store {
     struct store_drop drop; /* what the last store_clean allowed */
     uint32_t victim;        /* being cleaned; VICTIM_NONE: none */
     uint32_t victim_offset;
-    uint64_t copied;        /* since data last died: more than twice the log means that cleaning gains nothing */
-    uint32_t walk_segment;  /* where the last walk was: saves searching */
-    bool index_full;        /* during the opening scan */
+    uint64_t copied; /* since data last died: more than twice the log means that cleaning gains
+                        nothing */
+    uint32_t walk_segment; /* where the last walk was: saves searching */
+    bool index_full;       /* during the opening scan */
 };
 
 /* ---- entries ---- */
@@ -69,7 +72,8 @@ static inline void entry_store(uint64_t *entry, uint64_t word)
 
 static inline uint64_t entry_make(uint64_t hash, enum record_state state, place_t place)
 {
-    return ((hash >> TAG_HASH_SHIFT) & TAG_MASK) << TAG_SHIFT | (uint64_t)state << STATE_SHIFT | place;
+    return ((hash >> TAG_HASH_SHIFT) & TAG_MASK) << TAG_SHIFT | (uint64_t)state << STATE_SHIFT |
+           place;
 }
 
 static inline place_t entry_place(uint64_t word)
@@ -94,7 +98,8 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);
 void index_remove(struct store *store, uint64_t hash, uint64_t *entry);
 bool index_has_room(const struct store *store);
 
-/* The next entry in use, in the order of the buckets; NULL at the end. Begin with a zeroed cursor. */
+/* The next entry in use, in the order of the buckets; NULL at the end. Begin with a zeroed cursor.
+ */
 struct index_cursor {
     uint32_t main;
     uint32_t bucket;
@@ -123,7 +128,8 @@ uint64_t mark_confirmed_below(const struct store *store);
 uint64_t clean_live_max(const struct store *store);
 uint64_t clean_log_bytes(const struct store *store);
 uint32_t clean_reserve(const struct store *store, bool urgent);
-/* Cleaning out of a put that found no room; true: room is coming, later. `limited`: clean_live_max() applies. */
+/* Cleaning out of a put that found no room; true: room is coming, later. `limited`:
+ * clean_live_max() applies. */
 bool clean_for_put(struct store *store, uint64_t budget, bool limited);
 
 #endif

@@ -1,4 +1,5 @@
-/* The walk over the current records, in the order of the log. Cleaning moves records only to the tail, so ahead of the walk. */
+/* The walk over the current records, in the order of the log. Cleaning moves records only to the
+ * tail, so ahead of the walk. */
 #include "base/hash.h"
 #include "store/store_private.h"
 
@@ -9,7 +10,8 @@ static bool walkable(const struct segment *segment)
     return segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
 }
 
-/* The segment with the smallest generation at or above the cursor's that can hold what is wanted. */
+/* The segment with the smallest generation at or above the cursor's that can hold what is wanted.
+ */
 static bool find_segment(struct store *store, const struct store_cursor *cursor, uint64_t lsn_min)
 {
     const struct segment *hint = log_segment(store->log, store->walk_segment);
@@ -18,8 +20,10 @@ static bool find_segment(struct store *store, const struct store_cursor *cursor,
     uint32_t best = VICTIM_NONE;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
-        if (walkable(segment) && segment->generation >= cursor->generation && segment->lsn_max >= lsn_min &&
-            (best == VICTIM_NONE || segment->generation < log_segment(store->log, best)->generation))
+        if (walkable(segment) && segment->generation >= cursor->generation &&
+            segment->lsn_max >= lsn_min &&
+            (best == VICTIM_NONE ||
+             segment->generation < log_segment(store->log, best)->generation))
             best = i;
     }
     if (best == VICTIM_NONE)
@@ -29,8 +33,8 @@ static bool find_segment(struct store *store, const struct store_cursor *cursor,
 }
 
 /* True: *found is current and wanted. */
-static bool wanted(const struct store *store, const struct record *record, place_t place, uint64_t lsn_min,
-                   struct found *found)
+static bool wanted(const struct store *store, const struct record *record, place_t place,
+                   uint64_t lsn_min, struct found *found)
 {
     if (record->kind == RECORD_MARK || record->lsn < lsn_min)
         return false;
@@ -38,8 +42,8 @@ static bool wanted(const struct store *store, const struct record *record, place
     return store_find(store, key, hash_key(key), found) && found->place == place;
 }
 
-bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min, uint64_t *budget,
-                struct found *found)
+bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min,
+                uint64_t *budget, struct found *found)
 {
     while (find_segment(store, cursor, lsn_min)) {
         uint32_t number = store->walk_segment;

@@ -41,8 +41,10 @@ static struct log *open_log(struct medium *medium, struct log_report *report, ui
 static enum status append(struct log *log, const char *key, size_t value_size, place_t *place)
 {
     static char value[SIZE];
-    struct record_spec spec = {
-        .kind = RECORD_VALUE, .key = slice_text(key), .value = slice_make(value, value_size), .ts = 1};
+    struct record_spec spec = {.kind = RECORD_VALUE,
+                               .key = slice_text(key),
+                               .value = slice_make(value, value_size),
+                               .ts = 1};
     return log_append_nodrain(log, &spec, 0, place);
 }
 

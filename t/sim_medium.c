@@ -115,7 +115,8 @@ static void flush(struct medium *medium, const void *at, size_t size)
 
 static void settle(struct sim *sim, const struct pending *pending)
 {
-    memcpy(sim->segments[pending->segment].durable + (size_t)pending->line * LINE, pending->data, LINE);
+    memcpy(sim->segments[pending->segment].durable + (size_t)pending->line * LINE, pending->data,
+           LINE);
 }
 
 void sim_medium_complete(struct medium *medium, uint64_t cookie)
@@ -164,7 +165,8 @@ static void drain(struct medium *medium, uint64_t cookie)
         return;
     }
     assert(sim->due_count < DRAIN_COUNT_MAX);
-    uint64_t due = sim->now + sim->delay_min + prng_below(&sim->prng, sim->delay_max - sim->delay_min + 1);
+    uint64_t due =
+        sim->now + sim->delay_min + prng_below(&sim->prng, sim->delay_max - sim->delay_min + 1);
     if (sim->due_count > 0 && sim->dues[sim->due_count - 1].due > due)
         due = sim->dues[sim->due_count - 1].due;
     sim->dues[sim->due_count++] = (struct drain_due){.cookie = cookie, .due = due};
@@ -246,7 +248,8 @@ void sim_medium_cut(struct medium *medium)
 void sim_medium_kill(struct medium *medium)
 {
     struct sim *sim = sim_of(medium);
-    /* Their drains will never be heard of; the lines may reach the medium early or late, as unflushed ones do. */
+    /* Their drains will never be heard of; the lines may reach the medium early or late, as
+     * unflushed ones do. */
     sim->pending_count = 0;
     forget_drains(sim);
 }
@@ -347,7 +350,8 @@ uint64_t sim_medium_hash(const struct medium *medium)
     uint64_t hash = 0;
     for (uint32_t i = 0; i < sim->segment_count; i++) {
         const uint8_t *cache = sim->segments[i].cache;
-        hash = hash * 31 + (cache == NULL ? i + 1 : hash_key(slice_make(cache, medium->segment_size)));
+        hash =
+            hash * 31 + (cache == NULL ? i + 1 : hash_key(slice_make(cache, medium->segment_size)));
     }
     return hash;
 }

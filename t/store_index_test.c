@@ -74,7 +74,8 @@ TEST(store, holds_as_many_keys_as_fit_and_finds_them_after_a_restart)
     struct found found;
     uint32_t count = 0;
     for (;; count++) {
-        enum status status = put(&box, slice_make(&count, 4), RECORD_VALUE, "v", STATE_VALID, &found);
+        enum status status =
+            put(&box, slice_make(&count, 4), RECORD_VALUE, "v", STATE_VALID, &found);
         if (status != STATUS_OK) {
             EXPECT_EQ(status, STATUS_NO_SPACE);
             break;

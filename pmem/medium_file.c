@@ -1,0 +1,262 @@
+/* The owner's side of the file medium. Holds atomics: what the flusher reports. */
+#include "pmem/medium_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpmem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "pmem/medium_file_private.h"
+
+static struct file_medium *file_of(struct medium *medium)
+{
+    return (struct file_medium *)medium;
+}
+
+void medium_file_path(const struct medium *medium, uint32_t number, char *path, size_t path_size)
+{
+    char name[FILE_NAME_SIZE];
+    segment_file_name(number, name);
+    snprintf(path, path_size, "%s/%s", ((const struct file_medium *)medium)->directory, name);
+}
+
+/* Without PMEM_FILE_CREATE, which would cut an existing file to the given length. */
+static enum status map_file(struct file_medium *file, uint32_t number)
+{
+    char path[FILE_PATH_SIZE + FILE_NAME_SIZE], name[FILE_NAME_SIZE];
+    medium_file_path(&file->medium, number, path, sizeof(path));
+    segment_file_name(number, name);
+    size_t size = 0;
+    int is_pmem = 0;
+    void *base = pmem_map_file(path, 0, 0, 0, &size, &is_pmem);
+    if (base == NULL) {
+        file_complain(file, name, "cannot be mapped", errno);
+        return STATUS_IO;
+    }
+    if (size != file->medium.segment_size || (is_pmem != 0) != file->is_pmem) {
+        pmem_unmap(base, size);
+        file_complain(file, name, "is not like the other segments", 0);
+        return STATUS_CORRUPT;
+    }
+    file->bases[number] = base;
+    return STATUS_OK;
+}
+
+static enum status map(struct medium *medium, uint32_t number, bool create, void **base)
+{
+    struct file_medium *file = file_of(medium);
+    assert(number < FILE_SEGMENT_COUNT_MAX);
+    if (file->bases[number] == NULL) {
+        enum status status = segment_file_check(file, number);
+        if (status == STATUS_NOT_FOUND && create)
+            status = segment_file_create(file, number);
+        if (status == STATUS_OK)
+            status = map_file(file, number);
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+            log_warn("%s", file->message);
+        if (status != STATUS_OK)
+            return status;
+    }
+    *base = file->bases[number];
+    return STATUS_OK;
+}
+
+static bool lies_in(const struct file_medium *file, uint32_t number, const uint8_t *at)
+{
+    const uint8_t *base = file->bases[number];
+    return base != NULL && at >= base && at < base + file->medium.segment_size;
+}
+
+/* Nearly always the one of the last call: the log works on one segment at a time. */
+static uint32_t number_of(struct file_medium *file, const uint8_t *at)
+{
+    for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++) {
+        uint32_t number = (file->number_last + i) % FILE_SEGMENT_COUNT_MAX;
+        if (lies_in(file, number, at)) {
+            file->number_last = number;
+            return number;
+        }
+    }
+    assert(!"what is flushed lies in a segment");
+    return 0;
+}
+
+static void flush(struct medium *medium, const void *at, size_t size)
+{
+    struct file_medium *file = file_of(medium);
+    if (file->is_pmem) {
+        pmem_flush(at, size);
+        return;
+    }
+    uint32_t number = number_of(file, at);
+    size_t from = (size_t)((const uint8_t *)at - file->bases[number]);
+    assert(from + size <= medium->segment_size);
+    if (size > 0)
+        ranges_add(&file->dirty, number, from, from + size);
+}
+
+static void drain(struct medium *medium, uint64_t cookie)
+{
+    struct file_medium *file = file_of(medium);
+    if (file->is_pmem) {
+        pmem_drain();
+        file->cookie = cookie;
+    } else {
+        flusher_ask(file, cookie);
+    }
+}
+
+static enum status drained(struct medium *medium, uint64_t *cookie)
+{
+    struct file_medium *file = file_of(medium);
+    if (file->is_pmem) {
+        *cookie = file->cookie;
+        return STATUS_OK;
+    }
+    int error = atomic_load(&file->flusher.error);
+    if (error != 0) {
+        char name[FILE_NAME_SIZE];
+        segment_file_name(atomic_load(&file->flusher.error_number), name);
+        file_complain(file, name, "cannot be synced", error);
+        return STATUS_IO;
+    }
+    *cookie = atomic_load(&file->flusher.cookie_done);
+    return STATUS_OK;
+}
+
+static void close_medium(struct medium *medium)
+{
+    struct file_medium *file = file_of(medium);
+    if (!file->is_pmem)
+        flusher_stop(file);
+    for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++)
+        if (file->bases[i] != NULL)
+            pmem_unmap(file->bases[i], medium->segment_size);
+    close(file->directory_fd);
+    free(file);
+}
+
+int medium_file_fd(const struct medium *medium)
+{
+    const struct file_medium *file = (const struct file_medium *)medium;
+    return file->is_pmem ? -1 : file->flusher.event_fd;
+}
+
+void medium_file_clear(struct medium *medium)
+{
+    uint64_t count;
+    if (!file_of(medium)->is_pmem) {
+        ssize_t got = read(file_of(medium)->flusher.event_fd, &count, sizeof(count));
+        (void)got; /* nothing to read is as good */
+    }
+}
+
+const char *medium_file_message(const struct medium *medium)
+{
+    return ((const struct file_medium *)medium)->message;
+}
+
+/* ---- opening ---- */
+
+static enum status open_directory(struct file_medium *file)
+{
+    if (mkdir(file->directory, 0700) != 0 && errno != EEXIST) {
+        file_complain(file, "", "cannot be made", errno);
+        return errno == ENOSPC ? STATUS_NO_SPACE : STATUS_IO;
+    }
+    file->directory_fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file->directory_fd >= 0)
+        return STATUS_OK;
+    file_complain(file, "", "cannot be opened", errno);
+    return STATUS_IO;
+}
+
+/* A nameless file of the directory tells whether it is on persistent memory. */
+static bool probe_pmem(const struct file_medium *file)
+{
+    size_t size = 0;
+    int is_pmem = 0;
+    void *base = pmem_map_file(file->directory, file->medium.segment_size,
+                               PMEM_FILE_CREATE | PMEM_FILE_TMPFILE, 0600, &size, &is_pmem);
+    if (base == NULL)
+        return false;
+    pmem_unmap(base, size);
+    if (is_pmem != 0 && getenv("PMEM_IS_PMEM_FORCE") != NULL)
+        log_warn("%s: PMEM_IS_PMEM_FORCE is set: if this is no persistent memory, a power cut "
+                 "loses data",
+                 file->directory);
+    return is_pmem != 0;
+}
+
+/* All segments have one size, but another one: a question of settings, not damage. */
+static enum status check_sizes(struct file_medium *file)
+{
+    off_t other = 0;
+    for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++) {
+        char name[FILE_NAME_SIZE];
+        struct stat stat;
+        segment_file_name(i, name);
+        if (fstatat(file->directory_fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        if (stat.st_size == (off_t)file->medium.segment_size || stat.st_size == 0 ||
+            stat.st_size % 4096 != 0 || (other != 0 && other != stat.st_size))
+            return STATUS_OK;
+        other = stat.st_size;
+        char what[128];
+        snprintf(what, sizeof(what), "was made with segments of %lld bytes, not %u",
+                 (long long)other, file->medium.segment_size);
+        file_complain(file, name, what, 0);
+    }
+    return other == 0 ? STATUS_OK : STATUS_FOREIGN;
+}
+
+static enum status start(struct file_medium *file)
+{
+    enum status status = check_sizes(file);
+    if (status != STATUS_OK)
+        return status;
+    file->message[0] = 0;
+    segment_file_remove_halves(file);
+    file->is_pmem = probe_pmem(file);
+    if (file->is_pmem)
+        return STATUS_OK;
+    status = flusher_start(file);
+    if (status != STATUS_OK)
+        file_complain(file, "", "the flusher thread cannot be started", errno);
+    return status;
+}
+
+enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
+                             char *message, size_t message_size)
+{
+    static const struct medium_ops ops = {
+        .map = map, .flush = flush, .drain = drain, .drained = drained, .close = close_medium};
+    snprintf(message, message_size, "%s: %s", directory, status_text(STATUS_NO_MEMORY));
+    struct file_medium *file = calloc(1, sizeof(*file));
+    if (file == NULL)
+        return STATUS_NO_MEMORY;
+    file->medium = (struct medium){.ops = &ops, .segment_size = segment_size};
+    snprintf(file->directory, sizeof(file->directory), "%s", directory);
+    enum status status = open_directory(file);
+    if (status != STATUS_OK)
+        goto free_file;
+    status = start(file);
+    if (status != STATUS_OK)
+        goto close_directory;
+    snprintf(message, message_size, "%s", "");
+    *medium = &file->medium;
+    return STATUS_OK;
+
+close_directory:
+    close(file->directory_fd);
+free_file:
+    snprintf(message, message_size, "%s", file->message);
+    free(file);
+    return status;
+}

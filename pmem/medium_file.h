@@ -1,0 +1,32 @@
+/* medium_file.h: segments as files of one directory, `segment-000000` and so on, mapped by libpmem.
+ *
+ * On DAX a drain is done on return. On an ordinary file one flusher thread syncs what was flushed:
+ * one sync in flight, the next one gathers meanwhile. Its completion is told by an eventfd. That
+ * two processes do not use one directory is the caller's care. */
+#ifndef PMEM_MEDIUM_FILE_H
+#define PMEM_MEDIUM_FILE_H
+
+#include "pmem/medium.h"
+
+/* Makes the directory if need be. `message` says on failure what is wrong with which file:
+ * STATUS_IO, STATUS_NO_MEMORY, STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with
+ * another segment size. Nothing that exists is changed.
+ *
+ * Mapping a file of a wrong size gives STATUS_CORRUPT and leaves it as it is. A segment that can't
+ * be made leaves no file. An error of the flusher is final: drained() gives STATUS_IO for ever,
+ * because what a failed sync has thrown away can't be known. */
+enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
+                             char *message, size_t message_size) MUST_CHECK;
+
+/* Readable when drained() may have moved on: poll it, call medium_file_clear(). -1 on DAX: nothing
+ * to wait for. */
+int medium_file_fd(const struct medium *medium);
+void medium_file_clear(struct medium *medium);
+
+/* The newest trouble, by file name; empty: none. Stays the medium's. */
+const char *medium_file_message(const struct medium *medium);
+
+/* The path of a segment's file, for messages. */
+void medium_file_path(const struct medium *medium, uint32_t number, char *path, size_t path_size);
+
+#endif

@@ -1,0 +1,73 @@
+/* medium_file_private.h: what the owner's side of the file medium (medium_file.c) shares with its
+ * flusher thread (medium_flusher.c) and with the making of files (medium_segment.c). */
+#ifndef PMEM_MEDIUM_FILE_PRIVATE_H
+#define PMEM_MEDIUM_FILE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "pmem/medium_file.h"
+
+enum {
+    FILE_SEGMENT_COUNT_MAX = 4096,
+    FILE_PATH_SIZE = 4096,
+    FILE_NAME_SIZE = 32,
+};
+
+/* The part of each segment that waits to be synced. */
+struct ranges {
+    uint32_t count;
+    uint32_t numbers[FILE_SEGMENT_COUNT_MAX];
+    size_t from[FILE_SEGMENT_COUNT_MAX]; /* from == to: none */
+    size_t to[FILE_SEGMENT_COUNT_MAX];
+};
+
+struct flusher {
+    pthread_t thread;
+    pthread_mutex_t mutex; /* of what follows, up to `stop` */
+    pthread_cond_t wake;
+    struct ranges asked;
+    uint64_t cookie; /* newest that was asked for */
+    bool stop;
+    struct ranges taken; /* the thread's own */
+    int event_fd;
+    _Atomic uint64_t cookie_done;  /* what `asked` held at this cookie is durable */
+    _Atomic int error;             /* errno of the sync that failed; final */
+    _Atomic uint32_t error_number; /* of the segment; written before `error` */
+};
+
+struct file_medium {
+    struct medium medium; /* first: the caller holds a pointer to it */
+    int directory_fd;
+    bool is_pmem;
+    uint64_t cookie;      /* of the newest drain on DAX */
+    uint32_t number_last; /* the segment of the newest flush */
+    uint8_t *bases[FILE_SEGMENT_COUNT_MAX];
+    struct ranges dirty; /* flushed, no drain asked for yet */
+    struct flusher flusher;
+    char directory[FILE_PATH_SIZE];
+    char message[FILE_PATH_SIZE + 512];
+};
+
+void ranges_add(struct ranges *ranges, uint32_t number, size_t from, size_t to);
+/* Adds all of `from`, and empties it. */
+void ranges_move(struct ranges *to, struct ranges *from);
+
+/* ---- medium_flusher.c ---- */
+enum status flusher_start(struct file_medium *file) MUST_CHECK;
+void flusher_stop(struct file_medium *file);
+void flusher_ask(struct file_medium *file, uint64_t cookie);
+
+/* ---- medium_segment.c ---- */
+void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE]);
+/* Makes the file of a segment: whole and zeroed, or not at all. */
+enum status segment_file_create(struct file_medium *file, uint32_t number) MUST_CHECK;
+enum status segment_file_check(struct file_medium *file, uint32_t number) MUST_CHECK;
+/* What a process that was killed while making a segment has left. */
+void segment_file_remove_halves(struct file_medium *file);
+
+/* Puts the text of an errno about a file into file->message. */
+void file_complain(struct file_medium *file, const char *name, const char *what, int error);
+
+#endif

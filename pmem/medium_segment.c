@@ -1,0 +1,103 @@
+/* Making and checking the files of segments. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pmem/medium_file_private.h"
+
+#define HALF_SUFFIX ".new"
+
+void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE])
+{
+    snprintf(name, FILE_NAME_SIZE, "segment-%06u", number);
+}
+
+void file_complain(struct file_medium *file, const char *name, const char *what, int error)
+{
+    snprintf(file->message, sizeof(file->message), "%s/%s: %s%s%s", file->directory, name, what,
+             error != 0 ? ": " : "", error != 0 ? strerror(error) : "");
+}
+
+/* Writes zeros, so that a later sync has no extents to commit. Returns an errno. */
+static int fill(int fd, uint32_t size)
+{
+    static const char zeros[65536];
+    int error = posix_fallocate(fd, 0, size);
+    for (uint32_t at = 0; error == 0 && at < size;) {
+        size_t part = size - at < sizeof(zeros) ? size - at : sizeof(zeros);
+        ssize_t written = pwrite(fd, zeros, part, at);
+        if (written > 0)
+            at += (uint32_t)written;
+        else if (written < 0 && errno != EINTR)
+            error = errno;
+    }
+    if (error == 0 && fsync(fd) != 0)
+        error = errno;
+    return error;
+}
+
+/* Under its name only when it is whole. Returns an errno. */
+static int create(struct file_medium *file, const char *name)
+{
+    char half[FILE_NAME_SIZE + sizeof(HALF_SUFFIX)];
+    snprintf(half, sizeof(half), "%s" HALF_SUFFIX, name);
+    int fd =
+        openat(file->directory_fd, half, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return errno;
+    int error = fill(fd, file->medium.segment_size);
+    close(fd);
+    if (error == 0 && renameat(file->directory_fd, half, file->directory_fd, name) != 0)
+        error = errno;
+    if (error == 0 && fsync(file->directory_fd) != 0)
+        return errno;
+    if (error != 0)
+        unlinkat(file->directory_fd, half, 0);
+    return error;
+}
+
+enum status segment_file_create(struct file_medium *file, uint32_t number)
+{
+    char name[FILE_NAME_SIZE];
+    segment_file_name(number, name);
+    int error = create(file, name);
+    if (error == 0)
+        return STATUS_OK;
+    file_complain(file, name, "cannot be made", error);
+    return error == ENOSPC || error == EDQUOT || error == EFBIG ? STATUS_NO_SPACE : STATUS_IO;
+}
+
+enum status segment_file_check(struct file_medium *file, uint32_t number)
+{
+    char name[FILE_NAME_SIZE];
+    struct stat stat;
+    segment_file_name(number, name);
+    if (fstatat(file->directory_fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT)
+            return STATUS_NOT_FOUND;
+        file_complain(file, name, "cannot be looked at", errno);
+        return STATUS_IO;
+    }
+    if (S_ISREG(stat.st_mode) && stat.st_size == (off_t)file->medium.segment_size)
+        return STATUS_OK;
+    char what[128];
+    snprintf(what, sizeof(what),
+             S_ISREG(stat.st_mode) ? "has %lld bytes instead of %u" : "is no file",
+             (long long)stat.st_size, file->medium.segment_size);
+    file_complain(file, name, what, 0);
+    return STATUS_CORRUPT;
+}
+
+void segment_file_remove_halves(struct file_medium *file)
+{
+    for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++) {
+        char name[FILE_NAME_SIZE], half[FILE_NAME_SIZE + sizeof(HALF_SUFFIX)];
+        segment_file_name(i, name);
+        snprintf(half, sizeof(half), "%s" HALF_SUFFIX, name);
+        unlinkat(file->directory_fd, half, 0);
+    }
+}
