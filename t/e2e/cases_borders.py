@@ -119,13 +119,13 @@ def case_a_log_file_of_another_node_is_refused():
 
 
 def case_a_log_file_of_another_version_is_refused():
-    """Its version stands behind the 8 bytes of magic (doc/format.md)."""
+    """Its version stands behind magic and checksum (doc/format.md)."""
     with Cluster(1) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
         node.stop()
         for path in segment_files(node):
-            patch(path, 8, b"\x63\0\0\0")
+            patch(path, 12, b"\x63\0\0\0")
         check_refused(node, ("version",))
 
 
