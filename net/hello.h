@@ -9,7 +9,7 @@
  *
  * The dialler (the higher node id) speaks first: iWARP wants it so, and the rdma transport uses the
  * same bytes. Without a secret the proofs are zero. The proofs cover who connects, not the frames
- * that follow: a network on which others can write into connections needs more (doc/format.md).
+ * that follow: a network on which others can write into connections needs more (a VPN, TLS).
  * Magic, version and size keep their place for ever. */
 #ifndef NET_HELLO_H
 #define NET_HELLO_H

@@ -1,4 +1,5 @@
-/* tcp.h: what the files of the tcp transport share; net.h is what others use.
+/* tcp.h: what the files of the tcp transport share; net.h is what others use. Atomics: the
+ * last-heard stamps.
  *
  * tcp_net.c     opening, options, the gate (which incarnations may pass), refusal lines, the _any
  * functions tcp_resolve.c names of hosts to addresses, in a thread of its own tcp_accept.c  the
@@ -7,7 +8,8 @@
  * dial, read, deliver, write, down
  *
  * The mutex of struct net guards what threads share and is never held over a system call that may
- * block, nor on the data path. `heard` holds the only atomics. */
+ * block, nor on the data path.
+ */
 #ifndef NET_TCP_H
 #define NET_TCP_H
 

@@ -1,3 +1,6 @@
+/* Opening, the gate, refusal lines and what any thread may ask. Atomics: the last-heard stamps,
+ * here and in tcp_peer.c; they order nothing, so relaxed; all else that threads share is under the
+ * mutex. */
 #include "net/tcp.h"
 
 #include <assert.h>

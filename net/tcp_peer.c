@@ -1,4 +1,4 @@
-/* One connection of a lane to a peer.
+/* One connection of a lane to a peer. Atomics: the last-heard stamp, which others may read.
  *
  *     WAITING --(dial)--> DIALLING --(on_dialled)--> GREETING --(on_answer)--> UP     we have the
  * higher id NONE --(tcp_peer_adopt)--> UP                                                   the

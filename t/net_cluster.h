@@ -23,6 +23,7 @@ enum { CLUSTER_NODE_MAX = 3, CLUSTER_LANE_MAX = 3, MESSAGE_MAX = 1 << 20, PATIEN
 struct seen {
     unsigned ups, downs, messages, writables;
     uint64_t incarnation; /* of the connection that is up; 0: none */
+    uint64_t newest;      /* of all connections so far */
     uint32_t next;        /* number that the next message should carry */
     size_t bytes;
     bool wrong; /* a message out of order, unaligned, damaged, of another incarnation, or while down
@@ -102,8 +103,10 @@ static inline void cluster_on_up(void *user, unsigned peer, uint64_t incarnation
     enter(seat);
     EXPECT_EQ(seen->ups, seen->downs); /* Contract 3. */
     EXPECT(net_is_up(seat->lane, peer));
+    EXPECT(incarnation >= seen->newest);
     seen->ups++;
     seen->incarnation = incarnation;
+    seen->newest = incarnation;
     seen->next = 0;
 }
 

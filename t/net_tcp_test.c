@@ -3,8 +3,8 @@
  * once with real threads, for TSan. Every message carries its number and a pattern, checked at
  * arrival (net_cluster.h). */
 #include <stdatomic.h>
-#include <sys/time.h>
 
+#include "base/prng.h"
 #include "t/net_cluster.h"
 
 TEST(net, connects_each_lane_with_each_peer_and_says_the_incarnation)
@@ -304,6 +304,9 @@ struct runner {
     atomic_uint *done;
     uint32_t sent[NET_PEER_LIMIT];
     bool finished;
+    bool turmoil;                 /* send for ever, drop connections now and then */
+    unsigned ups[NET_PEER_LIMIT]; /* turmoil: as of the last message sent */
+    struct prng prng;
 };
 
 static void runner_send(struct runner *runner)
@@ -329,6 +332,27 @@ static void runner_send(struct runner *runner)
     runner->finished = finished;
 }
 
+/* Numbers begin again with each connection, as the receiver expects. */
+static void runner_send_in_turmoil(struct runner *runner)
+{
+    struct seat *seat = &runner->cluster->nodes[runner->id].seats[runner->lane];
+    unsigned peer = 1 + (unsigned)prng_below(&runner->prng, runner->cluster->node_count);
+    if (runner->ups[peer] != seat->seen[peer].ups)
+        runner->sent[peer] = 0;
+    runner->ups[peer] = seat->seen[peer].ups;
+    for (unsigned i = 0; i < 10; i++)
+        if (send_number(runner->cluster, runner->id, runner->lane, peer, NET_BULK,
+                        runner->sent[peer], 4 + prng_below(&runner->prng, 9000)) == STATUS_OK)
+            runner->sent[peer]++;
+    if (prng_chance(&runner->prng, 1))
+        net_drop(seat->lane, peer, "turmoil");
+    if (prng_chance(&runner->prng, 5))
+        seat->hold_at = 1 + (uint32_t)prng_below(&runner->prng, 50);
+    else if (prng_chance(&runner->prng, 20))
+        seat->hold_at = 0;
+    net_resume(seat->lane, peer);
+}
+
 static void *runner_main(void *given)
 {
     struct runner *runner = given;
@@ -338,50 +362,102 @@ static void *runner_main(void *given)
     EXPECT_EQ(status, STATUS_OK);
     while (!atomic_load(runner->stop)) {
         seat_turn(seat);
-        runner_send(runner);
+        if (runner->turmoil)
+            runner_send_in_turmoil(runner);
+        else
+            runner_send(runner);
         usleep(500);
     }
     net_lane_close(seat->lane);
     return NULL;
 }
 
+struct crew {
+    struct cluster cluster;
+    struct runner runners[6];
+    atomic_bool stop;
+    atomic_uint done;
+};
+
+static void crew_start(struct crew *crew, bool turmoil)
+{
+    struct cluster *cluster = &crew->cluster;
+    *crew = (struct crew){0};
+    cluster_prepare(cluster, 3, 2);
+    for (unsigned id = 1; id <= 3; id++)
+        ASSERT_EQ(net_open(&cluster->nodes[id].options, &cluster->nodes[id].net), STATUS_OK);
+    for (unsigned i = 0; i < 6; i++) {
+        struct runner *runner = &crew->runners[i];
+        *runner = (struct runner){.cluster = cluster,
+                                  .id = i / 2 + 1,
+                                  .lane = i % 2,
+                                  .stop = &crew->stop,
+                                  .done = &crew->done,
+                                  .turmoil = turmoil,
+                                  .prng = {.state = i}};
+        struct seat *seat = &cluster->nodes[runner->id].seats[runner->lane];
+        *seat = (struct seat){.node = &cluster->nodes[runner->id], .base = event_base_new()};
+        ASSERT_EQ(pthread_create(&runner->thread, NULL, runner_main, runner), 0);
+    }
+}
+
+/* What the other threads saw may be read after this. */
+static void crew_end(struct crew *crew)
+{
+    struct cluster *cluster = &crew->cluster;
+    atomic_store(&crew->stop, true);
+    for (unsigned i = 0; i < 6; i++)
+        pthread_join(crew->runners[i].thread, NULL);
+    for (unsigned i = 0; i < 6; i++)
+        event_base_free(cluster->nodes[i / 2 + 1].seats[i % 2].base);
+    for (unsigned id = 1; id <= 3; id++) {
+        net_close(cluster->nodes[id].net);
+        cluster->nodes[id].net = NULL;
+    }
+    cluster_close(cluster);
+}
+
 /* Lanes of three nodes, each in a thread of its own, while another thread asks what may be asked
  * from any. */
 TEST(net, works_with_a_thread_for_each_lane)
 {
-    struct cluster cluster;
-    struct runner runners[6] = {0};
-    atomic_bool stop = false;
-    atomic_uint done = 0;
+    struct crew crew;
     struct net_stats stats;
-    cluster_prepare(&cluster, 3, 2);
-    for (unsigned id = 1; id <= 3; id++)
-        ASSERT_EQ(net_open(&cluster.nodes[id].options, &cluster.nodes[id].net), STATUS_OK);
-    for (unsigned i = 0; i < 6; i++) {
-        struct runner *runner = &runners[i];
-        *runner = (struct runner){
-            .cluster = &cluster, .id = i / 2 + 1, .lane = i % 2, .stop = &stop, .done = &done};
-        struct seat *seat = &cluster.nodes[runner->id].seats[runner->lane];
-        *seat = (struct seat){.node = &cluster.nodes[runner->id], .base = event_base_new()};
-        ASSERT_EQ(pthread_create(&runner->thread, NULL, runner_main, runner), 0);
-    }
-    for (uint64_t end = now_ms() + 4 * PATIENCE_MS; atomic_load(&done) < 6 && now_ms() < end;) {
+    crew_start(&crew, false);
+    uint64_t end = now_ms() + 4 * PATIENCE_MS;
+    while (atomic_load(&crew.done) < 6 && now_ms() < end) {
         for (unsigned id = 1; id <= 3; id++) {
-            (void)net_heard_ns_any(cluster.nodes[id].net, id % 3 + 1);
-            net_stats_any(cluster.nodes[id].net, 0, id % 3 + 1, &stats);
-            net_fence_any(cluster.nodes[id].net, id % 3 + 1, 50); /* nobody's */
+            struct net *net = crew.cluster.nodes[id].net;
+            (void)net_heard_ns_any(net, id % 3 + 1);
+            net_stats_any(net, 0, id % 3 + 1, &stats);
+            net_fence_any(net, id % 3 + 1, 50); /* nobody's */
         }
         usleep(1000);
     }
-    EXPECT_EQ(atomic_load(&done), 6);
-    atomic_store(&stop, true);
-    for (unsigned i = 0; i < 6; i++)
-        pthread_join(runners[i].thread, NULL);
-    for (unsigned i = 0; i < 6; i++)
-        event_base_free(cluster.nodes[runners[i].id].seats[runners[i].lane].base);
-    for (unsigned id = 1; id <= 3; id++) {
-        net_close(cluster.nodes[id].net);
-        cluster.nodes[id].net = NULL;
+    EXPECT_EQ(atomic_load(&crew.done), 6);
+    crew_end(&crew);
+}
+
+/* Drops, holds, new incarnations and fences all the time: what arrives is still a prefix of what
+ * was sent on that connection, ups and downs alternate, incarnations do not fall (all judged by
+ * net_cluster.h). Not the same twice: threads. */
+TEST(net, keeps_its_contract_in_turmoil)
+{
+    struct crew crew;
+    unsigned messages = 0, downs = 0;
+    crew_start(&crew, true);
+    for (uint64_t round = 1, end = now_ms() + 1500; now_ms() < end; round++) {
+        unsigned id = 1 + round % 3;
+        net_set_incarnation_any(crew.cluster.nodes[id].net, 1000 + round);
+        net_fence_any(crew.cluster.nodes[1 + id % 3].net, id, 1000 + round - 1);
+        usleep(30000);
     }
-    cluster_close(&cluster);
+    crew_end(&crew);
+    for (unsigned i = 0; i < 6; i++)
+        for (unsigned peer = 1; peer <= 3; peer++) {
+            messages += crew.cluster.nodes[i / 2 + 1].seats[i % 2].seen[peer].messages;
+            downs += crew.cluster.nodes[i / 2 + 1].seats[i % 2].seen[peer].downs;
+        }
+    EXPECT(messages > 500);
+    EXPECT(downs > 20);
 }
