@@ -126,7 +126,7 @@ static bool may_grant(const struct member *member, unsigned node, uint64_t incar
     const struct view *active = &member->agreed.active;
     if (!member->leading || !contact_fresh(member, now_us))
         return false;
-    if (FAULT(GRANT_OLD))
+    if (FAULT(GRANT_OLD) && leaves(member, node))
         return true;
     return (active->members & node_bit(node)) != 0 && active->incarnation[node] == incarnation &&
            !leaves(member, node);
@@ -140,7 +140,8 @@ void member_on_lease_ask(struct member *member, unsigned from, const struct memb
         peer->alive_us = now_us;
     if (!may_grant(member, from, message->incarnation, now_us))
         return;
-    peer->grant_us = now_us;
+    if (!FAULT(GRANT_OLD) || !leaves(member, from))
+        peer->grant_us = now_us;
     struct member_message grant = {.type = MEMBER_LEASE_GRANT,
                                    .epoch = member->agreed.active.epoch,
                                    .incarnation = message->incarnation,
