@@ -72,7 +72,7 @@ $(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
 TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
-T_HELPERS         := t/sim_medium.c t/cluster.c
+T_HELPERS         := t/sim_medium.c t/log_trace.c t/cluster.c
 T_HELPER_FOLDERS  := pmem store replica recovery
 $(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
 	@rm -f $@
@@ -148,6 +148,27 @@ $(foreach folder,$(FOLDERS),$(if $(wildcard t/fuzz/$(folder)_*_fuzz.c),$(eval $(
 .PHONY: check-fuzz
 check-fuzz: $(FUZZERS)
 	t/run-fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZERS)
+
+# ---- the simulator (doc/verification.md) -------------------------------------------------------------
+SIM_SEEDS   ?= 2000
+SIM_SRC     := $(filter-out %_test.c,$(wildcard t/sim*.c))
+SIM_FOLDERS := recovery replica store pmem base
+$(B)/sim: $(SIM_SRC:%.c=$(B)/%.o) $(call libs,$(SIM_FOLDERS))
+	$(CC) $(LDFLAGS) $^ -o $@ $(call syslibs,$(SIM_FOLDERS))
+
+$(B)/t/sim_linear_test: $(B)/t/sim_linear_test.o $(B)/t/test.o $(B)/t/sim_linear.o $(B)/t/sim_spec.o
+	$(CXX) $(LDFLAGS) $^ -o $@ -lgtest -lpthread
+
+.PHONY: check-sim check-faults soak
+check-sim: $(B)/sim
+	t/run-sim $(B)/sim $(SIM_SEEDS)
+
+check-faults:
+	$(MAKE) VARIANT=faults build/faults/sim
+	t/planted-faults
+
+soak: $(B)/sim
+	t/run-sim --for-ever $(B)/sim
 
 .PHONY: clean
 clean:

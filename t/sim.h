@@ -1,0 +1,367 @@
+/* sim.h: a whole cluster in one thread: the real store, shard and member code of 1 to 5 nodes on a simulated network,
+ * medium, clock and consensus, under faults; judged while it runs and afterwards (doc/verification.md).
+ *
+ * A run is a pure function of its options: no wall clock, no other source of chance than the seed, nothing that depends on
+ * addresses. Time is virtual, in microseconds. A violation ends the run by a jump out of whatever was running
+ * (sim_fail), so that an assertion of the code under test is a finding like any other. */
+#ifndef T_SIM_H
+#define T_SIM_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/prng.h"
+#include "recovery/shard.h"
+#include "replica/member.h"
+#include "t/sim_linear.h"
+#include "t/sim_medium.h"
+
+enum {
+    SIM_NODE_MAX = 5, /* ids 1..5 */
+    SIM_NODE_LIMIT,   /* size of arrays indexed by node id */
+    SIM_SHARD_MAX = 2,
+    SIM_KEY_MAX = 16,
+    SIM_CLIENT_MAX = 6,
+    SIM_KEY_SIZE = 4,
+    SIM_REASON_SIZE = 1024,
+    SIM_WALL_START = 1700000000, /* seconds since 1970 when a run begins */
+};
+
+#define SIM_FOREVER UINT64_MAX
+
+struct sim;
+
+struct sim_options {
+    uint64_t seed;
+    const char *scenario; /* NULL, or a name of t/sim_profile.c: draws the faults that a rule is there for */
+    unsigned node_count;  /* 0: by seed */
+    bool trace;
+    bool quick; /* a shorter run */
+};
+
+/* What a seed draws: sizes, speeds, and how often each kind of fault strikes (0: never in this run). */
+struct sim_profile {
+    unsigned node_count, shard_count, key_count, client_count, operation_count;
+    uint64_t safety_us;       /* faults until then; afterwards everything must come to rest */
+    uint64_t think_us;        /* between two commands of a client, at most */
+    uint64_t client_patience_us;
+    uint64_t delay_min_us, delay_max_us;
+    unsigned delay_tail_percent; /* messages that take ten times as long */
+    uint64_t drain_min_us, drain_max_us;
+    unsigned drain_stall_percent; /* drains that take twenty times as long */
+    uint64_t turn_us;         /* from a step to its log_drain(), at most */
+    uint64_t view_delay_us;   /* from the control thread to a shard, at most */
+    uint64_t lease_us, suspect_us, election_us, boot_grace_us;
+    uint32_t drift_ppm, round_us, ask_us, slow_us;
+    unsigned control_loss_percent;
+    uint64_t fault_gap_us; /* mean time between faults */
+    unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal; /* weights */
+    unsigned full_percent;        /* restarts with --recovery=full */
+    unsigned pause_in_reply_permille;
+    uint64_t down_max_us, pause_max_us, partition_max_us;
+    unsigned expire_percent;
+    unsigned flush_permille;
+    unsigned weight[REQUEST_EXPIRE]; /* of each command */
+    uint32_t segment_size, segment_count;
+    unsigned verify_every; /* shard_verify() after every so many steps */
+};
+
+/* ---- events ---- */
+enum sim_event_type {
+    SIM_EVENT_PUMP,     /* a channel may have something to deliver: shard, a (from), b (to) */
+    SIM_EVENT_CONNECT,  /* a connection is made again: shard, a, b */
+    SIM_EVENT_CONTROL,  /* a message between members: a, b, pointer */
+    SIM_EVENT_TURN,     /* end of a worker's turn: a, shard */
+    SIM_EVENT_DRAINED,  /* look whether the log became durable: a, shard */
+    SIM_EVENT_TICK,     /* a */
+    SIM_EVENT_SOON,     /* a shard wants another turn: a, shard */
+    SIM_EVENT_VIEW,     /* the control thread's mail to a worker: a, shard, pointer */
+    SIM_EVENT_REQUEST,  /* a client's command reaches a node: a, shard, pointer */
+    SIM_EVENT_ANSWER,   /* an answer that a pause delayed: a, pointer */
+    SIM_EVENT_CLIENT,   /* a client's next command: a */
+    SIM_EVENT_PATIENCE, /* a client gives up: a, generation: the command */
+    SIM_EVENT_START,    /* a node starts: a */
+    SIM_EVENT_RESUME,   /* a pause ends: a */
+    SIM_EVENT_HEAL,     /* a partition ends */
+    SIM_EVENT_FAULT,    /* the next fault */
+    SIM_EVENT_CONSENSUS,
+    SIM_EVENT_COMMIT,   /* a proposal commits: a, pointer */
+};
+
+struct sim_event {
+    uint64_t at, number; /* equal times: in the order of scheduling */
+    enum sim_event_type type;
+    uint8_t a, b, shard;
+    uint32_t generation; /* of the node, the connection or the command: of an older one the event is void */
+    void *pointer;
+};
+
+/* ---- network ---- */
+struct sim_packet {
+    struct sim_packet *next;
+    uint64_t deliver_at;
+    size_t size;
+    _Alignas(8) uint8_t bytes[];
+};
+
+struct sim_channel {
+    struct sim_packet *first, *last;
+    uint64_t last_at;
+    uint64_t pump_at; /* SIM_FOREVER: no pump is scheduled */
+    uint64_t heard_us; /* the receiver's clock: newest reception */
+    bool held;
+};
+
+struct sim_link { /* between two nodes on one shard's lane, a < b */
+    bool up;
+    uint32_t generation;
+};
+
+/* ---- nodes ---- */
+
+/* A command on its way through a node. */
+struct sim_call {
+    struct request request;
+    struct sim_call *next; /* in the node's list */
+    uint32_t operation;    /* index in the history */
+    uint32_t command;      /* the client's count: it may have given up */
+    uint8_t client, shard;
+    unsigned tries;
+    bool waits; /* for another try or an answer: not inside the core */
+    char key[SIM_KEY_SIZE + 1];
+    struct sim_value value;
+    /* an answer that a pause delays */
+    enum outcome outcome;
+    struct sim_value result;
+    uint32_t result_flags;
+    uint64_t result_cas, number;
+};
+
+struct sim_append { /* a record of a key that is appended and perhaps not durable */
+    uint64_t lsn, ts;
+};
+
+enum { SIM_APPENDS_MAX = 64 };
+
+/* What the checks know of one key at one node. */
+struct sim_shadow {
+    struct sim_append appends[SIM_APPENDS_MAX]; /* by lsn; the first is the newest durable one, or zeros */
+    unsigned count;
+    uint64_t own_ts; /* of this node's last own INV of the key */
+    /* the current record; kind 0: none */
+    uint64_t ts, lsn, content;
+    uint8_t kind, state;
+};
+
+/* The control thread's mail to a worker. */
+struct sim_mail {
+    bool restart;
+    uint64_t incarnation;
+    struct view view;
+};
+
+struct sim_shard {
+    struct sim *sim;
+    uint8_t node, number;
+    struct medium *medium;       /* lives on when the node dies */
+    struct store *store;
+    struct shard *shard;
+    void *store_memory, *shard_memory;
+    uint64_t durable;
+    uint64_t drain_at; /* when the medium is looked at next; SIM_FOREVER: nothing under way */
+    bool turn_pending, soon_pending;
+    uint64_t view_at; /* mail is in order */
+    uint32_t healed_epoch;
+    struct view view; /* installed here */
+    struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
+};
+
+struct sim_node {
+    struct sim *sim;
+    uint8_t id;
+    bool up;
+    bool damaged;        /* its disk was wiped or corrupted, and it has not been a member since */
+    uint32_t life;       /* generation */
+    uint64_t incarnation; /* of this life or membership */
+    uint64_t incarnation_next;
+    uint64_t paused_until;
+    int64_t mono_offset; /* clocks: mono = offset + t + t * ppm / 10^6; wall = mono + wall_offset */
+    int32_t drift_ppm;
+    int64_t wall_offset;
+    struct member member;
+    uint64_t fence[SIM_NODE_LIMIT];
+    uint8_t blocked_from; /* set: packets from these do not arrive here */
+    struct sim_shard shards[SIM_SHARD_MAX];
+    struct sim_call *calls;
+    /* consensus, as this node sees it */
+    unsigned leader;
+    uint64_t contact_us; /* global time of the last word of the leader */
+    uint32_t applied;    /* entries */
+    uint32_t durable_applied;
+};
+
+/* ---- clients ---- */
+struct sim_client {
+    uint32_t command; /* how many so far */
+    bool busy;
+    unsigned burst;   /* commands to come without thinking */
+    uint8_t home;     /* 0: any node */
+    uint64_t cas_seen[SIM_KEY_MAX];
+    uint32_t operation;
+};
+
+struct sim_proposal {
+    struct member_entry entry;
+    unsigned by;
+    uint32_t term;
+    bool settled;
+};
+
+struct sim {
+    struct sim_options options;
+    struct sim_profile profile;
+    struct prng prng;
+    uint64_t now, number;
+    uint64_t hash; /* of everything that happened */
+    struct sim_event *heap;
+    size_t heap_count, heap_room;
+
+    struct sim_node nodes[SIM_NODE_LIMIT];
+    struct sim_channel channels[SIM_SHARD_MAX][SIM_NODE_LIMIT][SIM_NODE_LIMIT]; /* shard, from, to */
+    struct sim_link links[SIM_SHARD_MAX][SIM_NODE_LIMIT][SIM_NODE_LIMIT];
+    uint8_t configured;
+    bool settling; /* the safety phase is over: no faults any more */
+    bool final;    /* the last reads are under way */
+
+    struct sim_client clients[SIM_CLIENT_MAX];
+    struct sim_operation *history;
+    uint32_t operation_count, operation_room;
+    uint32_t open_count; /* commands without an answer */
+    uint64_t stamp;
+    uint32_t wall_max;
+    unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
+
+    /* consensus */
+    struct member_entry *log;
+    uint32_t log_count, log_room;
+    unsigned leader;
+    uint32_t term;
+    uint64_t leader_lost_us; /* since when it has no majority; SIM_FOREVER: it has */
+    struct sim_proposal *proposals[64];
+    unsigned proposal_count;
+    struct view newest; /* installed by anybody */
+
+    /* counters, for people */
+    uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
+    uint64_t local_reads, refused, unknown, late_leases, verifications, judge_steps;
+
+    jmp_buf out;
+    char reason[SIM_REASON_SIZE];
+};
+
+/* ---- sim_schedule.c ---- */
+__attribute__((format(printf, 2, 3), noreturn)) void sim_fail(struct sim *sim, const char *format, ...);
+struct sim_event *sim_at(struct sim *sim, uint64_t at, enum sim_event_type type);
+bool sim_next(struct sim *sim, struct sim_event *event);
+uint64_t sim_below(struct sim *sim, uint64_t bound);                 /* 0 if bound is 0 */
+uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high); /* inclusive */
+bool sim_chance(struct sim *sim, unsigned percent);
+/* Mixes a word into the hash of the run. */
+void sim_mix(struct sim *sim, uint64_t word);
+/* A line of the trace, and its place in the hash. `words`: what tells this event from others. */
+#define sim_note(sim, word, ...)                                                                                      \
+    do {                                                                                                               \
+        sim_mix(sim, word);                                                                                            \
+        if ((sim)->options.trace)                                                                                      \
+            sim_print(sim, __VA_ARGS__);                                                                               \
+    } while (0)
+__attribute__((format(printf, 2, 3))) void sim_print(struct sim *sim, const char *format, ...);
+uint64_t sim_mono(const struct sim *sim, unsigned node);
+uint64_t sim_mono_at(const struct sim *sim, unsigned node, uint64_t at);
+uint64_t sim_wall(const struct sim *sim, unsigned node);
+
+/* ---- sim_profile.c ---- */
+/* False: no such scenario. */
+bool sim_profile_draw(struct sim *sim);
+void sim_scenarios_print(FILE *file);
+
+/* ---- sim_network.c ---- */
+void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard, const struct action *action);
+void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned to);
+void sim_network_wake(struct sim *sim, unsigned to); /* everything that waits for this node: a view, a resume, a healed partition */
+void sim_network_reset(struct sim *sim, unsigned shard, unsigned a, unsigned b, bool keep_some);
+void sim_network_reset_node(struct sim *sim, unsigned node, bool keep_some);
+void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b);
+void sim_network_control(struct sim *sim, unsigned from, unsigned to, const struct member_message *message);
+void sim_network_listen(struct sim *sim, unsigned node); /* heartbeats */
+bool sim_reaches(const struct sim *sim, unsigned from, unsigned to);
+bool sim_running(const struct sim *sim, unsigned node); /* up and not paused */
+
+/* ---- sim_consensus.c ---- */
+void sim_consensus_turn(struct sim *sim);
+void sim_consensus_commit(struct sim *sim, struct sim_proposal *proposal);
+void sim_consensus_start(struct sim *sim, unsigned node); /* a node starts: replays what it has */
+void sim_consensus_stop(struct sim *sim, unsigned node);
+void sim_consensus_propose(struct sim *sim, unsigned node, const struct member_entry *entry);
+void sim_consensus_free(struct sim *sim);
+
+/* ---- sim_node.c ---- */
+void sim_node_start(struct sim *sim, unsigned node);
+void sim_node_crash(struct sim *sim, unsigned node);
+void sim_node_free(struct sim *sim, unsigned node);
+void sim_node_tick(struct sim *sim, unsigned node);
+void sim_node_mail(struct sim *sim, unsigned node, unsigned shard, const struct sim_mail *mail);
+void sim_node_healed(struct sim *sim, unsigned node, unsigned shard, uint32_t epoch);
+void sim_node_suspects(struct sim *sim, unsigned node, uint8_t nodes, uint32_t epoch);
+void sim_node_pause(struct sim *sim, unsigned node, uint64_t until);
+void sim_node_received(struct sim *sim, unsigned node, unsigned from, const struct member_message *message);
+struct member_actions sim_node_actions(struct sim *sim, unsigned node);
+
+/* ---- sim_worker.c ---- */
+void sim_worker_step(struct sim *sim, unsigned node, unsigned shard, struct event *event);
+void sim_worker_turn(struct sim *sim, unsigned node, unsigned shard);
+void sim_worker_drained(struct sim *sim, unsigned node, unsigned shard);
+void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call);
+void sim_worker_answer(struct sim *sim, unsigned node, struct sim_call *call);
+void sim_worker_message(struct sim *sim, unsigned node, unsigned shard, const struct message *message);
+void sim_worker_drop_calls(struct sim *sim, unsigned node);
+bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at);
+
+/* ---- sim_client.c ---- */
+void sim_clients_start(struct sim *sim);
+void sim_client_next(struct sim *sim, unsigned client);
+void sim_client_patience(struct sim *sim, unsigned client, uint32_t command);
+/* The outcome of a call; OUTCOME_UNKNOWN: nobody will ever know. Frees nothing. */
+void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outcome outcome);
+void sim_client_final_reads(struct sim *sim);
+unsigned sim_key_shard(const struct sim *sim, unsigned key);
+struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1]);
+
+/* ---- sim_check.c ---- */
+void sim_check_step(struct sim *sim, unsigned node, unsigned shard);
+void sim_check_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action);
+void sim_check_durable(struct sim *sim, unsigned node, unsigned shard);
+void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local);
+void sim_check_view(struct sim *sim, unsigned node);
+void sim_check_leases(struct sim *sim);
+void sim_check_opened(struct sim *sim, unsigned node, unsigned shard);
+bool sim_check_at_rest(struct sim *sim, char *why, size_t why_size);
+void sim_check_history(struct sim *sim);
+
+/* ---- sim_nemesis.c ---- */
+void sim_nemesis_next(struct sim *sim);
+void sim_nemesis_heal(struct sim *sim);
+void sim_nemesis_end(struct sim *sim); /* everything that is broken is mended */
+
+/* ---- sim_run.c ---- */
+struct sim_result {
+    bool passed;
+    uint64_t hash, steps, operations, events;
+    char reason[SIM_REASON_SIZE];
+    char summary[512];
+};
+void sim_run(const struct sim_options *options, struct sim_result *result);
+
+#endif

@@ -1,0 +1,239 @@
+/* Clients: each has one command under way at a time, at any node, and writes down when it began and what came back. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "t/sim.h"
+
+enum { EXTENDED_MAX = 50, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+
+struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
+{
+    snprintf(name, SIM_KEY_SIZE + 1, "k%03u", key % 1000);
+    return slice_make(name, SIM_KEY_SIZE);
+}
+
+unsigned sim_key_shard(const struct sim *sim, unsigned key)
+{
+    char name[SIM_KEY_SIZE + 1];
+    return hash_shard(hash_key(sim_key_name(key, name)), sim->profile.shard_count);
+}
+
+static enum request_type draw_type(struct sim *sim)
+{
+    unsigned total = 0;
+    if (sim_below(sim, 1000) < sim->profile.flush_permille)
+        return REQUEST_FLUSH;
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        total += sim->profile.weight[i];
+    uint64_t draw = sim_below(sim, total);
+    unsigned type = 0;
+    while (draw >= sim->profile.weight[type])
+        draw -= sim->profile.weight[type++];
+    return (enum request_type)type;
+}
+
+static void draw_value(struct sim *sim, struct sim_operation *operation)
+{
+    bool extends = operation->type == REQUEST_APPEND || operation->type == REQUEST_PREPEND;
+    struct sim_value *value = &operation->value;
+    int size = 0;
+    if (extends)
+        size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", 'a' + (int)sim_below(sim, 26), (unsigned)sim_below(sim, 10));
+    else if (sim_chance(sim, 60))
+        size = snprintf(value->bytes, sizeof(value->bytes), "%u", 1000 + sim->operation_count * 100);
+    else
+        size = snprintf(value->bytes, sizeof(value->bytes), "v%u%.*s", sim->operation_count, (int)sim_below(sim, 40),
+                        "........................................");
+    value->size = (uint8_t)size;
+}
+
+static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
+{
+    *operation = (struct sim_operation){
+        .type = draw_type(sim),
+        .client = (uint8_t)client,
+        .key = (uint16_t)sim_below(sim, sim->profile.key_count),
+        .flags = (uint32_t)sim_below(sim, 4),
+        .delta = 1 + sim_below(sim, 20),
+    };
+    struct sim_operation *o = operation;
+    bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
+    if (extends && ++sim->extended[o->key] > EXTENDED_MAX)
+        o->type = REQUEST_GET;
+    bool stores = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
+                  o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND || o->type == REQUEST_CAS;
+    if (stores)
+        draw_value(sim, o);
+    if (sim_chance(sim, sim->profile.expire_percent) && o->type != REQUEST_FLUSH)
+        o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
+    if (o->type == REQUEST_CAS)
+        o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
+}
+
+static uint32_t record(struct sim *sim, const struct sim_operation *operation)
+{
+    if (sim->operation_count == sim->operation_room) {
+        sim->operation_room = sim->operation_room == 0 ? 512 : 2 * sim->operation_room;
+        sim->history = realloc(sim->history, sim->operation_room * sizeof(*sim->history));
+        assert(sim->history != NULL);
+    }
+    sim->history[sim->operation_count] = *operation;
+    return sim->operation_count++;
+}
+
+static void issue(struct sim *sim, unsigned node, unsigned client, const struct sim_operation *drawn, unsigned shard)
+{
+    struct sim_node *n = &sim->nodes[node];
+    struct sim_operation operation = *drawn;
+    operation.node = (uint8_t)node;
+    operation.invoked = ++sim->stamp;
+    operation.answered = UINT64_MAX;
+    operation.outcome = OUTCOME_UNKNOWN;
+    operation.started_us = sim->now;
+    operation.wall_min = sim->profile.wall_jump != 0 ? 0 : (uint32_t)(sim_wall(sim, node) / 1000000);
+    struct sim_call *call = calloc(1, sizeof(*call));
+    assert(call != NULL);
+    call->operation = record(sim, &operation);
+    call->client = (uint8_t)client;
+    call->shard = (uint8_t)shard;
+    call->value = operation.value;
+    call->waits = true;
+    if (client < SIM_CLIENT_MAX) {
+        call->command = sim->clients[client].command;
+        sim->clients[client].operation = call->operation;
+    }
+    struct slice key = sim_key_name(operation.key, call->key);
+    if (operation.type == REQUEST_FLUSH)
+        key = slice_make("", 0);
+    call->request = (struct request){.type = operation.type,
+                                     .client_flags = operation.flags,
+                                     .exptime = operation.exptime,
+                                     .hash = hash_key(key),
+                                     .key = key,
+                                     .value = slice_make(call->value.bytes, call->value.size),
+                                     .cas = operation.cas,
+                                     .delta = operation.delta};
+    call->next = n->calls;
+    n->calls = call;
+    sim->open_count++;
+    struct sim_event *event = sim_at(sim, sim->now, SIM_EVENT_REQUEST);
+    event->a = (uint8_t)node;
+    event->shard = (uint8_t)shard;
+    event->generation = n->life;
+    event->pointer = call;
+}
+
+static void next_at(struct sim *sim, unsigned client, uint64_t at)
+{
+    sim_at(sim, at, SIM_EVENT_CLIENT)->a = (uint8_t)client;
+}
+
+void sim_clients_start(struct sim *sim)
+{
+    for (unsigned client = 0; client < sim->profile.client_count; client++) {
+        struct sim_client *c = &sim->clients[client];
+        if (sim_chance(sim, 20))
+            c->home = (uint8_t)(1 + sim_below(sim, sim->profile.node_count));
+        next_at(sim, client, sim_below(sim, sim->profile.think_us + 1));
+    }
+}
+
+static void think(struct sim *sim, unsigned client)
+{
+    struct sim_client *c = &sim->clients[client];
+    uint64_t pause = sim_below(sim, 20);
+    if (c->burst > 0) {
+        c->burst--;
+    } else {
+        c->burst = (unsigned)sim_below(sim, BURST_MAX);
+        pause = sim_below(sim, sim->profile.think_us * (c->burst + 1) + 1);
+    }
+    next_at(sim, client, sim->now + pause);
+}
+
+void sim_client_next(struct sim *sim, unsigned client)
+{
+    struct sim_client *c = &sim->clients[client];
+    unsigned node = c->home != 0 ? c->home : 1 + (unsigned)sim_below(sim, sim->profile.node_count);
+    if (c->busy || sim->settling || sim->operation_count >= sim->profile.operation_count)
+        return;
+    if (!sim->nodes[node].up) {
+        next_at(sim, client, sim->now + sim_between(sim, 1000, 20000));
+        return;
+    }
+    struct sim_operation operation;
+    draw_operation(sim, client, &operation);
+    c->busy = true;
+    c->command++;
+    /* flush_all is one command a shard; the clients here flush one of them. */
+    unsigned shard = sim_key_shard(sim, operation.key);
+    issue(sim, node, client, &operation, shard);
+    struct sim_event *event = sim_at(sim, sim->now + sim->profile.client_patience_us, SIM_EVENT_PATIENCE);
+    event->a = (uint8_t)client;
+    event->generation = c->command;
+}
+
+void sim_client_patience(struct sim *sim, unsigned client, uint32_t command)
+{
+    struct sim_client *c = &sim->clients[client];
+    if (!c->busy || c->command != command)
+        return;
+    c->busy = false;
+    sim->unknown++;
+    sim->history[c->operation].ended_us = sim->now;
+    think(sim, client);
+}
+
+static void write_down(struct sim *sim, const struct sim_call *call, enum outcome outcome)
+{
+    struct sim_operation *operation = &sim->history[call->operation];
+    operation->answered = ++sim->stamp;
+    operation->outcome = outcome;
+    operation->ended_us = sim->now;
+    operation->wall_max = sim->wall_max;
+    operation->number = call->number;
+    if (outcome == OUTCOME_HIT) {
+        operation->result = call->result;
+        operation->result_flags = call->result_flags;
+        operation->result_cas = call->result_cas;
+    }
+}
+
+void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outcome outcome)
+{
+    struct sim_client *c = &sim->clients[call->client % SIM_CLIENT_MAX];
+    bool waits = call->client == FINAL_CLIENT || (c->busy && c->command == call->command);
+    sim->open_count--;
+    sim->refused += outcome == OUTCOME_REFUSED;
+    sim_note(sim, (uint64_t)outcome + call->client * 32u, "client %u: %s outcome %d", call->client,
+             waits ? "takes" : "no longer waits for", (int)outcome);
+    if (!waits)
+        return;
+    if (outcome != OUTCOME_UNKNOWN)
+        write_down(sim, call, outcome);
+    else
+        sim->unknown++, sim->history[call->operation].ended_us = sim->now;
+    if (call->client == FINAL_CLIENT)
+        return;
+    if (outcome == OUTCOME_HIT)
+        c->cas_seen[sim->history[call->operation].key] = call->result_cas;
+    c->busy = false;
+    if (outcome == OUTCOME_REFUSED || outcome == OUTCOME_UNKNOWN || outcome == OUTCOME_NO_MEMORY)
+        next_at(sim, call->client, sim->now + sim_between(sim, 2000, 20000));
+    else
+        think(sim, call->client);
+}
+
+void sim_client_final_reads(struct sim *sim)
+{
+    sim->final = true;
+    for (unsigned key = 0; key < sim->profile.key_count; key++) {
+        for (unsigned node = 1; node <= sim->profile.node_count; node++) {
+            struct sim_operation operation = {.type = REQUEST_GET, .client = FINAL_CLIENT, .key = (uint16_t)key};
+            issue(sim, node, FINAL_CLIENT, &operation, sim_key_shard(sim, key));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+/* sim_linear.h: an exact judge of histories: is what the clients of one key saw linearizable?
+ *
+ * Independent of the product: it shares with it only the names of commands and outcomes. The search is that of
+ * Wing and Gong with Lowe's memory of configurations, as in Porcupine. Proved against brute force by
+ * t/sim_linear_test.c.
+ *
+ * Operations with an unknown outcome may take effect at any time after their start, or never. A record past its
+ * exptime may become absent at any moment from then on. Cas uniques are opaque: an update makes a unique that
+ * nobody saw before, touch keeps it. */
+#ifndef T_SIM_LINEAR_H
+#define T_SIM_LINEAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replica/request.h"
+
+enum { SIM_VALUE_SIZE_MAX = 250 };
+
+struct sim_value {
+    uint8_t size;
+    char bytes[SIM_VALUE_SIZE_MAX + 1];
+};
+
+struct sim_operation {
+    uint64_t invoked;  /* positions in one total order of all starts and answers */
+    uint64_t answered; /* UINT64_MAX: the outcome is unknown */
+    enum request_type type;
+    enum outcome outcome;
+    uint16_t key;
+    uint8_t client;
+    uint8_t node;
+    uint32_t flags, exptime;
+    uint64_t cas, delta;
+    struct sim_value value;
+    /* what was answered */
+    struct sim_value result;
+    uint32_t result_flags;
+    uint64_t result_cas;
+    uint64_t number;
+    /* clocks: an exptime above wall_max (seconds) can't have passed anywhere when it was answered; one below
+     * wall_min had passed at its node when it began */
+    uint32_t wall_max, wall_min;
+    uint64_t started_us, ended_us; /* for people */
+};
+
+enum sim_verdict {
+    SIM_LINEARIZABLE,
+    SIM_VIOLATION,
+    SIM_UNDECIDED, /* the search gave up: a failure of the test, never a success */
+};
+
+/* What one key holds, for the sequential specification. */
+struct sim_state {
+    bool exists;
+    uint32_t flags, exptime;
+    uint64_t cas; /* 0: not seen by anybody yet */
+    struct sim_value value;
+};
+
+/* May `operation` take effect on `before`, with the answer that it got? *after is the new state. `expired`: the
+ * record passes its exptime first. `cas_seen`: the unique that the operation reports has been reported before. */
+bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, bool expired,
+                    bool cas_seen, struct sim_state *after);
+
+/* Judges the operations of one key, in any order. `step_count_max` limits the search. *steps: what it took. */
+enum sim_verdict sim_linear_check(const struct sim_operation *const *operations, size_t count,
+                                  uint64_t step_count_max, uint64_t *steps);
+
+/* One line for people. */
+void sim_operation_print(const struct sim_operation *operation, char *text, size_t size);
+
+#endif

@@ -1,0 +1,231 @@
+/* What a seed draws: swarm testing. Each run has its own rates, and whole kinds of faults are absent from it, so that a rule is
+ * not hidden behind another fault that always strikes first. A scenario narrows the draw to what one rule is there for. */
+#include <string.h>
+
+#include "t/sim.h"
+
+static uint64_t one_of(struct sim *sim, const uint64_t *choices, unsigned count)
+{
+    return choices[sim_below(sim, count)];
+}
+#define ONE_OF(sim, ...)                                                                                              \
+    one_of(sim, (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+/* A weight that is 0 in most runs. */
+static unsigned sometimes(struct sim *sim, unsigned percent, unsigned weight_max)
+{
+    return sim_chance(sim, percent) ? 1 + (unsigned)sim_below(sim, weight_max) : 0;
+}
+
+static void draw_sizes(struct sim *sim, struct sim_profile *p)
+{
+    p->node_count = (unsigned)ONE_OF(sim, 1, 3, 3, 3, 3, 3, 3, 5, 5, 5);
+    p->shard_count = sim_chance(sim, 25) ? 2 : 1;
+    p->key_count = sim_chance(sim, 10) ? SIM_KEY_MAX : 2 + (unsigned)sim_below(sim, 7);
+    p->client_count = 2 + (unsigned)sim_below(sim, 5);
+    p->operation_count = 150 + (unsigned)sim_below(sim, 250);
+    p->safety_us = sim_between(sim, 1500000, 4000000);
+    p->segment_size = 4096 << sim_below(sim, 2);
+    p->segment_count = 12 + (uint32_t)sim_below(sim, 12);
+    p->verify_every = 16;
+}
+
+static void draw_speeds(struct sim *sim, struct sim_profile *p)
+{
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+    p->client_patience_us = ONE_OF(sim, 100000, 500000, 1000000);
+    p->delay_min_us = ONE_OF(sim, 10, 50, 200);
+    p->delay_max_us = p->delay_min_us + ONE_OF(sim, 0, 100, 1000, 5000);
+    p->delay_tail_percent = (unsigned)ONE_OF(sim, 0, 0, 1, 5);
+    p->drain_min_us = ONE_OF(sim, 1, 1, 20, 100);
+    p->drain_max_us = p->drain_min_us + ONE_OF(sim, 0, 50, 500, 5000);
+    p->drain_stall_percent = (unsigned)ONE_OF(sim, 0, 0, 0, 2);
+    p->turn_us = ONE_OF(sim, 0, 5, 50);
+    p->view_delay_us = ONE_OF(sim, 10, 500, 5000);
+    p->lease_us = ONE_OF(sim, 60000, 100000);
+    p->suspect_us = ONE_OF(sim, 60000, 100000, 200000);
+    p->election_us = ONE_OF(sim, 60000, 100000);
+    p->boot_grace_us = 200000;
+    p->drift_ppm = sim_chance(sim, 50) ? 450 : 0;
+    p->round_us = (uint32_t)ONE_OF(sim, 30000, 100000);
+    p->ask_us = (uint32_t)ONE_OF(sim, 20000, 60000, 100000);
+    p->slow_us = (uint32_t)ONE_OF(sim, 150000, 300000);
+    p->control_loss_percent = (unsigned)ONE_OF(sim, 0, 0, 2, 20);
+}
+
+static void draw_faults(struct sim *sim, struct sim_profile *p)
+{
+    p->fault_gap_us = ONE_OF(sim, 100000, 200000, 400000, 800000);
+    p->crash = sometimes(sim, 70, 10);
+    p->wipe = sometimes(sim, 25, 4);
+    p->corrupt = sometimes(sim, 15, 4);
+    p->power_cut = sometimes(sim, 25, 3);
+    p->pause = sometimes(sim, 40, 8);
+    p->reset = sometimes(sim, 40, 8);
+    p->partition = sometimes(sim, 40, 8);
+    p->one_way = sometimes(sim, 20, 8);
+    p->wall_jump = sometimes(sim, 15, 4);
+    p->full_percent = (unsigned)ONE_OF(sim, 0, 0, 0, 0, 30);
+    p->pause_in_reply_permille = (unsigned)ONE_OF(sim, 0, 0, 2, 10);
+    p->down_max_us = ONE_OF(sim, 20000, 300000, 1000000);
+    p->pause_max_us = ONE_OF(sim, 20000, 200000, 800000);
+    p->partition_max_us = ONE_OF(sim, 50000, 300000, 800000);
+}
+
+static void draw_commands(struct sim *sim, struct sim_profile *p)
+{
+    p->expire_percent = (unsigned)ONE_OF(sim, 0, 0, 0, 20);
+    p->flush_permille = (unsigned)ONE_OF(sim, 0, 0, 0, 5);
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        p->weight[i] = sometimes(sim, 70, 10);
+    p->weight[REQUEST_GET] += 15;
+    p->weight[REQUEST_SET] += 8;
+    p->weight[REQUEST_FLUSH] = 0;
+}
+
+struct scenario {
+    const char *name, *text;
+    void (*narrow)(struct sim *sim, struct sim_profile *profile);
+};
+
+static void clear_faults(struct sim_profile *p)
+{
+    p->crash = p->wipe = p->corrupt = p->power_cut = p->pause = p->reset = p->partition = p->one_way = 0;
+    p->wall_jump = p->removal = p->full_percent = p->pause_in_reply_permille = 0;
+}
+
+static void calm(struct sim *sim, struct sim_profile *p)
+{
+    (void)sim;
+    clear_faults(p);
+}
+
+static void conflicts(struct sim *sim, struct sim_profile *p)
+{
+    p->key_count = 2;
+    p->client_count = SIM_CLIENT_MAX;
+    p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
+    p->delay_max_us = p->delay_min_us + 2000;
+    p->operation_count = 500;
+    p->think_us = p->safety_us * p->client_count / p->operation_count;
+}
+
+static void crashes(struct sim *sim, struct sim_profile *p)
+{
+    conflicts(sim, p);
+    clear_faults(p);
+    p->crash = 1;
+    p->fault_gap_us = 100000;
+    p->down_max_us = 300000;
+}
+
+static void power(struct sim *sim, struct sim_profile *p)
+{
+    clear_faults(p);
+    p->crash = (unsigned)sim_below(sim, 2);
+    p->power_cut = 1;
+    p->fault_gap_us = 400000;
+    p->down_max_us = 50000;
+}
+
+static void cuts(struct sim *sim, struct sim_profile *p)
+{
+    p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
+    clear_faults(p);
+    p->partition = 2;
+    p->one_way = 1;
+    p->pause = 1;
+    p->fault_gap_us = 200000;
+    p->partition_max_us = p->pause_max_us = 800000;
+}
+
+static void deletes(struct sim *sim, struct sim_profile *p)
+{
+    conflicts(sim, p);
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        p->weight[i] = 0;
+    p->weight[REQUEST_GET] = 4;
+    p->weight[REQUEST_SET] = 4;
+    p->weight[REQUEST_ADD] = 6;
+    p->weight[REQUEST_DELETE] = 6;
+    p->round_us = 30000;
+    p->segment_size = 4096;
+    p->segment_count = 12;
+}
+
+static void deletes_and_crashes(struct sim *sim, struct sim_profile *p)
+{
+    crashes(sim, p);
+    uint64_t operation_count = p->operation_count;
+    deletes(sim, p);
+    p->operation_count = (unsigned)operation_count;
+}
+
+static void rot(struct sim *sim, struct sim_profile *p)
+{
+    (void)sim;
+    p->node_count = 3;
+    clear_faults(p);
+    p->corrupt = 2;
+    p->wipe = 1;
+    p->crash = 1;
+    p->fault_gap_us = 300000;
+    p->down_max_us = 100000;
+}
+
+static void resets(struct sim *sim, struct sim_profile *p)
+{
+    conflicts(sim, p);
+    clear_faults(p);
+    p->reset = 1;
+    p->fault_gap_us = 20000;
+}
+
+static const struct scenario scenarios[] = {
+    {"calm", "no faults at all", calm},
+    {"conflicts", "many commands on two keys", conflicts},
+    {"crashes", "conflicts, and nodes that crash and come back soon", crashes},
+    {"power", "all nodes lose power at once", power},
+    {"cuts", "partitions and pauses that outlast leases", cuts},
+    {"deletes", "delete, add and set of two keys, fast rounds, a small log", deletes},
+    {"deletes-and-crashes", "the same with crashes", deletes_and_crashes},
+    {"rot", "disks that are damaged or replaced", rot},
+    {"resets", "connections that break inside an epoch", resets},
+};
+
+void sim_scenarios_print(FILE *file)
+{
+    for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+        fprintf(file, "  %-20s %s\n", scenarios[i].name, scenarios[i].text);
+}
+
+static void finish(struct sim *sim, struct sim_profile *p)
+{
+    if (sim->options.node_count != 0)
+        p->node_count = sim->options.node_count;
+    if (sim->options.quick) {
+        p->safety_us /= 3;
+        p->operation_count /= 3;
+    }
+    if (p->node_count == 1)
+        p->pause = p->reset = p->partition = p->one_way = p->wipe = p->corrupt = 0;
+}
+
+bool sim_profile_draw(struct sim *sim)
+{
+    struct sim_profile *p = &sim->profile;
+    draw_sizes(sim, p);
+    draw_speeds(sim, p);
+    draw_faults(sim, p);
+    draw_commands(sim, p);
+    const char *name = sim->options.scenario;
+    bool known = name == NULL;
+    for (size_t i = 0; name != NULL && i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+        if (strcmp(name, scenarios[i].name) == 0) {
+            scenarios[i].narrow(sim, p);
+            known = true;
+        }
+    }
+    finish(sim, p);
+    return known;
+}

@@ -1,0 +1,216 @@
+/* What memcached promises of one key, one command at a time. Written from its protocol, not from our code. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "t/sim_linear.h"
+
+/* Ours, not memcached's: what is longer is no number, whatever stands behind its first white space. */
+enum { NUMBER_SIZE_MAX = 31 };
+
+static bool number_of(const struct sim_value *value, uint64_t *number)
+{
+    unsigned i = 0;
+    uint64_t total = 0;
+    while (i < value->size && value->bytes[i] == ' ')
+        i++;
+    if (i < value->size && value->bytes[i] == '+')
+        i++;
+    unsigned first = i;
+    if (value->size > NUMBER_SIZE_MAX)
+        return false;
+    for (; i < value->size && value->bytes[i] >= '0' && value->bytes[i] <= '9'; i++) {
+        unsigned digit = (unsigned)(value->bytes[i] - '0');
+        if (total > (UINT64_MAX - digit) / 10)
+            return false;
+        total = total * 10 + digit;
+    }
+    *number = total;
+    return i > first && (i == value->size || value->bytes[i] == ' ' || value->bytes[i] == 0);
+}
+
+static void number_to(struct sim_value *value, uint64_t number)
+{
+    char text[24];
+    unsigned size = (unsigned)snprintf(text, sizeof(text), "%" PRIu64, number);
+    unsigned padded = size > value->size ? size : value->size;
+    memset(value->bytes, ' ', padded);
+    memcpy(value->bytes, text, size);
+    value->size = (uint8_t)padded;
+}
+
+static bool values_equal(const struct sim_value *a, const struct sim_value *b)
+{
+    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+static void stored(struct sim_state *state, const struct sim_operation *operation)
+{
+    *state = (struct sim_state){.exists = true,
+                                .flags = operation->flags,
+                                .exptime = operation->exptime,
+                                .value = operation->value};
+}
+
+/* The answer was a value: it must be this one, with a unique that belongs to it alone. */
+static bool hit(struct sim_state *state, const struct sim_operation *operation, bool cas_seen)
+{
+    if (!state->exists || !values_equal(&state->value, &operation->result) ||
+        state->flags != operation->result_flags || operation->result_cas == 0)
+        return false;
+    if (state->cas == 0) {
+        if (cas_seen)
+            return false;
+        state->cas = operation->result_cas;
+    }
+    return state->cas == operation->result_cas;
+}
+
+static bool join(struct sim_value *value, const struct sim_value *head, const struct sim_value *tail)
+{
+    struct sim_value joined = {0};
+    if (head->size + tail->size > SIM_VALUE_SIZE_MAX)
+        return false;
+    joined.size = (uint8_t)(head->size + tail->size);
+    memcpy(joined.bytes, head->bytes, head->size);
+    memcpy(joined.bytes + head->size, tail->bytes, tail->size);
+    *value = joined;
+    return true;
+}
+
+static enum outcome extend(struct sim_state *state, const struct sim_operation *operation)
+{
+    struct sim_value old = state->value;
+    if (!state->exists)
+        return OUTCOME_NOT_STORED;
+    bool fits = operation->type == REQUEST_APPEND ? join(&state->value, &old, &operation->value)
+                                                  : join(&state->value, &operation->value, &old);
+    if (!fits)
+        return OUTCOME_TOO_LARGE;
+    state->cas = 0;
+    return OUTCOME_STORED;
+}
+
+static enum outcome count(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+{
+    if (!state->exists)
+        return OUTCOME_NOT_FOUND;
+    if (!number_of(&state->value, number))
+        return OUTCOME_NON_NUMERIC;
+    if (operation->type == REQUEST_INCR)
+        *number += operation->delta;
+    else
+        *number = *number > operation->delta ? *number - operation->delta : 0;
+    number_to(&state->value, *number);
+    state->cas = 0;
+    return OUTCOME_NUMBER;
+}
+
+static enum outcome compare_and_store(struct sim_state *state, const struct sim_operation *operation)
+{
+    if (!state->exists)
+        return OUTCOME_NOT_FOUND;
+    if (state->cas == 0 || state->cas != operation->cas) /* a unique that nobody saw is no one's guess */
+        return OUTCOME_EXISTS;
+    stored(state, operation);
+    return OUTCOME_STORED;
+}
+
+static enum outcome touch(struct sim_state *state, const struct sim_operation *operation, enum outcome yes,
+                          enum outcome no)
+{
+    if (!state->exists)
+        return no;
+    state->exptime = operation->exptime;
+    return yes;
+}
+
+/* Executes; the answer that memcached would give. */
+static enum outcome execute(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+{
+    bool exists = state->exists;
+    switch (operation->type) {
+    case REQUEST_GET:
+        return exists ? OUTCOME_HIT : OUTCOME_MISS;
+    case REQUEST_SET:
+        stored(state, operation);
+        return OUTCOME_STORED;
+    case REQUEST_ADD:
+        if (!exists)
+            stored(state, operation);
+        return exists ? OUTCOME_NOT_STORED : OUTCOME_STORED;
+    case REQUEST_REPLACE:
+        if (exists)
+            stored(state, operation);
+        return exists ? OUTCOME_STORED : OUTCOME_NOT_STORED;
+    case REQUEST_APPEND:
+    case REQUEST_PREPEND:
+        return extend(state, operation);
+    case REQUEST_CAS:
+        return compare_and_store(state, operation);
+    case REQUEST_INCR:
+    case REQUEST_DECR:
+        return count(state, operation, number);
+    case REQUEST_TOUCH:
+        return touch(state, operation, OUTCOME_TOUCHED, OUTCOME_NOT_FOUND);
+    case REQUEST_GAT:
+        return touch(state, operation, OUTCOME_HIT, OUTCOME_MISS);
+    case REQUEST_DELETE:
+        *state = (struct sim_state){0};
+        return exists ? OUTCOME_DELETED : OUTCOME_NOT_FOUND;
+    case REQUEST_FLUSH:
+        *state = (struct sim_state){0};
+        return OUTCOME_OK;
+    case REQUEST_EXPIRE:
+        break;
+    }
+    assert(!"not a client's command");
+    return OUTCOME_UNKNOWN;
+}
+
+bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, bool expired,
+                    bool cas_seen, struct sim_state *after)
+{
+    uint64_t number = 0;
+    *after = *before;
+    if (expired) {
+        if (!before->exists || before->exptime == 0 || before->exptime > operation->wall_max)
+            return false;
+        *after = (struct sim_state){0};
+    } else if (before->exists && before->exptime != 0 && before->exptime < operation->wall_min) {
+        return false;
+    }
+    enum outcome outcome = execute(after, operation, &number);
+    if (operation->answered == UINT64_MAX)
+        return true;
+    if (outcome != operation->outcome)
+        return false;
+    if (outcome == OUTCOME_NUMBER)
+        return number == operation->number;
+    return outcome != OUTCOME_HIT || hit(after, operation, cas_seen);
+}
+
+static const char *const request_names[] = {
+    "get", "set", "add",   "replace", "append", "prepend", "cas",
+    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire"};
+
+static const char *const outcome_names[] = {
+    "HIT",    "MISS",        "STORED",    "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED",
+    "NUMBER", "NON_NUMERIC", "TOO_LARGE", "NO_MEMORY",  "OK",     "REFUSED",   "UNKNOWN"};
+
+void sim_operation_print(const struct sim_operation *operation, char *text, size_t size)
+{
+    const struct sim_operation *o = operation;
+    bool open = o->answered == UINT64_MAX;
+    int at = snprintf(text, size, "%10.6f..%10.6f client %u node %u: %s key%u", (double)o->started_us / 1e6,
+                      (double)o->ended_us / 1e6, o->client, o->node, request_names[o->type], o->key);
+    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64,
+                   o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta);
+    if (open)
+        snprintf(text + at, size - (size_t)at, " -> ?");
+    else
+        snprintf(text + at, size - (size_t)at, " -> %s '%.*s' flags %u cas %" PRIx64 " number %" PRIu64,
+                 outcome_names[o->outcome], o->result.size, o->result.bytes, o->result_flags, o->result_cas,
+                 o->number);
+}
