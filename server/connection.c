@@ -1,0 +1,382 @@
+#include "server/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "server/node.h"
+#include "server/worker.h"
+
+/* ---- read buffers: only connections in the middle of something have one ------------------------------- */
+
+static bool take_buffer(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (connection->buffer != NULL)
+        return true;
+    connection->begin = connection->end = 0;
+    if (worker->buffers != NULL) {
+        connection->buffer = worker->buffers;
+        worker->buffers = *(void **)worker->buffers;
+        worker->buffer_count--;
+    } else {
+        connection->buffer = malloc(WORKER_BUFFER_SIZE);
+    }
+    return connection->buffer != NULL;
+}
+
+static void give_buffer(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (connection->buffer == NULL)
+        return;
+    if (worker->buffer_count < WORKER_BUFFER_COUNT_MAX) {
+        *(void **)connection->buffer = worker->buffers;
+        worker->buffers = connection->buffer;
+        worker->buffer_count++;
+    } else {
+        free(connection->buffer);
+    }
+    connection->buffer = NULL;
+}
+
+/* ---- the list of jobs ---------------------------------------------------------------------------------- */
+
+void connection_set_due(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    if (connection->is_due)
+        return;
+    connection->is_due = true;
+    connection->next_due = worker->due;
+    worker->due = connection;
+}
+
+void connection_append(struct connection *connection, struct job *job)
+{
+    job->connection = connection;
+    job->next_answer = NULL;
+    if (connection->last == NULL)
+        connection->first = job;
+    else
+        connection->last->next_answer = job;
+    connection->last = job;
+    connection->job_count++;
+    connection->bytes += job->value_size;
+    if (job->done)
+        connection_set_due(connection);
+    else
+        connection->pending_count++;
+}
+
+/* The size of the next unknown value is guessed from the last ones: quickly up, slowly down. */
+static void note_value(struct connection *connection, const struct job *job)
+{
+    connection->get_count--;
+    connection->bytes += job->value_size;
+    connection->value_hint -= connection->value_hint / 8;
+    if (job->value_size > connection->value_hint)
+        connection->value_hint = job->value_size;
+}
+
+static bool is_get(const struct job *job)
+{
+    return job->kind == JOB_REQUEST && command_family(job->command) == FAMILY_KEYS;
+}
+
+void connection_done(struct worker *worker, struct job *job)
+{
+    struct connection *connection = job->connection;
+    job->done = true;
+    connection_tally(worker, job);
+    if (connection == NULL) {
+        job_give(&worker->jobs, job);
+        return;
+    }
+    connection->pending_count--;
+    if (is_get(job))
+        note_value(connection, job);
+    connection_set_due(connection);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+/* Jobs that are out come back to nobody; the rest is freed. */
+static void forget_jobs(struct connection *connection)
+{
+    struct job_pool *pool = &connection->worker->jobs;
+    for (struct job *job = connection->first, *next; job != NULL; job = next) {
+        next = job->next_answer;
+        job->connection = NULL;
+        if (job->done)
+            job_give(pool, job);
+    }
+    if (connection->value_job != NULL)
+        job_give(pool, connection->value_job);
+}
+
+/* Not from inside a step. */
+static void close_connection(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    assert(!connection->is_due);
+    forget_jobs(connection);
+    give_buffer(connection);
+    watch_close(connection->read_watch);
+    watch_close(connection->write_watch);
+    close(connection->fd);
+    if (connection->previous == NULL)
+        worker->connections = connection->next;
+    else
+        connection->previous->next = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
+    free(connection);
+}
+
+static bool may_parse(const struct connection *connection)
+{
+    uint64_t gets_max = CONNECTION_BYTES_MAX / (connection->value_hint | 1);
+    if (gets_max > CONNECTION_GET_MAX)
+        gets_max = CONNECTION_GET_MAX;
+    if (gets_max == 0)
+        gets_max = 1;
+    return !connection->closing && !connection->broken && !connection->waits &&
+           connection->barrier == COMMAND_COUNT && connection->job_count < CONNECTION_JOB_MAX &&
+           connection->bytes < CONNECTION_BYTES_MAX && connection->get_count < gets_max;
+}
+
+/* Returns what recv did; the end and errors are noted. 0: nothing more now. */
+static size_t receive(struct connection *connection, void *to, size_t size)
+{
+    ssize_t got = recv(connection->fd, to, size, 0);
+    if (got > 0) {
+        counters_add(&connection->worker->counters, COUNTER_bytes_read, (uint64_t)got);
+        return (size_t)got;
+    }
+    if (got == 0)
+        connection->ended = true;
+    else if (errno != EAGAIN && errno != EINTR)
+        connection->broken = true;
+    return 0;
+}
+
+/* Moves bytes of a data block to where they belong: first what is in the buffer, then straight from the socket.
+ * False: nothing there now. */
+static bool take_value(struct connection *connection, uint32_t left)
+{
+    struct job *job = connection->value_job;
+    uint8_t *to = job->value + (job->value_size - left);
+    uint32_t size = connection->end - connection->begin;
+    if (size > left)
+        size = left;
+    if (size > 0) {
+        memcpy(to, connection->buffer + connection->begin, size);
+        connection->begin += size;
+    } else if (!connection->ended) {
+        size = (uint32_t)receive(connection, to, left);
+    }
+    text_value_taken(&connection->parser, size);
+    return size > 0;
+}
+
+/* One event of the parser. False: it needs more bytes, or the command has to wait. */
+static bool parse_one(struct connection *connection)
+{
+    const struct text_limits limits = {.item_size_max = connection->worker->node->options.item_size_max};
+    struct text_parser before = connection->parser;
+    struct text_request request;
+    size_t consumed = 0;
+    struct slice input = slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
+    enum text_event event = text_parse(&connection->parser, &limits, input, &consumed, &request);
+    if (connection_must_wait(connection, event, &request)) {
+        connection->parser = before; /* It is parsed again when nothing is under way. */
+        connection->waits = true;
+        return false;
+    }
+    if (event != TEXT_MORE)
+        connection_on_event(connection, event, &request);
+    connection->begin += (uint32_t)consumed;
+    return event != TEXT_MORE;
+}
+
+/* Makes room behind the bytes that are there. False: no memory. */
+static bool make_room(struct connection *connection)
+{
+    if (!take_buffer(connection))
+        return false;
+    if (connection->begin > 0) {
+        connection->end -= connection->begin;
+        memmove(connection->buffer, connection->buffer + connection->begin, connection->end);
+        connection->begin = 0;
+    }
+    assert(connection->end < WORKER_BUFFER_SIZE);
+    return true;
+}
+
+static bool fill_buffer(struct connection *connection)
+{
+    if (connection->ended)
+        return false;
+    if (!make_room(connection)) {
+        connection->broken = true;
+        return false;
+    }
+    size_t got = receive(connection, connection->buffer + connection->end, WORKER_BUFFER_SIZE - connection->end);
+    connection->end += (uint32_t)got;
+    return got > 0;
+}
+
+/* Takes the next bytes or the next command. False: there is nothing without new bytes from the socket. */
+static bool advance(struct connection *connection, bool *filled)
+{
+    uint32_t left = connection->value_job != NULL ? text_value_left(&connection->parser) : 0;
+    if (left > 0)
+        return take_value(connection, left);
+    if (connection->buffer != NULL && (parse_one(connection) || connection->waits))
+        return true;
+    if (*filled)
+        return false;
+    *filled = true;
+    return fill_buffer(connection);
+}
+
+/* Parses and reads, up to a limit, so that others have their turn. Afterwards `more` says that there are bytes to go on
+ * with, as soon as that is allowed: no event of the socket will tell. */
+static void parse(struct connection *connection)
+{
+    uint32_t budget = connection->worker->node->options.per_turn_max;
+    bool filled = false;
+    connection->more = true;
+    while (connection->more && may_parse(connection)) {
+        if (budget-- == 0) {
+            counters_add(&connection->worker->counters, COUNTER_conn_yields, 1);
+            break;
+        }
+        connection->more = advance(connection, &filled);
+    }
+    if (connection->buffer != NULL && connection->begin == connection->end)
+        give_buffer(connection);
+}
+
+/* ---- the life of a connection -------------------------------------------------------------------------- */
+
+/* Everything was answered that ever will be. */
+static bool is_finished(const struct connection *connection)
+{
+    if (connection->broken)
+        return true;
+    return (connection->closing || (connection->ended && !connection->more)) &&
+           connection->first == NULL && connection->barrier == COMMAND_COUNT;
+}
+
+static void set_watches(struct connection *connection)
+{
+    bool writes = connection->first != NULL && connection->first->done;
+    if (may_parse(connection) && !connection->ended)
+        watch_start(connection->read_watch, 0);
+    else
+        watch_stop(connection->read_watch);
+    if (writes)
+        watch_start(connection->write_watch, 0);
+    else
+        watch_stop(connection->write_watch);
+}
+
+/* What the connection can do now: answers out, then on with what waited for that. */
+static void run(struct connection *connection)
+{
+    if (connection->barrier != COMMAND_COUNT && connection->pending_count == 0)
+        connection_end_barrier(connection);
+    connection_write(connection);
+    if (connection->pending_count == 0)
+        connection->waits = false;
+    if (connection->more && may_parse(connection))
+        parse(connection);
+    if (is_finished(connection)) {
+        if (!connection->is_due)
+            close_connection(connection);
+        return; /* Else it is due again and ends then. */
+    }
+    set_watches(connection);
+    if (connection->more && may_parse(connection))
+        connection_set_due(connection);
+}
+
+void connection_run_due(struct worker *worker)
+{
+    struct connection *connection = worker->due;
+    worker->due = NULL;
+    while (connection != NULL) {
+        struct connection *next = connection->next_due;
+        connection->is_due = false;
+        run(connection);
+        connection = next;
+    }
+}
+
+static void on_readable(void *user)
+{
+    struct connection *connection = user;
+    parse(connection);
+    connection_set_due(connection);
+}
+
+static void on_writable(void *user)
+{
+    connection_set_due(user);
+}
+
+static struct connection *make(struct worker *worker, int fd)
+{
+    struct connection *connection = malloc(sizeof(*connection));
+    if (connection == NULL)
+        return NULL;
+    *connection = (struct connection){
+        .worker = worker,
+        .fd = fd,
+        .value_hint = CONNECTION_HINT_INITIAL,
+        .line_number = 1,
+        .barrier = COMMAND_COUNT,
+        .opened_us = worker->mono_us,
+    };
+    connection->read_watch = watch_open(worker->base, fd, WATCH_READ, on_readable, connection);
+    connection->write_watch = watch_open(worker->base, fd, WATCH_WRITE, on_writable, connection);
+    if (connection->read_watch != NULL && connection->write_watch != NULL)
+        return connection;
+    watch_close(connection->read_watch);
+    watch_close(connection->write_watch);
+    free(connection);
+    return NULL;
+}
+
+void connection_open(struct worker *worker, int fd)
+{
+    struct connection *connection = make(worker, fd);
+    if (connection == NULL) {
+        log_error("no memory for a connection");
+        close(fd);
+        atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
+        return;
+    }
+    text_init(&connection->parser);
+    connection->next = worker->connections;
+    if (worker->connections != NULL)
+        worker->connections->previous = connection;
+    worker->connections = connection;
+    watch_start(connection->read_watch, 0);
+}
+
+void connection_close_all(struct worker *worker)
+{
+    while (worker->connections != NULL) {
+        worker->connections->is_due = false;
+        close_connection(worker->connections);
+    }
+    worker->due = NULL;
+}

@@ -1,0 +1,85 @@
+/* connection.h: one client: bytes in, jobs out, answers in the order of the commands. The worker's own thread.
+ *
+ *     socket -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers -> writev
+ *
+ * Many commands of one client are under way at once; each waits in the list of its connection until all before it are
+ * answered. flush_all, stats, verbosity and quit wait until nothing is under way (barrier). A client that does not read
+ * its answers is not read either, once CONNECTION_BYTES_MAX of them or CONNECTION_JOB_MAX commands are waiting. */
+#ifndef SERVER_CONNECTION_H
+#define SERVER_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/text.h"
+#include "server/job.h"
+
+struct worker;
+struct watch;
+
+enum {
+    CONNECTION_JOB_MAX = 512,        /* commands under way or not yet written */
+    CONNECTION_BYTES_MAX = 4 << 20,  /* values in them, plus one value */
+    CONNECTION_GET_MAX = 64,         /* keys asked for at once; fewer if values are large: their size is not known before */
+    CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */
+};
+
+struct connection {
+    struct connection *next, *previous; /* of the worker's */
+    struct connection *next_due;
+    struct worker *worker;
+    struct watch *read_watch, *write_watch;
+    int fd;
+    bool is_due;
+    bool ended;    /* the client sends no more */
+    bool closing;  /* nothing more is parsed; close when all is written */
+    bool broken;   /* close now */
+    bool waits;    /* the next command waits until nothing is under way */
+    bool more;     /* there are bytes to go on with that no event will tell of */
+    struct text_parser parser;
+    uint8_t *buffer; /* NULL: nothing is kept */
+    uint32_t begin, end;
+    struct job *first, *last;  /* by next_answer */
+    struct job *value_job;     /* its data block is arriving */
+    uint32_t job_count;        /* in the list */
+    uint32_t pending_count;    /* of these, not done */
+    uint32_t get_count;        /* of these, with a value of unknown size to come */
+    uint64_t bytes;            /* of values in the list */
+    uint64_t written;          /* of the first one's answer */
+    uint32_t value_hint;
+    uint32_t line_number;      /* of the newest command */
+    uint32_t refused_line;     /* a get that was ended by an error */
+    enum command barrier;      /* FLUSH_ALL or STATS under way; COMMAND_COUNT: none */
+    bool barrier_noreply;
+    enum reply barrier_reply;
+    uint64_t opened_us;
+    char barrier_words[64];    /* arguments of stats */
+};
+
+/* Takes the descriptor over. */
+void connection_open(struct worker *worker, int fd);
+
+/* A job has come back. May be called while the shard steps: it only notes it. */
+void connection_done(struct worker *worker, struct job *job);
+
+/* Goes on with every connection that is due: writes answers, parses what waits. */
+void connection_run_due(struct worker *worker);
+
+void connection_close_all(struct worker *worker);
+
+/* connection_write.c. Writes what can be answered; sets `broken` when the client is gone. */
+void connection_write(struct connection *connection);
+
+/* connection_command.c: */
+void connection_on_event(struct connection *connection, enum text_event event, const struct text_request *request);
+bool connection_must_wait(const struct connection *connection, enum text_event event,
+                          const struct text_request *request);
+void connection_end_barrier(struct connection *connection);
+void connection_answer_line(struct connection *connection, enum reply reply, bool noreply);
+void connection_tally(struct worker *worker, const struct job *job);
+
+/* In connection.c, for the others. */
+void connection_append(struct connection *connection, struct job *job);
+void connection_set_due(struct connection *connection);
+
+#endif

@@ -1,0 +1,319 @@
+/* What a connection does with each event of its parser: it makes jobs. */
+#include "server/connection.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "proto/reply.h"
+#include "server/node.h"
+#include "server/stats.h"
+#include "server/version.h"
+#include "server/worker.h"
+
+static enum request_type request_type(enum command command)
+{
+    switch (command) {
+    case COMMAND_GAT:
+    case COMMAND_GATS:
+        return REQUEST_GAT;
+    case COMMAND_SET:
+        return REQUEST_SET;
+    case COMMAND_ADD:
+        return REQUEST_ADD;
+    case COMMAND_REPLACE:
+        return REQUEST_REPLACE;
+    case COMMAND_APPEND:
+        return REQUEST_APPEND;
+    case COMMAND_PREPEND:
+        return REQUEST_PREPEND;
+    case COMMAND_CAS:
+        return REQUEST_CAS;
+    case COMMAND_INCR:
+        return REQUEST_INCR;
+    case COMMAND_DECR:
+        return REQUEST_DECR;
+    case COMMAND_TOUCH:
+        return REQUEST_TOUCH;
+    case COMMAND_DELETE:
+        return REQUEST_DELETE;
+    case COMMAND_FLUSH_ALL:
+        return REQUEST_FLUSH;
+    case COMMAND_GET:
+    case COMMAND_GETS:
+    case COMMAND_VERSION:
+    case COMMAND_VERBOSITY:
+    case COMMAND_STATS:
+    case COMMAND_QUIT:
+    case COMMAND_COUNT:
+        break;
+    }
+    return REQUEST_GET;
+}
+
+/* NULL: no memory; the connection ends, since an answer would be missing. */
+static struct job *new_job(struct connection *connection, enum job_kind kind)
+{
+    struct job *job = job_take(&connection->worker->jobs);
+    if (job == NULL) {
+        connection->broken = true;
+        return NULL;
+    }
+    job->kind = kind;
+    job->line_number = connection->line_number;
+    job->home = (uint16_t)connection->worker->number;
+    return job;
+}
+
+void connection_answer_line(struct connection *connection, enum reply reply, bool noreply)
+{
+    struct job *job = noreply ? NULL : new_job(connection, JOB_LINE);
+    if (job == NULL)
+        return;
+    job->line = reply;
+    job->done = true;
+    connection_append(connection, job);
+}
+
+/* Fills in all but the value. */
+static struct job *new_request(struct connection *connection, const struct text_request *request)
+{
+    struct worker *worker = connection->worker;
+    struct job *job = new_job(connection, JOB_REQUEST);
+    if (job == NULL)
+        return NULL;
+    assert(request->key.size <= sizeof(job->key));
+    memcpy(job->key, request->key.data, request->key.size);
+    job->command = request->command;
+    job->noreply = request->noreply;
+    job->too_large = request->replaced_by_too_large;
+    job->request.type = request_type(request->command);
+    job->request.key = slice_make(job->key, request->key.size);
+    job->request.hash = hash_key(job->request.key);
+    job->request.client_flags = request->client_flags;
+    job->request.exptime = text_expire_at(request->exptime, (uint32_t)(worker->wall_us / 1000000));
+    job->request.cas = request->cas;
+    job->request.delta = request->delta;
+    job->owner = (uint16_t)hash_shard(job->request.hash, worker->node->worker_count);
+    return job;
+}
+
+static void submit(struct connection *connection, struct job *job)
+{
+    connection_append(connection, job);
+    worker_submit(connection->worker, job);
+}
+
+static void on_key(struct connection *connection, const struct text_request *request)
+{
+    struct job *job = new_request(connection, request);
+    if (job == NULL)
+        return;
+    connection->get_count++;
+    submit(connection, job);
+}
+
+/* END follows the answer of the last key; if that was written already, it is a line of its own. */
+static void on_keys_end(struct connection *connection)
+{
+    struct job *last = connection->last;
+    if (last != NULL && last->line_number == connection->line_number && !last->formatted)
+        last->ends_keys = true;
+    else
+        connection_answer_line(connection, REPLY_END, false);
+}
+
+static void on_value(struct connection *connection, const struct text_request *request)
+{
+    struct job *job = new_request(connection, request);
+    if (job == NULL)
+        return;
+    if (!job_reserve(job, request->value_size)) {
+        job_give(&connection->worker->jobs, job);
+        text_value_refuse(&connection->parser, REPLY_NO_MEMORY_STORING);
+        return;
+    }
+    job->request.value = slice_make(job->value, job->value_size);
+    connection->value_job = job;
+}
+
+static void drop_value(struct connection *connection)
+{
+    job_give(&connection->worker->jobs, connection->value_job);
+    connection->value_job = NULL;
+}
+
+static void on_value_end(struct connection *connection)
+{
+    struct job *job = connection->value_job;
+    connection->value_job = NULL;
+    submit(connection, job);
+}
+
+/* ---- commands without a key, which wait for all before them --------------------------------------------- */
+
+/* A piece of work at every shard; when all are done, connection_end_barrier answers. */
+static void begin_barrier(struct connection *connection, const struct text_request *request, enum job_kind kind,
+                          uint32_t exptime)
+{
+    struct worker *worker = connection->worker;
+    connection->barrier = request->command;
+    connection->barrier_noreply = request->noreply;
+    connection->barrier_reply = REPLY_OK;
+    for (unsigned i = 0; i < worker->node->worker_count; i++) {
+        struct job *job = new_job(connection, kind);
+        if (job == NULL)
+            return;
+        job->command = request->command;
+        job->noreply = true;
+        job->owner = (uint16_t)i;
+        job->request.type = REQUEST_FLUSH;
+        job->request.key = slice_make(job->key, 0);
+        job->request.exptime = exptime;
+        submit(connection, job);
+    }
+}
+
+static void on_flush_all(struct connection *connection, const struct text_request *request)
+{
+    uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
+    if (connection->worker->node->options.no_flush) {
+        connection_answer_line(connection, REPLY_NO_FLUSH, request->noreply);
+        return;
+    }
+    uint32_t at = text_expire_at(request->exptime, now);
+    counters_add(&connection->worker->counters, COUNTER_cmd_flush, 1);
+    begin_barrier(connection, request, JOB_FLUSH, at <= now ? 0 : at);
+}
+
+static void on_stats(struct connection *connection, const struct text_request *request)
+{
+    size_t used = 0;
+    connection->barrier_words[0] = 0;
+    for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words); i++)
+        used += (size_t)snprintf(connection->barrier_words + used, sizeof(connection->barrier_words) - used,
+                                 "%s%.*s", i > 1 ? " " : "", (int)request->words[i].size,
+                                 (const char *)request->words[i].data);
+    begin_barrier(connection, request, JOB_PUBLISH, 0);
+}
+
+static void answer_stats(struct connection *connection)
+{
+    struct job *job = new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    enum reply reply = stats_answer(connection->worker, connection->barrier_words, job);
+    if (reply != REPLY_COUNT) {
+        job->kind = JOB_LINE;
+        job->line = reply;
+    }
+    job->done = true;
+    connection_append(connection, job);
+}
+
+void connection_end_barrier(struct connection *connection)
+{
+    enum command command = connection->barrier;
+    for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
+        if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_REFUSED)
+            connection->barrier_reply = REPLY_NOT_SERVING;
+        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_UNKNOWN)
+            connection->barrier_reply = REPLY_OUTCOME_UNKNOWN;
+        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_NO_MEMORY)
+            connection->barrier_reply = REPLY_NO_MEMORY_STORING;
+    }
+    connection->barrier = COMMAND_COUNT;
+    if (command == COMMAND_STATS)
+        answer_stats(connection);
+    else
+        connection_answer_line(connection, connection->barrier_reply, connection->barrier_noreply);
+}
+
+static void on_version(struct connection *connection)
+{
+    struct job *job = new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    size_t size = reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION));
+    job->value_size = (uint32_t)size;
+    job->done = true;
+    connection_append(connection, job);
+}
+
+static void on_request(struct connection *connection, const struct text_request *request)
+{
+    struct job *job;
+    switch ((int)request->command) {
+    case COMMAND_FLUSH_ALL:
+        on_flush_all(connection, request);
+        return;
+    case COMMAND_STATS:
+        on_stats(connection, request);
+        return;
+    case COMMAND_VERSION:
+        on_version(connection);
+        return;
+    case COMMAND_VERBOSITY:
+        log_set_level((int)(request->level > 2 ? 2 : request->level));
+        connection_answer_line(connection, REPLY_OK, request->noreply);
+        return;
+    case COMMAND_QUIT:
+        connection->closing = true;
+        return;
+    }
+    job = new_request(connection, request);
+    if (job != NULL)
+        submit(connection, job);
+}
+
+bool connection_must_wait(const struct connection *connection, enum text_event event,
+                          const struct text_request *request)
+{
+    return event == TEXT_REQUEST && command_family(request->command) == FAMILY_PLAIN &&
+           request->command != COMMAND_VERSION && connection->pending_count > 0;
+}
+
+static void on_error(struct connection *connection, const struct text_request *request)
+{
+    if (request->reply == REPLY_TOO_LARGE)
+        counters_add(&connection->worker->counters, COUNTER_store_too_large, 1);
+    connection_answer_line(connection, request->reply, request->noreply);
+}
+
+void connection_on_event(struct connection *connection, enum text_event event, const struct text_request *request)
+{
+    if (event != TEXT_KEY && event != TEXT_KEYS_END && event != TEXT_VALUE_END)
+        connection->line_number++;
+    switch (event) {
+    case TEXT_MORE:
+        break;
+    case TEXT_REQUEST:
+        on_request(connection, request);
+        break;
+    case TEXT_KEY:
+        on_key(connection, request);
+        break;
+    case TEXT_KEYS_END:
+        on_keys_end(connection);
+        connection->line_number++;
+        break;
+    case TEXT_VALUE:
+        on_value(connection, request);
+        break;
+    case TEXT_VALUE_END:
+        on_value_end(connection);
+        break;
+    case TEXT_VALUE_BAD:
+        drop_value(connection);
+        connection_answer_line(connection, request->reply, request->noreply);
+        break;
+    case TEXT_ERROR:
+        on_error(connection, request);
+        break;
+    case TEXT_CLOSE:
+        connection->closing = true;
+        break;
+    }
+}

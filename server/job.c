@@ -1,0 +1,89 @@
+#include "server/job.h"
+
+#include <stdlib.h>
+
+static_assert(offsetof(struct job, request) == 0, "job_of relies on it");
+
+void job_queue_put(struct job_queue *queue, struct job *job)
+{
+    job->next = NULL;
+    if (queue->last == NULL)
+        queue->first = job;
+    else
+        queue->last->next = job;
+    queue->last = job;
+    queue->count++;
+}
+
+struct job *job_queue_take(struct job_queue *queue)
+{
+    struct job *job = queue->first;
+    if (job == NULL)
+        return NULL;
+    queue->first = job->next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    queue->count--;
+    return job;
+}
+
+struct job *job_take(struct job_pool *pool)
+{
+    struct job *job = pool->first;
+    if (job != NULL) {
+        pool->first = job->next;
+        pool->count--;
+    } else {
+        job = malloc(sizeof(*job));
+        if (job == NULL)
+            return NULL;
+    }
+    memset(job, 0, offsetof(struct job, key)); /* The buffers behind need no clearing. */
+    job->value = job->value_memory;
+    job->value_capacity = JOB_INLINE_SIZE;
+    return job;
+}
+
+static void free_value(struct job *job)
+{
+    if (job->value != job->value_memory)
+        free(job->value);
+    job->value = job->value_memory;
+    job->value_capacity = JOB_INLINE_SIZE;
+    job->value_size = 0;
+}
+
+void job_give(struct job_pool *pool, struct job *job)
+{
+    free_value(job);
+    if (pool->count == JOB_POOL_COUNT_MAX) {
+        free(job);
+        return;
+    }
+    job->next = pool->first;
+    pool->first = job;
+    pool->count++;
+}
+
+void job_pool_close(struct job_pool *pool)
+{
+    for (struct job *job = pool->first, *next; job != NULL; job = next) {
+        next = job->next;
+        free(job);
+    }
+    *pool = (struct job_pool){.count = 0};
+}
+
+bool job_reserve(struct job *job, uint32_t size)
+{
+    if (size > job->value_capacity) {
+        free_value(job);
+        uint8_t *memory = malloc(size);
+        if (memory == NULL)
+            return false;
+        job->value = memory;
+        job->value_capacity = size;
+    }
+    job->value_size = size;
+    return true;
+}

@@ -1,0 +1,101 @@
+/* job.h: one command of a client on its way: from its connection to the shard that owns the key, and back.
+ *
+ * A job belongs to one thread at a time: to its home (the worker of the connection), then, through a ring, to the
+ * owner (the worker of the shard), and back. It outlives its connection until the core has answered. */
+#ifndef SERVER_JOB_H
+#define SERVER_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/command.h"
+#include "proto/reply.h"
+#include "proto/text.h"
+#include "replica/request.h"
+
+struct connection;
+
+enum job_kind {
+    JOB_REQUEST, /* for the core; `request` is filled in */
+    JOB_LINE,    /* the answer is `line`; nothing is to be done */
+    JOB_TEXT,    /* the answer is the value buffer */
+    JOB_FLUSH,   /* this shard's part of a flush_all; no answer of its own */
+    JOB_PUBLISH, /* the owner publishes its numbers; no answer of its own */
+};
+
+enum { JOB_INLINE_SIZE = 1024 };
+
+struct job {
+    struct request request; /* slices point into `key` and `value` */
+    struct job *next;       /* in a queue: an outbox, the parked ones, the free ones */
+
+    /* home */
+    struct job *next_answer; /* in the order of the connection */
+    struct connection *connection; /* NULL: closed meanwhile, nobody waits for the answer */
+    enum command command;
+    uint32_t line_number; /* of the client's command: the keys of one get share it */
+    uint16_t home, owner; /* worker numbers */
+    enum job_kind kind;
+    enum reply line;
+    bool noreply;
+    bool done;
+    bool formatted;
+    bool ends_keys; /* the last key of a get: END follows */
+    bool too_large; /* the delete that a too large set leaves behind */
+
+    /* owner */
+    enum outcome outcome;
+    bool no_memory; /* a set found no memory, now its old value is being deleted */
+    bool lost;      /* a value was found, but there is no memory to copy it */
+    uint64_t sequence;
+    uint64_t deadline_us; /* not executed by then: refused */
+    uint32_t answer_flags;
+    uint64_t answer_cas;
+    uint64_t number;
+
+    /* Data of a storage command, then the value of an answer. */
+    uint8_t *value;
+    uint32_t value_size;
+    uint32_t value_capacity;
+
+    uint32_t head_size, tail_size;
+    const char *tail;
+    const char *head;
+    char key[TEXT_KEY_SIZE_MAX];
+    char head_memory[REPLY_VALUE_SIZE_MAX];
+    uint8_t value_memory[JOB_INLINE_SIZE];
+};
+
+/* First in, first out. */
+struct job_queue {
+    struct job *first;
+    struct job *last;
+    uint32_t count;
+};
+
+void job_queue_put(struct job_queue *queue, struct job *job);
+struct job *job_queue_take(struct job_queue *queue); /* NULL: empty */
+
+/* Free jobs of one thread: so many are kept, the rest goes back to malloc. */
+enum { JOB_POOL_COUNT_MAX = 2048 };
+
+struct job_pool {
+    struct job *first;
+    uint32_t count;
+};
+
+/* NULL: no memory. Everything but the buffers is zero; value is empty. */
+struct job *job_take(struct job_pool *pool);
+void job_give(struct job_pool *pool, struct job *job);
+void job_pool_close(struct job_pool *pool);
+
+/* Makes room for `size` bytes at job->value, whose content is lost; value_size is set. False: no memory, value empty. */
+bool job_reserve(struct job *job, uint32_t size);
+
+static inline struct job *job_of(struct request *request)
+{
+    return (struct job *)request; /* Its first member. */
+}
+
+#endif

@@ -1,0 +1,220 @@
+#include "server/node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "server/clock.h"
+#include "server/control.h"
+#include "server/listener.h"
+#include "server/process.h"
+#include "server/segments.h"
+#include "server/version.h"
+#include "server/worker.h"
+
+enum {
+    HEARTBEATS_PER_SUSPECT = 5, /* so many may be lost before a peer is suspected */
+    CONNECT_MS = 1000,
+    MESSAGE_HEADROOM = 65536,
+    EXIT_FOREIGN = 78, /* the data directory is not this node's, or cannot be used */
+};
+
+void node_set_view(struct node *node, const struct node_view *view)
+{
+    pthread_mutex_lock(&node->view_lock);
+    node->view = *view;
+    pthread_mutex_unlock(&node->view_lock);
+}
+
+void node_view_any(struct node *node, struct node_view *view)
+{
+    pthread_mutex_lock(&node->view_lock);
+    *view = node->view;
+    pthread_mutex_unlock(&node->view_lock);
+}
+
+/* ---- opening, in this order ------------------------------------------------------------------------------ */
+
+static enum status open_directory(struct node *node)
+{
+    char why[512] = "";
+    struct directory_node want = {
+        .node = node->options.self,
+        .shard_count = node->options.thread_count,
+        .cluster = options_directory_hash(&node->options),
+    };
+    uint32_t count;
+    enum status status = segments_choose(&node->options, 0, &want.segment_size, &count);
+    if (status != STATUS_OK)
+        return status;
+    status = directory_open(&node->directory, node->options.data, &want, why, sizeof(why));
+    if (status != STATUS_OK) {
+        log_error("%s", why);
+        return status;
+    }
+    atomic_store(&node->incarnation, node->directory.node.incarnation);
+    if (node->directory.node.segment_size == want.segment_size) {
+        node->segment_size = want.segment_size;
+        node->segment_count_shard = count;
+        return STATUS_OK;
+    }
+    status = segments_choose(&node->options, node->directory.node.segment_size, &node->segment_size,
+                             &node->segment_count_shard);
+    if (status != STATUS_OK)
+        directory_close(&node->directory);
+    return status;
+}
+
+static void on_refused(void *user, const char *text)
+{
+    (void)user;
+    log_warn("%s", text);
+}
+
+static enum status open_net(struct node *node)
+{
+    const struct options *options = &node->options;
+    struct net_options net = {
+        .self = options->self,
+        .lane_count = options->thread_count + 1,
+        .peer_count = options->peer_count,
+        .incarnation = node->directory.node.incarnation,
+        .configuration = options_cluster_hash(options),
+        .secret = options->secret[0] != 0 ? options->secret : NULL,
+        .heartbeat_ms = options->suspect_ms / HEARTBEATS_PER_SUSPECT,
+        .suspect_ms = options->suspect_ms,
+        .connect_ms = CONNECT_MS,
+        .message_size_max = options->item_size_max + MESSAGE_HEADROOM,
+        .on_refused = on_refused,
+        .user = node,
+    };
+    if (options->peer_count < 2)
+        return STATUS_OK;
+    for (uint32_t i = 0; i < options->peer_count; i++) {
+        const struct options_address *peer = &options->peers[i];
+        net.peers[i] = (struct net_peer){.id = peer->id, .port = peer->port, .host = peer->host};
+    }
+    enum status status = net_open(&net, &node->net);
+    if (status != STATUS_OK)
+        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status), strerror(errno));
+    return status;
+}
+
+static void close_workers(struct node *node, unsigned count)
+{
+    while (count > 0)
+        worker_close(&node->workers[--count]);
+}
+
+static enum status open_workers(struct node *node)
+{
+    node->worker_count = node->options.thread_count;
+    node->workers = calloc(node->worker_count, sizeof(*node->workers));
+    if (node->workers == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        enum status status = worker_open(&node->workers[i], node, i);
+        if (status == STATUS_OK)
+            continue;
+        close_workers(node, i);
+        free(node->workers);
+        return status;
+    }
+    return STATUS_OK;
+}
+
+/* ---- running --------------------------------------------------------------------------------------------- */
+
+static void stop_workers(struct node *node, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        enum status status = mailbox_put_any(&node->workers[i].mailbox, &(struct letter){.type = LETTER_STOP});
+        if (status != STATUS_OK)
+            abort(); /* Nothing is lost: what was acknowledged is durable. */
+    }
+    for (unsigned i = 0; i < count; i++)
+        worker_join(&node->workers[i]);
+}
+
+static int run(struct node *node, struct listeners *listeners)
+{
+    static struct control control;
+    unsigned started = 0;
+    enum status status = control_open(&control, node, listeners);
+    if (status != STATUS_OK)
+        return EXIT_SYSTEM;
+    while (status == STATUS_OK && started < node->worker_count) {
+        status = worker_start(&node->workers[started]);
+        started += status == STATUS_OK;
+    }
+    log_note("healcached %s: node %u, %u threads, %s, %llu MB%s; listening", SERVER_VERSION, node->options.self,
+             node->worker_count, node->options.data != NULL ? node->options.data : "in memory",
+             (unsigned long long)node->segment_size * node->segment_count_shard * node->worker_count >> 20,
+             node->net != NULL ? "" : ", single");
+    if (status == STATUS_OK)
+        status = control_run(&control);
+    stop_workers(node, started);
+    control_close(&control);
+    log_note("stopped");
+    return status == STATUS_OK ? 0 : EXIT_SYSTEM;
+}
+
+static int open_and_run(struct node *node, struct listeners *listeners)
+{
+    int code = EXIT_FOREIGN;
+    if (open_directory(node) != STATUS_OK)
+        return code;
+    if (open_net(node) != STATUS_OK) {
+        code = EXIT_SYSTEM;
+        goto close_directory;
+    }
+    if (mailbox_open(&node->mailbox) != STATUS_OK)
+        goto close_net;
+    if (open_workers(node) != STATUS_OK)
+        goto close_mailbox;
+    code = run(node, listeners);
+    close_workers(node, node->worker_count);
+    free(node->workers);
+close_mailbox:
+    mailbox_close(&node->mailbox);
+close_net:
+    net_close(node->net);
+close_directory:
+    directory_close(&node->directory);
+    return code;
+}
+
+static int prepare_process(const struct options *options)
+{
+    int code = process_check_user(options);
+    if (code == 0)
+        code = process_raise_descriptors(options);
+    if (code == 0)
+        code = process_detach(options);
+    return code;
+}
+
+int node_run(const struct options *options)
+{
+    static struct node node;
+    struct listeners listeners;
+    log_set_level(options->verbose > 2 ? 2 : options->verbose);
+    node.options = *options;
+    node.started_us = clock_mono_us();
+    pthread_mutex_init(&node.view_lock, NULL);
+    process_ignore_signals();
+    int code = prepare_process(options);
+    if (code != 0)
+        return code;
+    if (listeners_open(&listeners, options) != STATUS_OK)
+        return EXIT_SYSTEM;
+    code = process_write_pid(options);
+    if (code == 0)
+        code = process_drop_user(options);
+    if (code == 0)
+        code = open_and_run(&node, &listeners);
+    listeners_close(&listeners);
+    process_remove_pid(options);
+    return code;
+}

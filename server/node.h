@@ -1,0 +1,54 @@
+/* node.h: holds atomics: the process: what its threads share, the order of starting and of stopping. */
+#ifndef SERVER_NODE_H
+#define SERVER_NODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/net.h"
+#include "replica/view.h"
+#include "server/counters.h"
+#include "server/directory.h"
+#include "server/mailbox.h"
+#include "server/options.h"
+
+struct worker;
+
+/* For people: `stats` and log lines. */
+struct node_view {
+    struct view view; /* the one installed here; epoch 0: none */
+    bool leading;
+};
+
+struct node {
+    struct options options; /* constant */
+    struct directory directory;
+    uint32_t segment_size;        /* bytes, constant */
+    uint32_t segment_count_shard; /* constant */
+    struct net *net;              /* NULL: a single node */
+    struct worker *workers;
+    unsigned worker_count; /* and of shards */
+    struct mailbox mailbox; /* to the control thread */
+    uint64_t started_us;
+
+    _Atomic uint64_t lease_until_us; /* CLOCK_BOOTTIME; reads copied before are current. UINT64_MAX: single node */
+    _Atomic uint64_t incarnation;    /* of now; directory.node is the control thread's */
+    _Atomic uint32_t connection_count;
+    _Atomic uint64_t connection_total;
+    _Atomic uint64_t connection_rejected;
+    _Atomic bool failed;        /* the control thread cannot go on */
+    struct counters forgotten; /* sums at the last `stats reset`: to be subtracted */
+
+    pthread_mutex_t view_lock; /* of `view` only */
+    struct node_view view;
+};
+
+/* Runs until it is told to stop. The exit code of the process. */
+int node_run(const struct options *options);
+
+void node_set_view(struct node *node, const struct node_view *view);
+void node_view_any(struct node *node, struct node_view *view);
+
+#endif

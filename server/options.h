@@ -1,0 +1,74 @@
+/* options.h: the command line. Read once, before any thread; constant afterwards. The table is option.def. */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+    OPTIONS_LISTEN_MAX = 16,
+    OPTIONS_PEER_MAX = 7,
+    OPTIONS_SECRET_SIZE_MAX = 256,
+    OPTIONS_THREAD_MAX = 64,
+    EXIT_USAGE = 64,   /* as memcached: wrong use */
+    EXIT_NO_USER = 67, /* unknown user */
+    EXIT_SYSTEM = 71,  /* cannot listen */
+};
+
+/* A numeric address or a name, and a port. */
+struct options_address {
+    unsigned id; /* of peers only */
+    uint16_t port;
+    char host[256]; /* empty: all interfaces */
+};
+
+struct options {
+    int port; /* 0: no client port, unless --listen names one */
+    struct options_address listen[OPTIONS_LISTEN_MAX];
+    uint32_t listen_count; /* at least 1, with -p 0 maybe none */
+    uint64_t memory_size;
+    uint32_t connection_max;
+    uint32_t thread_count;
+    bool no_eviction;
+    bool no_flush;
+    uint32_t item_size_max;
+    int backlog;
+    uint32_t per_turn_max;
+    int verbose;
+    bool daemon;
+    const char *pid_file;
+    const char *user;
+
+    unsigned self; /* 1 without --peers */
+    struct options_address peers[OPTIONS_PEER_MAX]; /* in the order of their ids */
+    uint32_t peer_count;                            /* 0: a single node */
+    uint8_t configured;                             /* node set */
+    const char *data;
+    uint32_t segment_size; /* 0: to be chosen */
+    bool recovery_full;
+    uint32_t suspect_ms;
+    uint32_t lease_ms;
+    uint32_t election_ms;
+    uint32_t stall_ms;
+    char secret[OPTIONS_SECRET_SIZE_MAX]; /* empty: none */
+    uint8_t force_members;                /* node set; 0: not forced */
+};
+
+enum options_verdict {
+    OPTIONS_RUN,
+    OPTIONS_EXIT, /* -h or -V was answered on stdout */
+    OPTIONS_WRONG /* one line about it is in `why` */
+};
+
+/* Texts point into `arguments`. `why` gets one line, which names the option and what is allowed. */
+enum options_verdict options_parse(struct options *options, int count, char **arguments, char *why,
+                                   size_t why_size);
+
+void options_print_help(FILE *out);
+
+/* Hashes of what must be equal on all nodes (for connecting), and of what a data directory belongs to. */
+uint64_t options_cluster_hash(const struct options *options);
+uint64_t options_directory_hash(const struct options *options);
+
+#endif

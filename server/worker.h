@@ -1,0 +1,114 @@
+/* worker.h: a worker thread: one event loop, one shard, one net lane, many client connections.
+ *
+ * A turn of its loop:
+ *
+ *     events (sockets, peers, rings) -> steps of the shard -> log_drain -> net_flush
+ *         -> log_durable -> EVENT_DURABLE -> answers to other workers and to clients -> net_flush
+ *
+ * A command on a key of another shard travels through the ring to that shard's worker, which executes it, copies the
+ * value and sends it back the same way. Everything here is called on the worker's own thread, but worker_open,
+ * worker_start, worker_join and worker_close, which the control thread calls before and after it. */
+#ifndef SERVER_WORKER_H
+#define SERVER_WORKER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/ring.h"
+#include "net/net.h"
+#include "pmem/medium.h"
+#include "recovery/shard.h"
+#include "server/counters.h"
+#include "server/job.h"
+#include "server/mailbox.h"
+#include "server/options.h"
+#include "server/watch.h"
+
+struct node;
+struct connection;
+
+enum {
+    WORKER_RING_COUNT = 1024,     /* jobs between two workers; more wait in the outbox */
+    WORKER_DURABLE_MAX = 16,      /* rounds of EVENT_DURABLE in one turn: with plain memory each may lead to another */
+    WORKER_BUFFER_SIZE = 16384,   /* of a connection that has read half a command */
+    WORKER_BUFFER_COUNT_MAX = 64, /* free ones that are kept */
+    WORKER_PUBLISH_US = 100000,
+};
+
+/* Jobs from one other worker. */
+struct worker_ring {
+    struct ring ring;
+    void *slots[WORKER_RING_COUNT];
+};
+
+struct worker {
+    struct node *node;
+    unsigned number; /* of the worker and of its shard */
+    pthread_t thread;
+    struct event_base *base;
+    struct watch *letter_watch, *ring_watch, *tick_watch, *medium_watch;
+    struct mailbox mailbox;
+    int ring_fd;                                 /* other workers wake this one here */
+    struct worker_ring *rings;                   /* by sender */
+    struct job_queue outbox[OPTIONS_THREAD_MAX]; /* by receiver */
+    bool stopping;
+    bool failed; /* the medium; the control thread was told */
+
+    /* the shard */
+    struct medium *medium;
+    int medium_fd; /* readable when a drain is done; -1: none */
+    struct store *store;
+    void *index;
+    uint64_t index_size;
+    void *shard_memory;
+    struct shard *shard;
+    bool damaged, empty; /* what the opening scan found */
+    struct net_lane *lane; /* NULL: a single node */
+    struct actions actions;
+    uint64_t drained; /* the log's tail at the last drain */
+    uint64_t durable; /* the newest that the shard was told */
+    bool clocks_old;
+    uint64_t wall_us, mono_us; /* of this turn */
+    uint64_t ticked_us, published_us;
+    uint64_t sequence;
+    struct job_queue parked; /* cannot be answered now (no lease, not serving); in the order of their sequence */
+    struct job_queue again;  /* to be executed once more when the present step is over */
+    uint64_t retried_us;
+
+    /* clients */
+    struct connection *connections;
+    struct connection *due; /* those with something to write or to go on with */
+    struct job_pool jobs;
+    void *buffers; /* free read buffers, linked by their first word */
+    uint32_t buffer_count;
+    struct counters counters;
+    struct publication publication;
+};
+
+/* Opens the medium, the store, the shard and the lane. Otherwise nothing stays open and the reason was logged. */
+enum status worker_open(struct worker *worker, struct node *node, unsigned number) MUST_CHECK;
+enum status worker_start(struct worker *worker) MUST_CHECK;
+void worker_join(struct worker *worker);
+void worker_close(struct worker *worker);
+
+/* The job goes to its owner, and comes back through connection_done() at its home. */
+void worker_submit(struct worker *worker, struct job *job);
+
+/* worker_shard.c */
+enum status worker_shard_open(struct worker *worker) MUST_CHECK;
+void worker_read_clocks(struct worker *worker);
+void worker_shard_close(struct worker *worker);
+void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
+void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */
+void worker_step(struct worker *worker, struct event *event); /* the times are filled in here */
+void worker_retry_parked(struct worker *worker);
+void worker_durable(struct worker *worker); /* drains, and tells the shard what has become durable */
+void worker_publish(struct worker *worker);
+
+/* worker_net.c */
+enum status worker_net_open(struct worker *worker) MUST_CHECK;
+void worker_net_send(struct worker *worker, const struct action *action);
+void worker_net_resume(struct worker *worker); /* a view was installed: what was held may be taken */
+
+#endif

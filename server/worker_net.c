@@ -1,0 +1,92 @@
+/* The worker's lane to its peers: messages in and out. */
+#include "server/worker.h"
+
+#include "base/log.h"
+#include "server/node.h"
+
+static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation, struct slice bytes)
+{
+    struct worker *worker = user;
+    (void)incarnation;
+    const char *why = message_invalid(bytes);
+    const struct message *message = bytes.data;
+    if (why == NULL && message->from != peer)
+        why = "a message in the name of another node";
+    if (why != NULL) {
+        net_drop(worker->lane, peer, why);
+        return NET_TAKEN;
+    }
+    if (shard_holds(worker->shard, message))
+        return NET_HOLD;
+    struct event event = {.type = EVENT_MESSAGE, .message = message};
+    worker_step(worker, &event);
+    return NET_TAKEN;
+}
+
+static void on_up(void *user, unsigned peer, uint64_t incarnation)
+{
+    struct worker *worker = user;
+    log_info("shard %u: connected to node %u (incarnation %llu)", worker->number, peer,
+             (unsigned long long)incarnation);
+    struct event event = {.type = EVENT_UP, .peer = peer};
+    worker_step(worker, &event);
+}
+
+static void on_down(void *user, unsigned peer, uint64_t incarnation, const char *why)
+{
+    struct worker *worker = user;
+    (void)incarnation;
+    log_info("shard %u: connection to node %u is down: %s", worker->number, peer, why);
+}
+
+static void on_writable(void *user, unsigned peer)
+{
+    (void)user;
+    (void)peer; /* Bulk waits for HEAL_TAKEN, not for the socket. */
+}
+
+static const struct net_callbacks callbacks = {
+    .on_message = on_message,
+    .on_up = on_up,
+    .on_down = on_down,
+    .on_writable = on_writable,
+};
+
+enum status worker_net_open(struct worker *worker)
+{
+    if (worker->node->net == NULL)
+        return STATUS_OK;
+    enum status status =
+        net_lane_open(worker->node->net, worker->number, worker->base, &callbacks, worker, &worker->lane);
+    if (status != STATUS_OK)
+        log_error("shard %u: no lane to the peers: %s", worker->number, status_text(status));
+    return status;
+}
+
+/* Never BUSY: the core relies on its channels while they last. A peer that takes nothing any more loses the
+ * connection instead, and EVENT_UP makes the core send again. */
+void worker_net_send(struct worker *worker, const struct action *action)
+{
+    const struct slice parts[] = {
+        slice_make(&action->header, sizeof(action->header)),
+        action->key,
+        action->value,
+    };
+    if (worker->lane == NULL)
+        return;
+    for (unsigned peer = 1; peer <= NET_NODE_MAX; peer++) {
+        if ((action->to & node_bit(peer)) == 0)
+            continue;
+        enum status status = net_send(worker->lane, peer, NET_URGENT, parts, 3);
+        if (status != STATUS_OK && status != STATUS_CLOSED)
+            net_drop(worker->lane, peer, "a message could not be queued");
+    }
+}
+
+void worker_net_resume(struct worker *worker)
+{
+    for (unsigned peer = 1; worker->lane != NULL && peer <= NET_NODE_MAX; peer++) {
+        if (peer != worker->node->options.self)
+            net_resume(worker->lane, peer);
+    }
+}

@@ -1,0 +1,358 @@
+/* The worker's shard: its log, its steps, and what comes out of them. */
+#include "server/worker.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "server/clock.h"
+#include "server/connection.h"
+#include "server/node.h"
+#include "server/segments.h"
+
+enum {
+    OP_COUNT_MAX = 4096,
+    ROUND_US = 100000,
+    ASK_US = 200000,
+};
+
+void worker_read_clocks(struct worker *worker)
+{
+    worker->wall_us = clock_wall_us();
+    worker->mono_us = clock_mono_us();
+    worker->clocks_old = false;
+}
+
+/* ---- answers --------------------------------------------------------------------------------------- */
+
+static bool lease_holds(void *user)
+{
+    const struct worker *worker = user;
+    uint64_t until_us = atomic_load_explicit(&worker->node->lease_until_us, memory_order_acquire);
+    return until_us == UINT64_MAX || clock_mono_us() < until_us;
+}
+
+/* Keeps them in the order in which they came, so that a client's commands on one key stay in order. */
+static void park(struct worker *worker, struct job *job)
+{
+    struct job_queue *parked = &worker->parked;
+    counters_add(&worker->counters, COUNTER_requests_parked, 1);
+    if (parked->last == NULL || parked->last->sequence < job->sequence) {
+        job_queue_put(parked, job);
+        return;
+    }
+    struct job **at = &parked->first;
+    while ((*at)->sequence < job->sequence)
+        at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+    parked->count++;
+}
+
+/* False: the copy may be of a value that another node has replaced meanwhile. */
+static bool copy_record(struct worker *worker, struct job *job, const struct action *action)
+{
+    struct slice value = slice_make("", 0);
+    if (action->record != NULL) {
+        value = record_value(action->record);
+        job->answer_flags = action->record->client_flags;
+        job->answer_cas = record_cas(action->record);
+        job->lost = !job_reserve(job, (uint32_t)value.size);
+        if (job->lost)
+            value.size = 0;
+    }
+    return lease_copy(job->value, value, lease_holds, worker) || !action->local;
+}
+
+/* A set that found no memory must not leave the old value behind, as if nothing had been set (memcached). */
+static bool delete_instead(struct worker *worker, struct job *job, enum outcome outcome)
+{
+    if (outcome != OUTCOME_NO_MEMORY || job->request.type != REQUEST_SET)
+        return false;
+    job->no_memory = true;
+    job->request.type = REQUEST_DELETE;
+    job_queue_put(&worker->again, job);
+    return true;
+}
+
+static void on_reply(struct worker *worker, const struct action *action)
+{
+    struct job *job = job_of(action->request);
+    job->outcome = action->outcome;
+    job->number = action->number;
+    bool current = action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
+    if (!current || action->outcome == OUTCOME_REFUSED)
+        park(worker, job);
+    else if (!delete_instead(worker, job, action->outcome))
+        worker_finish(worker, job);
+}
+
+static void tell_control(struct worker *worker, const struct letter *letter)
+{
+    if (mailbox_put_any(&worker->node->mailbox, letter) != STATUS_OK)
+        log_error("shard %u: no memory for a letter to the control thread", worker->number);
+}
+
+static void take(void *user, const struct action *action)
+{
+    struct worker *worker = user;
+    switch (action->type) {
+    case ACTION_SEND:
+        worker_net_send(worker, action);
+        break;
+    case ACTION_REPLY:
+        on_reply(worker, action);
+        break;
+    case ACTION_HEALED:
+        tell_control(worker, &(struct letter){
+                                 .type = LETTER_HEALED, .shard = worker->number, .epoch = action->epoch});
+        break;
+    case ACTION_SUSPECT:
+        tell_control(worker, &(struct letter){.type = LETTER_SUSPECT,
+                                              .shard = worker->number,
+                                              .epoch = action->epoch,
+                                              .nodes = action->to});
+        break;
+    }
+}
+
+/* ---- steps ----------------------------------------------------------------------------------------- */
+
+static void step_once(struct worker *worker, struct event *event)
+{
+    event->wall_us = worker->wall_us;
+    event->mono_us = worker->mono_us;
+    shard_step(worker->shard, event, &worker->actions);
+}
+
+static void step_request(struct worker *worker, struct job *job)
+{
+    struct event event = {.type = EVENT_REQUEST, .request = &job->request};
+    step_once(worker, &event);
+}
+
+void worker_step(struct worker *worker, struct event *event)
+{
+    if (worker->clocks_old)
+        worker_read_clocks(worker);
+    step_once(worker, event);
+    for (struct job *job; (job = job_queue_take(&worker->again)) != NULL;)
+        step_request(worker, job);
+}
+
+void worker_execute(struct worker *worker, struct job *job)
+{
+    if (worker->clocks_old)
+        worker_read_clocks(worker);
+    if (job->kind == JOB_PUBLISH) {
+        worker_publish(worker);
+        worker_finish(worker, job);
+        return;
+    }
+    job->sequence = ++worker->sequence;
+    job->deadline_us = worker->mono_us + (uint64_t)worker->node->options.stall_ms * 1000;
+    if (worker->parked.count > 0) {
+        park(worker, job);
+        return;
+    }
+    struct event event = {.type = EVENT_REQUEST, .request = &job->request};
+    worker_step(worker, &event);
+}
+
+static void refuse(struct worker *worker, struct job *job)
+{
+    counters_add(&worker->counters, COUNTER_requests_refused, 1);
+    job->outcome = OUTCOME_REFUSED;
+    worker_finish(worker, job);
+}
+
+/* In order, up to the first that cannot be answered now either; those that waited for too long are refused. */
+void worker_retry_parked(struct worker *worker)
+{
+    if (worker->parked.count == 0 || worker->mono_us - worker->retried_us < TICK_US)
+        return;
+    worker->retried_us = worker->mono_us;
+    struct job_queue waiting = worker->parked;
+    worker->parked = (struct job_queue){.first = NULL};
+    for (struct job *job; (job = job_queue_take(&waiting)) != NULL;) {
+        if (job->deadline_us <= worker->mono_us) {
+            refuse(worker, job);
+        } else if (worker->parked.count > 0) {
+            job_queue_put(&worker->parked, job);
+        } else {
+            struct event event = {.type = EVENT_REQUEST, .request = &job->request};
+            worker_step(worker, &event);
+        }
+    }
+}
+
+static void fail(struct worker *worker)
+{
+    worker->failed = true;
+    log_error("shard %u: the log's medium failed: nothing more can be made durable; stopping. %s",
+              worker->number, segments_trouble(worker->node, worker->medium));
+    tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
+}
+
+void worker_durable(struct worker *worker)
+{
+    struct log *log = store_log(worker->store);
+    for (int i = 0; i < WORKER_DURABLE_MAX; i++) {
+        worker->drained = log_tail(log);
+        log_drain(log);
+        if (i == 0 && worker->lane != NULL)
+            net_flush(worker->lane); /* Peers make it durable at the same time. */
+        struct event event = {.type = EVENT_DURABLE};
+        if (log_durable(log, &event.durable) != STATUS_OK) {
+            fail(worker);
+            return;
+        }
+        if (event.durable == worker->durable)
+            return;
+        worker->durable = event.durable;
+        worker_step(worker, &event);
+    }
+}
+
+void worker_publish(struct worker *worker)
+{
+    struct published published = {.parked = worker->parked.count};
+    shard_stats(worker->shard, &published.shard);
+    store_stats(worker->store, &published.store);
+    publication_write(&worker->publication, &published);
+    worker->published_us = worker->mono_us;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------- */
+
+static void log_report_lines(const struct worker *worker, const struct log_report *report, uint64_t took_us)
+{
+    const struct node *node = worker->node;
+    char name[SEGMENTS_NAME_SIZE];
+    if (node->options.data == NULL)
+        return;
+    log_note("shard %u: %llu records scanned in %llu ms, %llu torn bytes cut off", worker->number,
+             (unsigned long long)report->record_count, (unsigned long long)took_us / 1000,
+             (unsigned long long)report->torn_bytes);
+    if (report->corrupt_count == 0)
+        return;
+    segments_name(node, worker->number, worker->medium, report->corrupt_segment, name);
+    log_error("%s: damaged (%u places in this shard); %s", name, report->corrupt_count,
+              node->net != NULL ? "the shard is fetched from the other nodes as a whole"
+                                : "there is no other node to heal from: what was in the damaged part is lost, "
+                                  "the rest is served");
+}
+
+static void log_open_error(const struct worker *worker, enum status status, uint32_t segment)
+{
+    char name[SEGMENTS_NAME_SIZE];
+    segments_name(worker->node, worker->number, worker->medium, segment, name);
+    log_error("%s: %s; nothing was written. %s", name, status_text(status),
+              segments_trouble(worker->node, worker->medium));
+}
+
+/* Address space, not memory: pages come as the index grows. */
+static enum status open_index(struct worker *worker, uint64_t log_size)
+{
+    worker->index_size = store_index_size(log_size);
+    worker->index = mmap(NULL, worker->index_size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return worker->index == MAP_FAILED ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
+static enum status open_store(struct worker *worker)
+{
+    const struct node *node = worker->node;
+    struct log_report report = {.record_count = 0};
+    struct mark mark;
+    uint32_t bad_segment = 0;
+    const struct store_options options = {
+        .log = {.identity = {.cluster = options_directory_hash(&node->options),
+                             .node = (uint16_t)node->options.self,
+                             .shard = (uint16_t)worker->number,
+                             .shard_count = (uint16_t)node->worker_count},
+                .medium = worker->medium,
+                .segment_count_max = node->segment_count_shard},
+        .index = worker->index,
+        .index_size = worker->index_size,
+    };
+    uint64_t began_us = clock_mono_us();
+    enum status status = store_open(&worker->store, &options, &report, &bad_segment);
+    if (status != STATUS_OK) {
+        log_open_error(worker, status, bad_segment);
+        return status;
+    }
+    log_report_lines(worker, &report, clock_mono_us() - began_us);
+    worker->damaged = report.corrupt_count > 0;
+    worker->empty = report.record_count == 0 && !store_mark_last(worker->store, &mark);
+    if (!worker->damaged || node->net == NULL)
+        return STATUS_OK;
+    status = store_drop_marks_nodrain(worker->store);
+    if (status != STATUS_OK)
+        store_close(worker->store);
+    return status;
+}
+
+static enum status open_core(struct worker *worker)
+{
+    const struct node *node = worker->node;
+    const struct shard_options options = {
+        .self = node->options.self,
+        .incarnation = node->directory.node.incarnation,
+        .configured = node->options.configured,
+        .number = worker->number,
+        .store = worker->store,
+        .op_count_max = OP_COUNT_MAX,
+        .value_size_max = node->options.item_size_max,
+        .round_us = ROUND_US,
+        .ask_us = ASK_US,
+        .slow_us = node->options.suspect_ms * 1000,
+        .full = node->net != NULL && (worker->damaged || node->options.recovery_full),
+    };
+    size_t size = (shard_size(&options) + 63) / 64 * 64;
+    worker->shard_memory = aligned_alloc(64, size);
+    if (worker->shard_memory == NULL)
+        return STATUS_NO_MEMORY;
+    memset(worker->shard_memory, 0, size);
+    worker->shard = shard_init(worker->shard_memory, &options);
+    worker->actions = (struct actions){.take = take, .user = worker};
+    return STATUS_OK;
+}
+
+enum status worker_shard_open(struct worker *worker)
+{
+    const struct node *node = worker->node;
+    enum status status = segments_open(node, worker->number, &worker->medium, &worker->medium_fd);
+    if (status != STATUS_OK)
+        return status;
+    status = open_index(worker, (uint64_t)node->segment_size * node->segment_count_shard);
+    if (status != STATUS_OK)
+        goto close_medium;
+    status = open_store(worker);
+    if (status != STATUS_OK)
+        goto close_index;
+    status = open_core(worker);
+    if (status != STATUS_OK)
+        goto close_store;
+    worker_publish(worker);
+    return STATUS_OK;
+
+close_store:
+    store_close(worker->store);
+close_index:
+    munmap(worker->index, worker->index_size);
+close_medium:
+    worker->medium->ops->close(worker->medium);
+    return status;
+}
+
+void worker_shard_close(struct worker *worker)
+{
+    free(worker->shard_memory);
+    store_close(worker->store);
+    munmap(worker->index, worker->index_size);
+    worker->medium->ops->close(worker->medium);
+}
