@@ -33,6 +33,9 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
     made->more = calloc(SEGMENT_COUNT_MAX, sizeof(*made->more));
     if (made->segments != NULL && made->more != NULL)
         status = log_scan(made, scan, user, report, bad_segment);
+    uint64_t durable;
+    if (status == STATUS_OK)
+        status = log_durable(made, &durable);
     if (status != STATUS_OK) {
         log_close(made);
         *log = NULL;

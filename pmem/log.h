@@ -1,22 +1,19 @@
 /* log.h: the log of one shard, which is also its store. Owner thread only. Format: doc/format.md.
  *
- * The log is a set of segments. Records are appended at the tail of the newest one; a full segment
- * is sealed. Space comes back by cleaning: the store copies what lives in a victim to the tail
- * (log_copy_nodrain) and gives the segment back (log_segment_give). Nothing is overwritten before
- * the copies are durable.
+ * The log is a set of segments. Records are appended at the tail of the newest one; a full segment is sealed.
+ * Space comes back by cleaning: the store copies what lives in a victim to the tail (log_copy_nodrain) and gives the
+ * segment back (log_segment_give). Nothing is overwritten before the copies are durable.
  *
- *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING
- * --(copies durable)--> ERASING --(durable)--> FREE
+ *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable)--> FREE
  *
- * lsn: every append, copies included, takes the next number; a copied record keeps its first number
- * in its header, so durability is counted in appends and recency in first appends.
+ * lsn: every append, copies included, takes the next number; a copied record keeps its first number in its
+ * header, so durability is counted in appends and recency in first appends.
  *
  * Order of durability (invariants, checked by t/pmem_log_test and the simulator):
  *  1. log_durable() never passes a record that would be lost by a power cut now.
  *  2. A segment's old content is durably invalid (header erased) before its space is written again.
  *  3. A segment given back stays intact until every append made before the giving is durable.
- *  4. On a scan, of the records of one key the one with the highest lsn is current, whatever its
- * ts. */
+ *  4. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
 #ifndef PMEM_LOG_H
 #define PMEM_LOG_H
 
@@ -27,8 +24,7 @@
 #include "pmem/medium.h"
 #include "pmem/record.h"
 
-/* Where a record lies: segment number (upper 20 of 48 bits) and offset in units of 8 bytes (lower
- * 28). Never 0. */
+/* Where a record lies: segment number (upper 20 of 48 bits) and offset in units of 8 bytes (lower 28). Never 0. */
 typedef uint64_t place_t;
 
 enum {
@@ -84,18 +80,16 @@ struct log_report {
 /* Called for every valid record, in the order of appending. */
 typedef void (*log_scan_t)(void *user, const struct record *record, place_t place);
 
-/* Opens the log and scans what is there. Segments that are damaged are left as they are (never
- * overwritten before the caller gives them back) and counted in `report`. STATUS_FOREIGN,
- * STATUS_VERSION, STATUS_IO, STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment
- * says which one. *log is set before `scan` is called first, for log_record() and log_dead() only.
- */
-enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan,
-                     void *user, struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
+/* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten
+ * before the caller gives them back) and counted in `report`. STATUS_FOREIGN, STATUS_VERSION, STATUS_IO,
+ * STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment says which one. *log is set before `scan`
+ * is called first, for log_record() and log_dead() only. */
+enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
+                     struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
 void log_close(struct log *log);
 
-/* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments
- * that must remain (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and
- * retry. STATUS_TOO_LARGE: never fits. */
+/* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that must remain
+ * (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */
 enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve,
                                place_t *place) MUST_CHECK;
 
@@ -113,8 +107,8 @@ uint64_t log_tail(const struct log *log);
 /* Asks for durability of everything appended so far; cheap when there is nothing new. */
 void log_drain(struct log *log);
 
-/* Every append numbered below *durable survives a power cut. Also moves DRAINING and ERASING
- * segments on; call it each turn. STATUS_IO: the medium failed; the node must stop. */
+/* Every append numbered below *durable survives a power cut. Also moves DRAINING and ERASING segments on; call it
+ * each turn. STATUS_IO: the medium failed; the node must stop. */
 enum status log_durable(struct log *log, uint64_t *durable) MUST_CHECK;
 
 /* The record at `place` is no longer current. */
@@ -122,15 +116,12 @@ void log_dead(struct log *log, place_t place);
 
 uint32_t log_segment_count(const struct log *log);
 const struct segment *log_segment(const struct log *log, uint32_t number);
-uint32_t
-log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
+uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
 
 /* Gives a sealed segment back, after its live records were copied. */
 void log_segment_give(struct log *log, uint32_t number);
 
-/* Iterates over the records (dead ones included) of one segment: *offset is 0 to begin; NULL at the
- * end. */
-const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset,
-                                      place_t *place);
+/* Iterates over the records (dead ones included) of one segment: *offset is 0 to begin; NULL at the end. */
+const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset, place_t *place);
 
 #endif

@@ -196,6 +196,16 @@ static void look_at_free(struct log *log, uint32_t number)
 
 /* ---- the second pass ---- */
 
+/* Also for what is erased already: perhaps only in the cache that a killed process has left, and it
+ * has to be erased durably before it is used. */
+static void erase(struct log *log, uint32_t number)
+{
+    segment_erase(log, number);
+    log->segments[number].state = SEGMENT_ERASING;
+    log->segments[number].wait = log->cookie + 1;
+    log->moving_count++;
+}
+
 static int compare_found(const void *a, const void *b)
 {
     const struct found_segment *left = a, *right = b;
@@ -212,10 +222,7 @@ static void cut_off(struct scan *scan, uint32_t index)
     for (uint32_t i = index + 1; i < scan->found_count; i++) {
         uint32_t number = scan->found[i].number;
         scan->report->torn_bytes += scan->found[i].end - SEGMENT_RECORDS;
-        segment_erase(log, number);
-        log->segments[number].state = SEGMENT_ERASING;
-        log->segments[number].wait = 1;
-        log->moving_count++;
+        erase(log, number);
     }
     scan->found_count = index + 1;
 }
@@ -322,15 +329,18 @@ static void settle_tail(struct scan *scan)
     segment_seal(log, newest->number);
 }
 
-static void count_free(struct log *log)
+static void settle_free(struct log *log)
 {
     for (uint32_t i = 0; i < log->segment_count; i++) {
         struct segment *segment = &log->segments[i];
         if (segment->state != SEGMENT_FREE)
             continue;
-        log->free_count++;
         if (segment->base != NULL)
             look_at_free(log, i);
+        if (segment->base != NULL && segment_header_of(log, i)->crc != 0)
+            erase(log, i);
+        else
+            log->free_count++;
     }
 }
 
@@ -341,7 +351,7 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
         settle_segment(scan, &scan->found[i]);
         hand_over(scan, &scan->found[i], call, user);
     }
-    count_free(log);
+    settle_free(log);
     settle_tail(scan);
     if (FAULT(RESTART_LSN) && scan->found_count > 0)
         log->tail = log->segments[scan->found[0].number].append_first;

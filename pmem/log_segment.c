@@ -1,4 +1,4 @@
-/* The life of a segment; the diagram is in log.h. */
+/* The life of a segment; the diagram is in log.h. Holds an atomic: the magic, written in one go. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -66,8 +66,7 @@ static void write_header(struct log *log, uint32_t number)
     made.crc = segment_header_crc(&made);
     memcpy(&header->crc, &made.crc, sizeof(made) - offsetof(struct segment_header, crc));
     memset(segment_progress_of(log, number), 0, sizeof(struct segment_progress));
-    atomic_thread_fence(memory_order_release);
-    header->magic = SEGMENT_MAGIC;
+    atomic_store_explicit((_Atomic uint64_t *)&header->magic, SEGMENT_MAGIC, memory_order_release);
     log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
 }
 

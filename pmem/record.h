@@ -1,7 +1,6 @@
 /* record.h: one version of one key, as it lies in the log. Format: doc/format.md.
  *
- *     | struct record, 40 bytes | cas, 8 bytes, if RECORD_CAS | key | value | zeros up to a
- * multiple of 8 |
+ *     | struct record, 40 bytes | cas, 8 bytes, if RECORD_CAS | key | value | zeros up to a multiple of 8 |
  *
  * A record is immutable once appended. Little-endian, like the machines it runs on. */
 #ifndef PMEM_RECORD_H
@@ -21,8 +20,7 @@ enum record_kind {
 };
 
 enum record_flags {
-    RECORD_RMW =
-        1, /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
+    RECORD_RMW = 1, /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
     RECORD_CAS = 2, /* carries a cas unique other than its ts (touch, gat) */
 };
 
@@ -32,14 +30,13 @@ enum {
 };
 
 struct record {
-    uint32_t crc; /* crc32c of all that follows, up to the end of the value */
+    uint32_t crc; /* crc32c of segment, generation, offset and all that follows, up to the end of the value */
     uint32_t value_size;
     uint8_t kind;
     uint8_t flags;
     uint8_t key_size;
-    uint8_t reserved;    /* zero */
-    uint32_t generation; /* the segment's: a record left over from an earlier use of the space is no
-                            record */
+    uint8_t reserved; /* zero */
+    uint32_t generation; /* the segment's: a record left over from an earlier use of the space is no record */
     uint32_t client_flags;
     uint32_t exptime; /* seconds since 1970; 0: never */
     uint64_t ts;
@@ -96,8 +93,8 @@ static inline uint64_t record_size(const struct record *record)
     return record_size_of(record->key_size, record->value_size, record->flags);
 }
 
-/* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and
- * durable at every node in `members` (DESIGN: stability rounds; doc/protocol.md). */
+/* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and durable
+ * at every node in `members` (DESIGN: stability rounds; doc/protocol.md). */
 struct mark {
     uint64_t lsn;
     uint64_t round; /* (epoch << 32) | number: grows for ever */

@@ -6,6 +6,7 @@
 #include "base/prng.h"
 #include "pmem/log.h"
 #include "pmem/medium_memory.h"
+#include "t/log_trace.h"
 #include "t/sim_medium.h"
 #include "t/test.h"
 
@@ -71,4 +72,30 @@ TEST(log, gives_back_after_a_restart_what_was_drained)
     EXPECT(log_tail(log) >= durable);
     log_close(log);
     medium->ops->close(medium);
+}
+
+static void run_traces(enum log_trace_end end, unsigned count)
+{
+    for (uint64_t seed = 1; seed <= count; seed++) {
+        const char *failure = log_trace_run(seed, end);
+        if (failure != NULL) {
+            test_fail(__FILE__, __LINE__, "seed %llu: %s", (unsigned long long)seed, failure);
+            return;
+        }
+    }
+}
+
+TEST(log, loses_nothing_durable_and_invents_nothing_over_power_cuts)
+{
+    run_traces(TRACE_CUT, 300);
+}
+
+TEST(log, loses_nothing_durable_over_kills_and_power_cuts)
+{
+    run_traces(TRACE_KILL, 300);
+}
+
+TEST(log, reports_rot_and_never_gives_a_wrong_value)
+{
+    run_traces(TRACE_CORRUPT, 300);
 }
