@@ -1,4 +1,5 @@
-/* member.c: what every node does: it applies the agreed log, holds its lease, asks to join, reports silence. */
+/* member.c: what every node does: it applies the agreed log, holds its lease, asks to join, reports
+ * silence. */
 #include "replica/member.h"
 
 #include <string.h>
@@ -36,7 +37,8 @@ const char *member_message_invalid(struct slice bytes)
     if (message->type == MEMBER_SUSPECT ? message->node < 1 || message->node >= MEMBER_LIMIT
                                         : message->node != 0)
         return "membership message about a node that cannot be";
-    if ((message->flags & ~(MEMBER_FLAG_BLANK | MEMBER_FLAG_SLOW)) != 0 || (message->force & 0x80) != 0)
+    if ((message->flags & ~(MEMBER_FLAG_BLANK | MEMBER_FLAG_SLOW)) != 0 ||
+        (message->force & 0x80) != 0)
         return "membership message with unknown flags";
     if (message->incarnation == 0 && message->type != MEMBER_BEAT && message->type != MEMBER_ECHO)
         return "membership message without an incarnation";
@@ -117,7 +119,9 @@ static void settle(struct member *member, const struct member_actions *actions)
     assert(agreed->pending.epoch == 0 || agreed->active.epoch == 0 ||
            agreed->pending.epoch == agreed->active.epoch + 1);
     bool in = view_admits(newest, member->options.self, member->incarnation);
-    if (member->admitted && !in) {
+    /* Not `member->admitted`: a snapshot may hide both the admission and the removal. */
+    if (!in && member->incarnation != 0 &&
+        agreed->admitted[member->options.self] >= member->incarnation) {
         leave(member, actions);
         return;
     }
@@ -127,7 +131,8 @@ static void settle(struct member *member, const struct member_actions *actions)
         install(member, actions);
 }
 
-/* Newcomers need a moment to connect before their silence means anything; complaints of the old epoch are void. */
+/* Newcomers need a moment to connect before their silence means anything; complaints of the old
+ * epoch are void. */
 static void begin_epoch(struct member *member, const struct view *before, uint64_t now_us)
 {
     const struct view *active = &member->agreed.active;
@@ -147,8 +152,7 @@ static bool view_fits(const struct member_snapshot *agreed, const struct view *n
     if (agreed->pending.epoch != 0 || (active->epoch != 0 && next->epoch != active->epoch + 1))
         return false;
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)
-        if (next->incarnation[node] != 0 &&
-            next->incarnation[node] != active->incarnation[node] &&
+        if (next->incarnation[node] != 0 && next->incarnation[node] != active->incarnation[node] &&
             next->incarnation[node] <= agreed->admitted[node])
             return false;
     return true;
@@ -321,7 +325,8 @@ void member_received(struct member *member, unsigned from, const struct member_m
 
 /* ---- what is due by time ---- */
 
-/* The node's own pause is no evidence against others: of a late tick only a part counts as silence. */
+/* The node's own pause is no evidence against others: of a late tick only a part counts as silence.
+ */
 static void take_evidence(struct member *member, uint64_t now_us,
                           const uint64_t heard_us[MEMBER_LIMIT])
 {
@@ -351,9 +356,8 @@ static void ask_lease(struct member *member, uint64_t now_us, const struct membe
         return;
     member->asked_us = now_us;
     send_to(member, member->role_leader,
-            &(struct member_message){.type = MEMBER_LEASE_ASK,
-                                     .incarnation = member->incarnation,
-                                     .stamp_us = now_us},
+            &(struct member_message){
+                .type = MEMBER_LEASE_ASK, .incarnation = member->incarnation, .stamp_us = now_us},
             actions);
 }
 
@@ -384,9 +388,8 @@ static void say_healed(struct member *member, uint64_t now_us, const struct memb
         (member->healed_sent_us != 0 && now_us - member->healed_sent_us < HEALED_RETRY_US))
         return;
     member->healed_sent_us = now_us;
-    struct member_message healed = {.type = MEMBER_HEALED,
-                                    .epoch = member->healed_epoch,
-                                    .incarnation = member->incarnation};
+    struct member_message healed = {
+        .type = MEMBER_HEALED, .epoch = member->healed_epoch, .incarnation = member->incarnation};
     member_on_healed(member, member->options.self, healed.epoch, healed.incarnation, now_us);
     send_to(member, member->role_leader, &healed, actions);
 }

@@ -2,13 +2,16 @@
  *
  * Who is removed from the view (all in one VIEW, with who joins and who has healed):
  *  - a node whose newer incarnation asks to join: the old one is dead;
- *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured nodes (else it may itself be
- *    the one that is cut off, and waits four times as long);
- *  - a node that more than half of the members complain about; the leader too: it stays leader, without being a member;
- *  - a healing node that any member complains about: to begin again costs it little, to wait for it costs everybody;
- *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for 2 suspect_us, as writes stand still
- *    until one of them goes: the one with more complaints, else the higher id; never the leader.
- * A node dropped on suspicion twice within ten seconds waits before it is let in again, twice as long each time.
+ *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured
+ * nodes (else it may itself be the one that is cut off, and waits four times as long);
+ *  - a node that more than half of the members complain about; the leader too: it stays leader,
+ * without being a member;
+ *  - a healing node that any member complains about: to begin again costs it little, to wait for it
+ * costs everybody;
+ *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for
+ * 2 suspect_us, as writes stand still until one of them goes: the one with more complaints, else
+ * the higher id; never the leader. A node dropped on suspicion twice within ten seconds waits
+ * before it is let in again, twice as long each time.
  */
 #include "replica/member_lead.h"
 
@@ -25,7 +28,8 @@ enum {
 
 /* ---- what the leader may believe ---- */
 
-/* When a majority last surely called this node leader: the sending time of the BEAT that completes it. 0: not yet. */
+/* When a majority last surely called this node leader: the sending time of the BEAT that completes
+ * it. 0: not yet. */
 static uint64_t contact_us(const struct member *member, uint64_t now_us)
 {
     unsigned needed = node_count(member->options.configured) / 2 + 1;
@@ -100,7 +104,9 @@ static bool surely_alive(const struct member *member, unsigned node, uint64_t no
 static bool asks_to_join(const struct member *member, unsigned node, uint64_t now_us)
 {
     const struct member_peer *peer = &member->peers[node];
-    if (node == member->options.self) /* join_incarnation: what it says of itself is recorded when it is sent */
+    if (node ==
+        member->options
+            .self) /* join_incarnation: what it says of itself is recorded when it is sent */
         return member->incarnation != 0 && member->incarnation == peer->join_incarnation &&
                member->incarnation > member->agreed.admitted[node];
     return (member->options.configured & node_bit(node)) != 0 && peer->join_us != 0 &&
@@ -229,7 +235,8 @@ void member_on_suspect(struct member *member, unsigned from, const struct member
     if (complaint->last_us == 0 || now_us - complaint->last_us > hold_us)
         complaint->first_us = now_us;
     complaint->last_us = now_us;
-    complaint->hold_us = (message->flags & MEMBER_FLAG_SLOW) != 0 ? hold_us : member->options.suspect_us;
+    complaint->hold_us =
+        (message->flags & MEMBER_FLAG_SLOW) != 0 ? hold_us : member->options.suspect_us;
 }
 
 /* Members whose complaint about `node` stands; `*longest_us`: how long the oldest of them has. */
@@ -335,9 +342,8 @@ static void admit(const struct member *member, struct view *next, unsigned node,
         next->members |= node_bit(node);
     else
         next->healing |= node_bit(node);
-    next->incarnation[node] = node == member->options.self
-                                  ? member->incarnation
-                                  : member->peers[node].join_incarnation;
+    next->incarnation[node] =
+        node == member->options.self ? member->incarnation : member->peers[node].join_incarnation;
 }
 
 static void drop(struct view *next, unsigned node)
@@ -374,7 +380,8 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
     return 0;
 }
 
-/* No view was ever agreed. Logs may still remember one (the agreed log was lost): then only the newest of them count. */
+/* No view was ever agreed. Logs may still remember one (the agreed log was lost): then only the
+ * newest of them count. */
 static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
                         struct view *next)
 {
@@ -437,8 +444,10 @@ static bool may_enter(const struct member *member, unsigned node, uint64_t now_u
            (peer->dropped_us == 0 || now_us - peer->dropped_us >= peer->backoff_us);
 }
 
-/* Everything that is due at once: who goes, who has healed, who comes. False: nothing, or it may not be (invariant 6). */
-static bool next_view(const struct member *member, uint8_t dropped, uint64_t now_us, struct view *next)
+/* Everything that is due at once: who goes, who has healed, who comes. False: nothing, or it may
+ * not be (invariant 6). */
+static bool next_view(const struct member *member, uint8_t dropped, uint64_t now_us,
+                      struct view *next)
 {
     const struct view *active = &member->agreed.active;
     *next = *active;
@@ -471,7 +480,8 @@ static void note_drops(struct member *member, const struct view *next, uint8_t d
         if ((dropped & node_bit(node)) == 0 || (view_nodes(next) & node_bit(node)) != 0 ||
             surely_dead(member, node))
             continue;
-        bool again = peer->dropped_us != 0 && now_us - peer->dropped_us < FLAP_US + peer->backoff_us;
+        bool again =
+            peer->dropped_us != 0 && now_us - peer->dropped_us < FLAP_US + peer->backoff_us;
         peer->backoff_us = !again ? 0 : peer->backoff_us == 0 ? base_us : 2 * peer->backoff_us;
         if (peer->backoff_us > BACKOFF_MAX * base_us)
             peer->backoff_us = BACKOFF_MAX * base_us;
@@ -555,5 +565,5 @@ uint8_t member_awaits(const struct member *member, bool *all_blank)
             return 0;
     sort_dead(member, &holders, &blanks);
     *all_blank = blanks == active->members;
-    return active->members & (uint8_t)~(blanks | (holders & joining));
+    return active->members & (uint8_t) ~(blanks | (holders & joining));
 }

@@ -37,9 +37,11 @@ void member_take_lease(struct member *member, uint64_t asked_us, uint64_t lease_
 /* ---- member_lead.c ---- */
 
 /* This node became leader. */
-void member_lead_begin(struct member *member, uint64_t now_us, const struct member_actions *actions);
+void member_lead_begin(struct member *member, uint64_t now_us,
+                       const struct member_actions *actions);
 
-/* Whatever is due: beats, the own lease, a lost proposal, ACTIVATE, a new view. Cheap; called after each event. */
+/* Whatever is due: beats, the own lease, a lost proposal, ACTIVATE, a new view. Cheap; called after
+ * each event. */
 void member_lead_work(struct member *member, uint64_t now_us, const struct member_actions *actions);
 
 void member_on_lease_ask(struct member *member, unsigned from, const struct member_message *message,

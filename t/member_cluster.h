@@ -1,8 +1,10 @@
-/* member_cluster.h: a group of nodes that run the real membership code on simulated clocks, links and an agreed log. For tests.
+/* member_cluster.h: a group of nodes that run the real membership code on simulated clocks, links
+ * and an agreed log. For tests.
  *
- * The log is an oracle that behaves as raft does: one order; a proposal may be lost when its leader is; a leader that is cut off goes on
- * believing in itself for a while; a new one is known to a majority before it knows itself. One millisecond a step.
- * After every step invariant 8 of replica/member.h is checked, and that equal epochs are equal views. */
+ * The log is an oracle that behaves as raft does: one order; a proposal may be lost when its leader
+ * is; a leader that is cut off goes on believing in itself for a while; a new one is known to a
+ * majority before it knows itself. One millisecond a step. After every step invariant 8 of
+ * replica/member.h is checked, and that equal epochs are equal views. */
 #ifndef T_MEMBER_CLUSTER_H
 #define T_MEMBER_CLUSTER_H
 
@@ -100,10 +102,11 @@ static inline void cluster_send(void *user, unsigned to, const struct member_mes
         return;
     for (unsigned i = 0; i < CLUSTER_MAIL_MAX; i++)
         if (cluster->mail[i].due_us == 0) {
-            cluster->mail[i] = (struct cluster_mail){.due_us = cluster->now_us + cluster_delay(cluster),
-                                                     .from = node->id,
-                                                     .to = to,
-                                                     .message = *message};
+            cluster->mail[i] =
+                (struct cluster_mail){.due_us = cluster->now_us + cluster_delay(cluster),
+                                      .from = node->id,
+                                      .to = to,
+                                      .message = *message};
             return;
         }
 }
@@ -189,7 +192,8 @@ static inline void cluster_kill(struct cluster *cluster, unsigned id)
     cluster->nodes[id].up = false;
 }
 
-static inline void cluster_cut(struct cluster *cluster, unsigned a, unsigned b, bool control, bool data)
+static inline void cluster_cut(struct cluster *cluster, unsigned a, unsigned b, bool control,
+                               bool data)
 {
     cluster->control_cut[a][b] = cluster->control_cut[b][a] = control;
     cluster->data_cut[a][b] = cluster->data_cut[b][a] = data;
@@ -216,8 +220,7 @@ static inline uint8_t cluster_reach(const struct cluster *cluster, unsigned from
 
 static inline bool cluster_has_majority(const struct cluster *cluster, unsigned id)
 {
-    return id != 0 &&
-           2 * (unsigned)__builtin_popcount(cluster_reach(cluster, id)) > cluster->count;
+    return id != 0 && 2 * (unsigned)__builtin_popcount(cluster_reach(cluster, id)) > cluster->count;
 }
 
 static inline void cluster_give_role(struct cluster *cluster, unsigned id, unsigned leader)
@@ -256,7 +259,8 @@ static inline void cluster_elect(struct cluster *cluster)
     cluster_give_role(cluster, chosen, chosen);
 }
 
-/* Who hears of the leader follows it; who does not gives up after a while (a leader: after twice the election time). */
+/* Who hears of the leader follows it; who does not gives up after a while (a leader: after twice
+ * the election time). */
 static inline void cluster_step_roles(struct cluster *cluster)
 {
     for (unsigned id = 1; id <= cluster->count; id++) {
@@ -351,7 +355,8 @@ static inline void cluster_step_mail(struct cluster *cluster)
         mail->due_us = 0;
         struct member_actions actions = cluster_actions(node);
         if (node->up && cluster_linked(cluster, taken.from, taken.to))
-            member_received(&node->member, taken.from, &taken.message, cluster_clock(node), &actions);
+            member_received(&node->member, taken.from, &taken.message, cluster_clock(node),
+                            &actions);
     }
 }
 
@@ -379,7 +384,8 @@ static inline void cluster_step_node(struct cluster *cluster, struct cluster_nod
     }
 }
 
-/* Invariant 8. A paused node counts: it may read when it wakes up, and looks at its clock only then. */
+/* Invariant 8. A paused node counts: it may read when it wakes up, and looks at its clock only
+ * then. */
 static inline void cluster_check(struct cluster *cluster)
 {
     for (unsigned id = 1; id <= cluster->count; id++) {
