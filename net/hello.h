@@ -1,11 +1,11 @@
 /* hello.h: how two nodes make sure of each other before the first frame. Pure but for the nonce;
  * any thread.
  *
- *     dialler                                   acceptor
- *        | ---- hello (nonce D) ------------------> |  knows who calls, checks the cluster's
- * settings | <--- hello (nonce A, proof or refusal) - |  proof = HMAC(secret, "A", both hellos) |
- * ---- hello_proof ----------------------> |  proof = HMAC(secret, "D", both hellos) | ==== frames,
- * both ways ================= |
+ *     dialler                                    acceptor
+ *        | ---- hello (nonce D) ------------------> |  knows who calls, checks the settings
+ *        | <--- hello (nonce A, proof or refusal) - |  proof = HMAC(secret, "A", both hellos)
+ *        | ---- hello_proof ----------------------> |  proof = HMAC(secret, "D", both hellos)
+ *        | ==== frames, both ways ================= |
  *
  * The dialler (the higher node id) speaks first: iWARP wants it so, and the rdma transport uses the
  * same bytes. Without a secret the proofs are zero. The proofs cover who connects, not the frames

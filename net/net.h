@@ -1,5 +1,4 @@
-/* net.h: messages between the nodes of a group: the seam of the transports (tcp here; rdma later;
- * simulated in t/).
+/* net.h: messages between the nodes of a group: the seam of the transports (tcp; rdma later).
  *
  * One `struct net` per process. Lane i of a node talks to lane i of every other node, over a
  * connection of its own: lanes 0..lane_count-2 belong to the worker threads (one a shard), the last
@@ -7,19 +6,21 @@
  * event base; functions that end in _any may be called from any thread, all others on the lane's.
  *
  * Contract, for each (lane, peer, incarnation):
- *  1. First in, first out; at most once; complete messages only. No order between lanes or between
- * peers.
- *  2. A loss is always an on_down. After it no message of that connection comes; on_up starts
- * empty: what was queued, sent or held before may be lost, and nothing is sent again by the
- * transport.
- *  3. on_up and on_down alternate, on_up first. The incarnation given with on_up never falls for a
- * peer.
+ *
+ *  1. First in, first out; at most once; complete messages only. No order between lanes or peers.
+ *
+ *  2. A loss is always an on_down. After it no message of that connection comes. on_up starts
+ *     empty: what was queued, sent or held before may be lost; net sends nothing again by itself.
+ *
+ *  3. on_up and on_down alternate, on_up first. The incarnation of a peer's on_up never falls.
+ *
  *  4. Nothing blocks. Callbacks come from the event loop only, never from inside a function of this
- * file, so that a callback may call any of them except net_lane_close() and net_close().
+ *     file, so that a callback may call any of them but net_lane_close() and net_close().
+ *
  *  5. on_down is a hint. Only a view removes a member; then net_fence_any() keeps that incarnation
- * out.
- *  6. STATUS_OK of net_send() says that the bytes were copied: not sent, not received, not durable.
- */
+ *     out.
+ *
+ *  6. STATUS_OK of net_send() means that the bytes were copied: not sent, received or durable. */
 #ifndef NET_NET_H
 #define NET_NET_H
 
@@ -42,22 +43,21 @@ enum {
 struct net_peer {
     unsigned id;
     uint16_t port;
-    const char
-        *host; /* a numeric address, or a name, which a thread of net resolves again and again */
+    const char *host; /* a numeric address, or a name, resolved again and again by a thread */
 };
 
 struct net_options {
     unsigned self;       /* own node id, one of peers[] */
     unsigned lane_count; /* equal on all nodes; at least 1 */
     unsigned peer_count; /* of peers[], self included */
-    struct net_peer
-        peers[NET_NODE_MAX]; /* self's entry is where this node listens; texts are copied */
-    uint64_t incarnation;    /* of this node: higher at each start, not 0 */
-    uint64_t configuration;  /* hash of the cluster-wide settings: peers must have the same */
-    const char *secret;      /* NULL, or what peers must prove to know; copied */
-    uint32_t heartbeat_ms;   /* a lane that sent nothing for so long sends an empty frame */
-    uint32_t suspect_ms; /* scales the time after which unacknowledged bytes break a connection */
-    uint32_t connect_ms; /* a dial that takes longer begins again */
+    /* Self's entry is where this node listens. Texts are copied. */
+    struct net_peer peers[NET_NODE_MAX];
+    uint64_t incarnation;   /* of this node: higher at each start, not 0 */
+    uint64_t configuration; /* hash of the cluster-wide settings: peers must have the same */
+    const char *secret;     /* NULL, or what peers must prove to know; copied */
+    uint32_t heartbeat_ms;  /* a lane that sent nothing for so long sends an empty frame */
+    uint32_t suspect_ms;    /* unacknowledged bytes break a connection after twice that, >= 1 s */
+    uint32_t connect_ms;    /* a dial that takes longer begins again */
     uint32_t message_size_max; /* equal on all nodes (item size limit + 64 KB) */
     size_t bulk_backlog_max;   /* queued bytes above which bulk is BUSY; 0: 256 KB */
     size_t backlog_max;        /* queued bytes above which live is BUSY; 0: 64 MB */
@@ -96,8 +96,7 @@ struct net_callbacks {
 };
 
 /* Begins to dial and to accept for this lane. Heartbeats start. `callbacks` must outlive the lane.
- * The control lane (index lane_count - 1) may be opened first or last. STATUS_NO_MEMORY, STATUS_IO.
- */
+ * Lanes may be opened in any order; the control lane opens the door. STATUS_NO_MEMORY. */
 enum status net_lane_open(struct net *net, unsigned index, struct event_base *base,
                           const struct net_callbacks *callbacks, void *user,
                           struct net_lane **lane) MUST_CHECK;
@@ -122,8 +121,7 @@ enum status net_send(struct net_lane *lane, unsigned peer, enum net_class class,
  * turn. Cheap when nothing is queued. */
 void net_flush(struct net_lane *lane);
 
-/* Ends a hold: the held message is delivered again, from the loop. Harmless when nothing is held.
- */
+/* Ends a hold: the held message is delivered again, from the loop. Nothing held: does nothing. */
 void net_resume(struct net_lane *lane, unsigned peer);
 
 /* Closes the connection (the peer sent nonsense); on_down follows, then it is dialled again. `why`
@@ -133,8 +131,8 @@ void net_drop(struct net_lane *lane, unsigned peer, const char *why);
 bool net_is_up(const struct net_lane *lane, unsigned peer);
 
 /* CLOCK_BOOTTIME in ns of the last reception from `peer` on the lane that has waited longest: proof
- * that every worker of the peer lived then, and that ours listened. 0: some lane has no connection.
- */
+ * that every worker of the peer lived then, and that ours listened. 0: a lane has no connection, or
+ * nothing came on it yet. */
 uint64_t net_heard_ns_any(const struct net *net, unsigned peer);
 
 /* The group removed this node, or it starts anew: closes all connections and connects again as

@@ -1,15 +1,13 @@
-/* tcp.h: what the files of the tcp transport share; net.h is what others use. Atomics: the
- * last-heard stamps.
+/* tcp.h: what the files of the tcp transport share; net.h is what others use.
  *
- * tcp_net.c     opening, options, the gate (which incarnations may pass), refusal lines, the _any
- * functions tcp_resolve.c names of hosts to addresses, in a thread of its own tcp_accept.c  the
- * door: strangers until they have proved who they are; control thread tcp_lane.c    a lane:
- * arrivals from the door, heartbeats, work put off to the next turn tcp_peer.c    one connection:
- * dial, read, deliver, write, down
+ *     tcp_net.c      opening, the gate (which incarnations may pass), refusal lines, _any functions
+ *     tcp_resolve.c  names of hosts to addresses, in a thread of its own
+ *     tcp_accept.c   the door: strangers until they have proved who they are; control thread
+ *     tcp_lane.c     a lane: arrivals from the door, heartbeats, work put off to the next turn
+ *     tcp_peer.c     one connection: dial, read, deliver, write, down
  *
- * The mutex of struct net guards what threads share and is never held over a system call that may
- * block, nor on the data path.
- */
+ * The mutex of struct net guards what threads share. It is never held over a system call that may
+ * block, nor taken on the data path. Atomics: the last-heard stamps, nothing else. */
 #ifndef NET_TCP_H
 #define NET_TCP_H
 
@@ -53,7 +51,7 @@ struct arrival {
 struct mailbox {
     int wake_fd; /* eventfd */
     bool open;
-    struct arrival *first, *last;
+    struct arrival *first; /* one a peer at most */
     struct net_stats stats[NET_PEER_LIMIT];
 };
 

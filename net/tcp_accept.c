@@ -92,26 +92,40 @@ static void answer(struct stranger *stranger)
     stranger->got = 0;
 }
 
+/* A lane that hangs keeps one connection a peer, the last; else redials would use up all
+ * descriptors. */
+static void put_arrival_locked(struct mailbox *mailbox, struct arrival *arrival)
+{
+    struct arrival **at = &mailbox->first;
+    while (*at != NULL && (*at)->peer != arrival->peer)
+        at = &(*at)->next;
+    if (*at != NULL) {
+        arrival->next = (*at)->next;
+        close((*at)->fd);
+        free(*at);
+    }
+    *at = arrival;
+    tcp_wake_locked(mailbox);
+}
+
 static void hand_over(struct stranger *stranger)
 {
     struct net *net = stranger->net;
+    struct mailbox *mailbox = &net->mailboxes[stranger->call.lane];
     struct arrival *arrival = malloc(sizeof(*arrival));
+    /* The lane may close the descriptor as soon as it has it: our poll must know nothing of it
+     * then. */
+    event_del(&stranger->readable);
     if (arrival != NULL) {
         *arrival = (struct arrival){.fd = stranger->fd,
                                     .peer = stranger->call.from,
                                     .incarnation = stranger->call.incarnation,
                                     .own_incarnation = stranger->answer.incarnation};
         pthread_mutex_lock(&net->mutex);
-        struct mailbox *mailbox = &net->mailboxes[stranger->call.lane];
         if (mailbox->open) {
-            if (mailbox->last != NULL)
-                mailbox->last->next = arrival;
-            else
-                mailbox->first = arrival;
-            mailbox->last = arrival;
+            put_arrival_locked(mailbox, arrival);
             stranger->fd = -1;
             arrival = NULL;
-            tcp_wake_locked(mailbox);
         }
         pthread_mutex_unlock(&net->mutex);
     }

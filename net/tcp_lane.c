@@ -47,7 +47,6 @@ static struct arrival *take_arrivals(struct net_lane *lane)
     pthread_mutex_lock(&lane->net->mutex);
     struct arrival *first = mailbox->first;
     mailbox->first = NULL;
-    mailbox->last = NULL;
     pthread_mutex_unlock(&lane->net->mutex);
     return first;
 }

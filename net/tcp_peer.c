@@ -1,8 +1,8 @@
 /* One connection of a lane to a peer. Atomics: the last-heard stamp, which others may read.
  *
- *     WAITING --(dial)--> DIALLING --(on_dialled)--> GREETING --(on_answer)--> UP     we have the
- * higher id NONE --(tcp_peer_adopt)--> UP                                                   the
- * peer dials any --(tcp_peer_down)--> WAITING or NONE
+ *     WAITING --(dial)--> DIALLING --(on_dialled)--> GREETING --(go_up)--> UP   our id is higher
+ *     NONE --(tcp_peer_adopt)--> UP                                             the peer dials
+ *     any --(tcp_peer_down)--> WAITING or NONE
  *
  * Only the loop closes a connection: what fails inside net_send() or net_flush() is noted
  * (break_why) and closed on the next turn, so that no callback comes from inside a call. Such a
@@ -313,7 +313,6 @@ static void go_up(struct tcp_peer *peer, uint64_t incarnation)
     event_assign(&peer->readable, base, peer->fd, EV_READ | EV_PERSIST, on_readable, peer);
     event_assign(&peer->writable, base, peer->fd, EV_WRITE | EV_PERSIST, on_writable, peer);
     event_add(&peer->readable, NULL);
-    atomic_store_explicit(heard(peer), peer->sent_ns, memory_order_relaxed);
     peer->lane->callbacks->on_up(peer->lane->user, peer->id, incarnation);
 }
 
@@ -323,7 +322,12 @@ void tcp_peer_adopt(struct tcp_peer *peer, int fd, uint64_t incarnation)
     if (peer->state == LINK_UP)
         tcp_peer_down(peer, "replaced by a newer connection");
     peer->fd = fd;
+    /* The dialler's own lane spoke. It has heard our control thread only, so this lane says that it
+     * lives. */
+    atomic_store_explicit(heard(peer), tcp_now_ns(), memory_order_relaxed);
     go_up(peer, incarnation);
+    if (usable(peer) && output_add_heartbeat(&peer->output) == STATUS_OK)
+        write_out(peer);
 }
 
 /* ---- dialling ---- */

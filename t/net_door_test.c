@@ -382,6 +382,35 @@ TEST(incarnation, same_one_on_a_second_connection_replaces_the_first)
     cluster_close(&cluster);
 }
 
+/* A worker that hangs: connections made again and again to its lane may not pile up. */
+TEST(incarnation, only_the_last_connection_waits_for_a_lane_that_hangs)
+{
+    struct cluster cluster;
+    struct caller callers[5];
+    open_acceptor(&cluster, NULL);
+    struct seat *worker = &cluster.nodes[1].seats[0], *control = &cluster.nodes[1].seats[1];
+    for (unsigned i = 0; i < 5; i++) {
+        struct hello_proof proof;
+        callers[i] = caller_make(&cluster);
+        caller_connect(&callers[i], &cluster);
+        caller_send(&callers[i], &callers[i].call, sizeof(callers[i].call));
+        while (!caller_answered(&callers[i]))
+            seat_turn(control);
+        hello_make_proof(&proof, &callers[i].call, &callers[i].answer, &callers[i].side);
+        caller_send(&callers[i], &proof, sizeof(proof));
+        for (unsigned turn = 0; turn < 20; turn++, usleep(100))
+            seat_turn(control);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        EXPECT(caller_closed(&callers[i]));
+    EXPECT(!caller_closed(&callers[4]));
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->ups == 1);
+    EXPECT(net_is_up(worker->lane, 2));
+    for (unsigned i = 0; i < 5; i++)
+        close(callers[i].fd);
+    cluster_close(&cluster);
+}
+
 /* Only a proved hello may shut an older incarnation out; else any stranger could. */
 TEST(incarnation, unproved_one_changes_nothing)
 {
