@@ -171,6 +171,7 @@ static void begin_barrier(struct connection *connection, const struct text_reque
         job->owner = (uint16_t)i;
         job->request.type = REQUEST_FLUSH;
         job->request.key = slice_make(job->key, 0);
+        job->request.hash = hash_key(job->request.key);
         job->request.exptime = exptime;
         submit(connection, job);
     }
