@@ -183,6 +183,7 @@ struct sim_node {
     uint8_t id;
     bool up;
     bool damaged;        /* its disk was wiped or corrupted, and it has not been a member since */
+    bool rotten;         /* damaged segments may still lie in its log, though it has healed */
     uint32_t life;       /* generation */
     uint64_t incarnation; /* of this life or membership */
     uint64_t incarnation_next;
@@ -234,6 +235,8 @@ struct sim {
     uint8_t configured;
     bool settling; /* the safety phase is over: no faults any more */
     bool final;    /* the last reads are under way */
+    unsigned fragile; /* a member that lost its disk and is not yet out of the view: nothing else may fail now */
+    uint64_t fragile_incarnation;
 
     struct sim_client clients[SIM_CLIENT_MAX];
     struct sim_operation *history;
@@ -354,6 +357,7 @@ void sim_check_history(struct sim *sim);
 void sim_nemesis_next(struct sim *sim);
 void sim_nemesis_heal(struct sim *sim);
 void sim_nemesis_end(struct sim *sim); /* everything that is broken is mended */
+bool sim_fragile(struct sim *sim);
 
 /* ---- sim_run.c ---- */
 struct sim_result {

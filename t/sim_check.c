@@ -62,6 +62,7 @@ static bool look(const struct sim_shard *shard, unsigned key, struct sim_shadow 
     return true;
 }
 
+/* The log has been opened: what it found is there. */
 void sim_check_opened(struct sim *sim, unsigned node, unsigned number)
 {
     struct sim_shard *shard = &sim->nodes[node].shards[number];
@@ -71,6 +72,7 @@ void sim_check_opened(struct sim *sim, unsigned node, unsigned number)
         if (look(shard, key, shadow) && shadow->kind != 0)
             push(sim, shadow, shadow->lsn, shadow->ts);
     }
+    sim_check_durable(sim, node, number);
 }
 
 void sim_check_durable(struct sim *sim, unsigned node, unsigned number)
@@ -148,7 +150,7 @@ void sim_check_leases(struct sim *sim)
     for (unsigned node = 1; node <= sim->profile.node_count; node++) {
         const struct sim_node *n = &sim->nodes[node];
         bool member = (sim->newest.members & node_bit(node)) != 0 && sim->newest.incarnation[node] == n->incarnation;
-        if (n->up && !member && sim_lease_holds(sim, node, sim->now))
+        if (n->up && !member && sim->profile.node_count > 1 && sim_lease_holds(sim, node, sim->now))
             sim_fail(sim, "node %u holds a lease, but view %u is installed somewhere without it", node,
                      sim->newest.epoch);
     }
@@ -256,7 +258,7 @@ bool sim_check_at_rest(struct sim *sim, char *why, size_t size)
     }
     for (unsigned node = 1; node <= sim->profile.node_count; node++)
         for (unsigned number = 0; number < sim->profile.shard_count; number++)
-            if (!shard_at_rest(sim, node, number, why, size))
+            if (!sim->nodes[node].up || !shard_at_rest(sim, node, number, why, size))
                 return false;
     for (unsigned key = 0; key < sim->profile.key_count; key++)
         for (unsigned node = 1; node <= sim->profile.node_count; node++)

@@ -25,17 +25,48 @@ static void crash(struct sim *sim, unsigned node)
     start_at(sim, node, sim->now + 1000 + sim_below(sim, sim->profile.down_max_us));
 }
 
-/* Some other member of the newest view holds everything, and its disk is sound. */
+static bool is_member(const struct sim *sim, unsigned node)
+{
+    return (sim->newest.members & node_bit(node)) != 0;
+}
+
+/* A member whose disk is gone may not become the last of the group: while it counts as a member, nothing else fails. */
+bool sim_fragile(struct sim *sim)
+{
+    if (sim->fragile != 0 &&
+        (!is_member(sim, sim->fragile) || sim->newest.incarnation[sim->fragile] > sim->fragile_incarnation))
+        sim->fragile = 0;
+    return sim->fragile != 0;
+}
+
+static bool view_is_changing(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->proposal_count; i++)
+        if (!sim->proposals[i]->settled && sim->proposals[i]->entry.kind == MEMBER_VIEW)
+            return true;
+    for (uint32_t i = 0; i < sim->log_count; i++)
+        if (sim->log[i].kind == MEMBER_VIEW && sim->log[i].next.epoch > sim->newest.epoch)
+            return true;
+    return false;
+}
+
+/* Every other member is sound and well, and stays in the view. */
 static bool may_damage(const struct sim *sim, unsigned node)
 {
-    uint8_t sound = 0;
+    unsigned others = 0;
+    if (view_is_changing(sim))
+        return false;
     for (unsigned other = 1; other <= sim->profile.node_count; other++) {
-        if (sim->nodes[other].damaged)
+        const struct sim_node *n = &sim->nodes[other];
+        if (n->damaged || (n->rotten && other != node) || n->blocked_from != 0)
             return false;
-        if (other != node && (sim->newest.members & node_bit(other)) != 0)
-            sound |= node_bit(other);
+        if (other == node || !is_member(sim, other))
+            continue;
+        if (!sim_running(sim, other))
+            return false;
+        others++;
     }
-    return sound != 0;
+    return others > 0;
 }
 
 static void damage(struct sim *sim, unsigned node, bool wipe)
@@ -45,6 +76,11 @@ static void damage(struct sim *sim, unsigned node, bool wipe)
     if (sim->nodes[node].up)
         crash(sim, node);
     sim->nodes[node].damaged = true;
+    if (is_member(sim, node)) {
+        sim->fragile = node;
+        sim->fragile_incarnation = sim->nodes[node].incarnation;
+    }
+    sim->nodes[node].rotten |= !wipe;
     for (unsigned shard = 0; shard < sim->profile.shard_count; shard++) {
         if (wipe)
             sim_medium_wipe(sim->nodes[node].shards[shard].medium);
@@ -168,7 +204,8 @@ void sim_nemesis_next(struct sim *sim)
 {
     if (sim->settling)
         return;
-    strike(sim);
+    if (!sim_fragile(sim))
+        strike(sim);
     sim_at(sim, sim->now + 1 + sim_below(sim, 2 * sim->profile.fault_gap_us), SIM_EVENT_FAULT);
 }
 

@@ -160,7 +160,7 @@ static void open_or_replace(struct sim *sim, struct sim_node *n, struct sim_shar
     sim_note(sim, (uint64_t)status * 1000 + report.record_count,
              "%u.%u opens its log: %s, %" PRIu64 " records, %" PRIu64 " torn bytes, %u damaged", n->id, shard->number,
              status_text(status), report.record_count, report.torn_bytes, report.corrupt_count);
-    if (!n->damaged && (status != STATUS_OK || report.corrupt_count > 0))
+    if (!n->rotten && (status != STATUS_OK || report.corrupt_count > 0))
         sim_fail(sim, "node %u: an undamaged log is refused: %s, %u", n->id, status_text(status), report.corrupt_count);
     if (status != STATUS_OK) {
         sim_medium_wipe(shard->medium);
@@ -191,13 +191,16 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
     };
     shard->shard_memory = take_memory(shard_size(&options));
     shard->shard = shard_init(shard->shard_memory, &options);
-    shard->durable = 0;
     shard->drain_at = SIM_FOREVER;
     shard->turn_pending = shard->soon_pending = false;
     shard->view_at = 0;
     shard->healed_epoch = 0;
     shard->view = (struct view){0};
+    sim_medium_set_time(shard->medium, sim->now);
+    enum status status = log_durable(store_log(shard->store), &shard->durable);
+    assert(status == STATUS_OK);
     sim_check_opened(sim, n->id, shard->number);
+    shard->durable = 0; /* the shard has to be told */
 }
 
 static void start_member(struct sim *sim, struct sim_node *n, bool blank, uint32_t last_epoch)
@@ -245,6 +248,7 @@ void sim_node_start(struct sim *sim, unsigned node)
             last_epoch = mark.epoch > last_epoch ? mark.epoch : last_epoch;
         }
     }
+    n->rotten = blank;
     bool full = blank || sim_chance(sim, sim->profile.full_percent);
     for (unsigned number = 0; number < sim->profile.shard_count; number++)
         start_shard(sim, n, &n->shards[number], full);

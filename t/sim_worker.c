@@ -122,7 +122,7 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     }
     sim->local_reads++;
     memset(reading.copy, POISON, sizeof(struct record));
-    if (!sim->settling && sim_below(sim, 1000) < sim->profile.pause_in_reply_permille) {
+    if (!sim->settling && !sim_fragile(sim) && sim_below(sim, 1000) < sim->profile.pause_in_reply_permille) {
         reading.answer_at = sim->now + sim_between(sim, 1000, sim->profile.pause_max_us);
         sim_node_pause(sim, node, reading.answer_at);
     }
