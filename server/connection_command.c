@@ -237,7 +237,7 @@ static void on_version(struct connection *connection)
     struct job *job = new_job(connection, JOB_TEXT);
     if (job == NULL)
         return;
-    size_t size = reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION));
+    size_t size = reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION_PROTOCOL));
     job->value_size = (uint32_t)size;
     job->done = true;
     connection_append(connection, job);

@@ -63,7 +63,7 @@ static void process_stats(struct text *text, const struct node *node)
     stat_number(text, "pid", (uint64_t)getpid());
     stat_number(text, "uptime", (clock_mono_us() - node->started_us) / 1000000);
     stat_number(text, "time", clock_wall_us() / 1000000);
-    stat(text, "version", "%s", SERVER_VERSION);
+    stat(text, "version", "%s", SERVER_VERSION_PROTOCOL);
     stat(text, "libevent", "%s", watch_library_version());
     stat_number(text, "pointer_size", sizeof(void *) * 8);
     stat_time(text, "rusage_user", usage.ru_utime);
