@@ -126,10 +126,10 @@ def case_a_cold_start_in_any_order_waits_for_all_of_the_last_view():
 def case_a_single_node_keeps_its_log():
     with Cluster(1) as cluster:
         node = cluster.start().nodes[0]
-        load = Load(cluster.nodes, seed=6)
-        load.prepare()
-        for _ in range(2):
-            with Load(cluster.nodes, seed=7, counters=0) as load:
+        for seed in (6, 7):
+            with node.connect() as connection:
+                check(connection.ask(b"flush_all") == b"OK", "flush_all")
+            with Load(cluster.nodes, seed=seed, counters=0) as load:
                 time.sleep(1)
                 node.kill()
             node.start()
