@@ -168,11 +168,10 @@ void log_segment_give(struct log *log, uint32_t number)
     assert(number < log->segment_count);
     struct segment *segment = &log->segments[number];
     assert(segment->state == SEGMENT_SEALED);
-    const struct segment_more *more = &log->more[number];
-    if (!more->damaged && more->progress < more->count)
-        log->unnoted_count--;
     set_state(log, number, SEGMENT_DRAINING);
     if (FAULT(FREE_EARLY)) {
+        const struct segment_more *more = &log->more[number];
+        log->unnoted_count -= !more->damaged && more->progress < more->count;
         set_state(log, number, SEGMENT_ERASING);
         set_state(log, number, SEGMENT_FREE);
         return;
@@ -236,12 +235,13 @@ static void note_progress(struct log *log, uint32_t number)
     made.crc = segment_progress_crc(&made);
     memcpy(segment_progress_of(log, number), &made, sizeof(made));
     more->progress = count;
-    bool sealed = segment->state == SEGMENT_SEALED;
+    bool sealed = segment->state != SEGMENT_OPEN;
     log->unnoted_count -= sealed && complete;
     if ((sealed && complete) ||
         segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS) {
         log->medium->ops->flush(log->medium, segment_progress_of(log, number), sizeof(made));
         more->progress_used = segment->used;
+        log->flushed = true;
     }
 }
 
@@ -250,6 +250,6 @@ void segments_note_progress(struct log *log)
     if (log->open != SEGMENT_NONE)
         note_progress(log, log->open);
     for (uint32_t i = 0; log->unnoted_count > 0 && i < log->segment_count; i++)
-        if (log->segments[i].state == SEGMENT_SEALED)
+        if (log->segments[i].state == SEGMENT_SEALED || log->segments[i].state == SEGMENT_DRAINING)
             note_progress(log, i);
 }

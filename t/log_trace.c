@@ -41,7 +41,10 @@ struct trace {
     uint64_t scanned[KEYS];  /* newest found by this scan */
     place_t scanned_place[KEYS];
     uint64_t durable;
-    bool cut, cut_before, rotten, ever_rotten; /* how the last life ended; whether any rot was planted so far */
+    uint64_t tail_first; /* of this life */
+    /* A drain was done since the last power cut: the log notes then how far it is durable. */
+    bool proved;
+    bool cut, rotten, ever_rotten; /* how the last life ended; whether any rot was planted so far */
     char failure[256];
 };
 
@@ -99,7 +102,7 @@ static void on_scanned(void *user, const struct record *record, place_t place)
 static void check_promises(struct trace *trace, const struct log_report *report)
 {
     bool excused =
-        trace->ever_rotten && (report->corrupt_count > 0 || (trace->rotten && (trace->cut || trace->cut_before)));
+        trace->ever_rotten && (report->corrupt_count > 0 || (trace->rotten && !trace->proved));
     for (uint32_t key = 0; key < KEYS; key++) {
         uint64_t promised = trace->promised[key], found = trace->scanned[key];
         bool lost = promised != 0 && (found == 0 || found < promised);
@@ -130,6 +133,7 @@ static void restart(struct trace *trace)
         return;
     }
     check_promises(trace, &report);
+    trace->tail_first = log_tail(trace->log);
     /* What was not current is dead, as the store would say. */
     for (uint32_t number = 0; number < log_segment_count(trace->log); number++) {
         uint32_t offset = 0;
@@ -155,6 +159,7 @@ static void promise(struct trace *trace)
     if (durable < trace->durable)
         FAIL(trace, "durable went back");
     trace->durable = durable;
+    trace->proved = trace->proved || durable >= trace->tail_first;
     for (uint64_t i = 1; i <= trace->written_count; i++) {
         const struct written *written = &trace->written[i];
         if (written->seen && written->append < durable && i > trace->promised[written->key])
@@ -254,8 +259,8 @@ static void end_life(struct trace *trace, enum log_trace_end end)
 {
     log_close(trace->log);
     trace->log = NULL;
-    trace->cut_before = trace->cut;
     trace->cut = end == TRACE_CUT || prng_chance(&trace->prng, 50);
+    trace->proved = trace->proved && !trace->cut;
     if (trace->cut)
         sim_medium_cut(trace->medium);
     else

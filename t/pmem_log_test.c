@@ -5,6 +5,7 @@
 
 #include "base/prng.h"
 #include "pmem/log.h"
+#include "pmem/log_private.h"
 #include "pmem/medium_memory.h"
 #include "t/log_trace.h"
 #include "t/sim_medium.h"
@@ -98,4 +99,258 @@ TEST(log, loses_nothing_durable_over_kills_and_power_cuts)
 TEST(log, reports_rot_and_never_gives_a_wrong_value)
 {
     run_traces(TRACE_CORRUPT, 300);
+}
+
+/* A log of a few records, closed. */
+static struct medium *make_log(void)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 3);
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place;
+    struct log *log = open_log(medium, &report, &count);
+    for (int i = 0; i < 100; i++)
+        EXPECT_EQ(append(log, "key", 1500, &place), STATUS_OK);
+    /* Twice, as turns go on: the second one makes durable what was noted after the first. */
+    for (int turn = 0; turn < 2; turn++) {
+        log_drain(log);
+        EXPECT_EQ(log_durable(log, &durable), STATUS_OK);
+    }
+    log_close(log);
+    sim_medium_cut(medium);
+    return medium;
+}
+
+static void expect_refused(struct medium *medium, const struct log_options *options,
+                           enum status expected)
+{
+    uint64_t before = sim_medium_hash(medium), flushed = sim_medium_flushed(medium), count = 0;
+    struct log_report report;
+    struct log *log = NULL;
+    uint32_t bad = 99;
+    EXPECT_EQ(log_open(&log, options, count_record, &count, &report, &bad), expected);
+    EXPECT(log == NULL);
+    EXPECT_EQ(count, 0);
+    EXPECT_EQ(bad, 0);
+    EXPECT(sim_medium_hash(medium) == before);
+    EXPECT_EQ(sim_medium_flushed(medium), flushed);
+}
+
+TEST(log, refuses_what_belongs_to_another_and_writes_no_byte)
+{
+    struct medium *medium = make_log();
+    for (unsigned field = 0; field < 4; field++) {
+        struct log_options options = options_of(medium);
+        options.identity.cluster += field == 0;
+        options.identity.node += field == 1;
+        options.identity.shard += field == 2;
+        options.identity.shard_count += field == 3;
+        expect_refused(medium, &options, STATUS_FOREIGN);
+    }
+    medium->ops->close(medium);
+}
+
+/* The header of segment 0, as a later version would write it: magic, crc and version keep their
+ * places. */
+TEST(log, refuses_another_version_and_writes_no_byte)
+{
+    struct medium *medium = make_log();
+    void *base;
+    ASSERT_EQ(medium->ops->map(medium, 0, false, &base), STATUS_OK);
+    struct segment_header header;
+    memcpy(&header, base, sizeof(header));
+    header.version++;
+    header.crc = segment_header_crc(&header);
+    for (uint32_t i = 0; i < sizeof(header); i++)
+        sim_medium_poke(medium, 0, i, ((uint8_t *)&header)[i]);
+    struct log_options options = options_of(medium);
+    expect_refused(medium, &options, STATUS_VERSION);
+    medium->ops->close(medium);
+}
+
+TEST(log, keeps_what_is_readable_when_a_header_is_damaged)
+{
+    struct medium *medium = make_log();
+    sim_medium_poke(medium, 0, 3, 0xff);
+    struct log_report report;
+    uint64_t count;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(count, 100);
+    EXPECT_EQ(report.corrupt_count, 1);
+    EXPECT_EQ(report.corrupt_segment, 0);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+TEST(log, keeps_what_lies_behind_a_damaged_record_and_never_overwrites_it)
+{
+    struct medium *medium = make_log();
+    sim_medium_poke(medium, 0, 10000, 0xff);
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place;
+    for (unsigned life = 0; life < 3; life++) {
+        struct log *log = open_log(medium, &report, &count);
+        ASSERT(log != NULL);
+        EXPECT_EQ(count, 99 + life);
+        EXPECT_EQ(report.corrupt_count, 1);
+        EXPECT_EQ(log_segment(log, 0)->state, SEGMENT_SEALED);
+        uint64_t tail = log_tail(log);
+        EXPECT(tail > 101);
+        ASSERT_EQ(append(log, "more", 10, &place), STATUS_OK);
+        EXPECT_EQ(log_record(log, place)->lsn, tail);
+        log_drain(log);
+        ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+        log_close(log);
+        sim_medium_cut(medium);
+    }
+    medium->ops->close(medium);
+}
+
+TEST(log, gives_a_damaged_segment_back_when_it_is_told_to)
+{
+    struct medium *medium = make_log();
+    sim_medium_poke(medium, 0, 10000, 0xff);
+    struct log_report report;
+    uint64_t count, durable;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    uint32_t before = log_segment_free_count(log);
+    log_segment_give(log, 0);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(log_segment(log, 0)->state, SEGMENT_FREE);
+    EXPECT_EQ(log_segment_free_count(log), before + 1);
+    log_close(log);
+    sim_medium_cut(medium);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(report.corrupt_count, 0);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+TEST(log, reports_a_segment_that_was_cut_short)
+{
+    struct medium *medium = make_log();
+    sim_medium_truncate(medium, 1);
+    struct log_report report;
+    uint64_t count, durable;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(report.corrupt_count, 1);
+    EXPECT_EQ(report.corrupt_segment, 1);
+    EXPECT(count < 100);
+    log_segment_give(log, 1);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    place_t place;
+    while (append(log, "key", 1500, &place) == STATUS_OK)
+        EXPECT(place >> PLACE_UNIT_BITS != 1);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+TEST(log, refuses_what_never_fits_and_what_does_not_fit_now)
+{
+    struct medium *medium = sim_medium_open(SIZE, 2, 1);
+    struct log_report report;
+    uint64_t count;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    place_t place;
+    uint64_t value_max = log_record_size_max(log) - sizeof(struct record) - 3;
+    EXPECT_EQ(append(log, "key", value_max + 1, &place), STATUS_TOO_LARGE);
+    EXPECT_EQ(append(log, "key", value_max, &place), STATUS_OK);
+    uint64_t tail = log_tail(log);
+    struct record_spec spec = {.kind = RECORD_TOMBSTONE, .key = slice_text("key")};
+    EXPECT_EQ(log_append_nodrain(log, &spec, COUNT - 1, &place), STATUS_NO_SPACE);
+    EXPECT_EQ(log_tail(log), tail);
+    EXPECT_EQ(append(log, "key", value_max, &place), STATUS_OK);
+    /* The medium is full before the limit of the log is. */
+    EXPECT_EQ(append(log, "key", 1, &place), STATUS_NO_SPACE);
+    EXPECT_EQ(log_segment_free_count(log), 0);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+TEST(log, is_durable_only_when_the_drain_is_done_and_stops_when_the_medium_fails)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    sim_medium_set_manual(medium, true);
+    ASSERT_EQ(append(log, "a", 10, &place), STATUS_OK);
+    log_drain(log);
+    uint64_t asked = sim_medium_asked(medium);
+    ASSERT_EQ(append(log, "b", 10, &place), STATUS_OK);
+    log_drain(log);
+    log_drain(log);
+    EXPECT_EQ(sim_medium_asked(medium), asked + 1);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(durable, 1);
+    sim_medium_complete(medium, asked);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(durable, 2);
+    sim_medium_fail(medium);
+    EXPECT_EQ(log_durable(log, &durable), STATUS_IO);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+/* Drains are asked for faster than they are done: none is forgotten, however many. */
+TEST(log, remembers_any_number_of_drains)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    sim_medium_set_manual(medium, true);
+    for (unsigned i = 0; i < 300; i++) {
+        ASSERT_EQ(append(log, "a", 10, &place), STATUS_OK);
+        log_drain(log);
+    }
+    sim_medium_complete(medium, 20);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(durable, 20);
+    sim_medium_complete(medium, sim_medium_asked(medium));
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(durable, log_tail(log));
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+/* A client's value that looks like a record, with the right checksum for another place, is no
+ * record. */
+TEST(log, finds_no_record_inside_a_value)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count;
+    place_t first, second;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    ASSERT_EQ(append(log, "inner", 16, &first), STATUS_OK);
+    const struct record *inner = log_record(log, first);
+    struct record_spec spec = {.kind = RECORD_VALUE,
+                               .key = slice_text("outerkey"),
+                               .value = slice_make(inner, record_size(inner))};
+    ASSERT_EQ(log_append_nodrain(log, &spec, 0, &second), STATUS_OK);
+    const uint8_t *base = log_segment(log, 0)->base;
+    uint32_t in_value =
+        (uint32_t)((const uint8_t *)record_value(log_record(log, second)).data - base);
+    uint32_t outer = (uint32_t)((const uint8_t *)log_record(log, second) - base);
+    log_close(log);
+    EXPECT_EQ(in_value % 8, 0);
+    sim_medium_kill(medium);
+    sim_medium_poke(medium, 0, outer + 4, 0xff);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(count, 1);
+    log_close(log);
+    medium->ops->close(medium);
 }
