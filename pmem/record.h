@@ -94,7 +94,7 @@ static inline uint64_t record_size(const struct record *record)
 }
 
 /* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and durable
- * at every node in `members` (DESIGN: stability rounds; doc/protocol.md). */
+ * at every node in `members` (doc/protocol.md, stability rounds). */
 struct mark {
     uint64_t lsn;
     uint64_t round; /* (epoch << 32) | number: grows for ever */
