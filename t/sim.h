@@ -184,6 +184,7 @@ struct sim_node {
     bool up;
     bool damaged;        /* its disk was wiped or corrupted, and it has not been a member since */
     bool rotten;         /* damaged segments may still lie in its log, though it has healed */
+    bool was_killed;     /* it died without losing power: what was not durable then is readable, but still not durable */
     uint32_t life;       /* generation */
     uint64_t incarnation; /* of this life or membership */
     uint64_t incarnation_next;
@@ -244,6 +245,7 @@ struct sim {
     uint32_t open_count; /* commands without an answer */
     uint64_t stamp;
     uint32_t wall_max;
+    unsigned open_ended[SIM_KEY_MAX]; /* commands that change it with an unknown outcome: the judge's work doubles with each */
     unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
 
     /* consensus */

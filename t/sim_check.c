@@ -62,14 +62,18 @@ static bool look(const struct sim_shard *shard, unsigned key, struct sim_shadow 
     return true;
 }
 
-/* The log has been opened: what it found is there. */
+/* The log has been opened: what it found after a power cut is durable; after the death of the process, only what was. */
 void sim_check_opened(struct sim *sim, unsigned node, unsigned number)
 {
     struct sim_shard *shard = &sim->nodes[node].shards[number];
+    bool killed = sim->nodes[node].was_killed && !sim->nodes[node].damaged;
     for (unsigned key = 0; key <= SIM_KEY_MAX; key++) {
         struct sim_shadow *shadow = &shard->keys[key];
+        struct sim_append durable = shadow->appends[0];
         *shadow = (struct sim_shadow){.count = 1};
-        if (look(shard, key, shadow) && shadow->kind != 0)
+        look(shard, key, shadow);
+        shadow->appends[0] = killed ? durable : (struct sim_append){shadow->lsn, shadow->ts};
+        if (killed && shadow->kind != 0)
             push(sim, shadow, shadow->lsn, shadow->ts);
     }
     sim_check_durable(sim, node, number);

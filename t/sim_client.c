@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 50, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum { EXTENDED_MAX = 50, OPEN_ENDED_MAX = 10, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -63,6 +63,8 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
     bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
     if (extends && ++sim->extended[o->key] > EXTENDED_MAX)
         o->type = REQUEST_GET;
+    if (sim->open_ended[o->key] >= OPEN_ENDED_MAX)
+        o->type = REQUEST_GET;
     bool stores = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
                   o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND || o->type == REQUEST_CAS;
     if (stores)
@@ -93,6 +95,7 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
     operation.answered = UINT64_MAX;
     operation.outcome = OUTCOME_UNKNOWN;
     operation.started_us = sim->now;
+    operation.wall_max = UINT32_MAX; /* until it is answered */
     operation.wall_min = sim->profile.wall_jump != 0 ? 0 : (uint32_t)(sim_wall(sim, node) / 1000000);
     struct sim_call *call = calloc(1, sizeof(*call));
     assert(call != NULL);
@@ -176,14 +179,23 @@ void sim_client_next(struct sim *sim, unsigned client)
     event->generation = c->command;
 }
 
+static void never_answered(struct sim *sim, uint32_t number)
+{
+    struct sim_operation *operation = &sim->history[number];
+    sim->unknown++;
+    operation->ended_us = sim->now;
+    for (unsigned key = 0; key < sim->profile.key_count; key++)
+        if (operation->type == REQUEST_FLUSH || (key == operation->key && operation->type != REQUEST_GET))
+            sim->open_ended[key]++;
+}
+
 void sim_client_patience(struct sim *sim, unsigned client, uint32_t command)
 {
     struct sim_client *c = &sim->clients[client];
     if (!c->busy || c->command != command)
         return;
     c->busy = false;
-    sim->unknown++;
-    sim->history[c->operation].ended_us = sim->now;
+    never_answered(sim, c->operation);
     think(sim, client);
 }
 
@@ -215,7 +227,7 @@ void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outc
     if (outcome != OUTCOME_UNKNOWN)
         write_down(sim, call, outcome);
     else
-        sim->unknown++, sim->history[call->operation].ended_us = sim->now;
+        never_answered(sim, call->operation);
     if (call->client == FINAL_CLIENT)
         return;
     if (outcome == OUTCOME_HIT)

@@ -17,14 +17,6 @@ static void start_at(struct sim *sim, unsigned node, uint64_t at)
     event->generation = sim->nodes[node].life;
 }
 
-static void crash(struct sim *sim, unsigned node)
-{
-    if (!sim->nodes[node].up)
-        return;
-    sim_node_crash(sim, node);
-    start_at(sim, node, sim->now + 1000 + sim_below(sim, sim->profile.down_max_us));
-}
-
 static bool is_member(const struct sim *sim, unsigned node)
 {
     return (sim->newest.members & node_bit(node)) != 0;
@@ -69,17 +61,48 @@ static bool may_damage(const struct sim *sim, unsigned node)
     return others > 0;
 }
 
+static void crash_now(struct sim *sim, unsigned node)
+{
+    if (!sim->nodes[node].up)
+        return;
+    sim_node_crash(sim, node);
+    start_at(sim, node, sim->now + 1000 + sim_below(sim, sim->profile.down_max_us));
+}
+
+static void guard(struct sim *sim, unsigned node)
+{
+    if (!is_member(sim, node))
+        return;
+    sim->fragile = node;
+    sim->fragile_incarnation = sim->nodes[node].incarnation;
+}
+
+/* A node with damaged segments counts as blank when it starts again, even if it has healed: like one without a disk, it may
+ * not be the last member then. */
+static void crash(struct sim *sim, unsigned node)
+{
+    if (sim->nodes[node].rotten && !may_damage(sim, node))
+        return;
+    if (sim->nodes[node].rotten)
+        guard(sim, node);
+    crash_now(sim, node);
+}
+
+static bool any_rotten(const struct sim *sim)
+{
+    for (unsigned node = 1; node <= sim->profile.node_count; node++)
+        if (sim->nodes[node].rotten)
+            return true;
+    return false;
+}
+
 static void damage(struct sim *sim, unsigned node, bool wipe)
 {
     if (!may_damage(sim, node))
         return;
-    if (sim->nodes[node].up)
-        crash(sim, node);
+    guard(sim, node);
+    crash_now(sim, node);
     sim->nodes[node].damaged = true;
-    if (is_member(sim, node)) {
-        sim->fragile = node;
-        sim->fragile_incarnation = sim->nodes[node].incarnation;
-    }
     sim->nodes[node].rotten |= !wipe;
     for (unsigned shard = 0; shard < sim->profile.shard_count; shard++) {
         if (wipe)
@@ -96,10 +119,12 @@ static void damage(struct sim *sim, unsigned node, bool wipe)
 
 static void power_cut(struct sim *sim)
 {
+    if (any_rotten(sim))
+        return;
     sim->power_cuts++;
     sim_note(sim, 0, "power cut");
     for (unsigned node = 1; node <= sim->profile.node_count; node++)
-        crash(sim, node);
+        crash_now(sim, node);
 }
 
 static void pause_node(struct sim *sim)

@@ -281,6 +281,7 @@ void sim_node_crash(struct sim *sim, unsigned node)
     assert(n->up);
     sim_note(sim, node, "%u: %s", node, power ? "loses power" : "is killed");
     n->up = false;
+    n->was_killed = !power;
     n->life++;
     n->paused_until = 0;
     sim->crashes++;
