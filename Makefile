@@ -72,7 +72,7 @@ $(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
 TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
-T_HELPERS         := t/sim_medium.c t/log_trace.c t/cluster.c
+T_HELPERS         := t/sim_medium.c t/log_trace.c t/store_trace.c t/cluster.c
 T_HELPER_FOLDERS  := pmem store replica recovery
 $(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
 	@rm -f $@

@@ -1,0 +1,251 @@
+/* Goal: overwriting for ever works in bounded space, nothing current is lost by it, and what is
+ * full says so. Method: known loads on the simulated medium; and long random lives (store_trace.h).
+ */
+#include "t/store_box.h"
+#include "t/store_trace.h"
+
+#include "base/prng.h"
+
+enum { COUNT = 32, VALUE_SIZE = 200, RETRIES_MAX = 100 };
+
+static char value[BOX_SEGMENT_SIZE];
+
+/* As a client's worker does: on STATUS_BUSY again in a later turn. */
+static enum status put_patiently(struct box *box, uint32_t key, enum record_kind kind, size_t size)
+{
+    struct found found;
+    for (unsigned i = 0; i < RETRIES_MAX; i++) {
+        enum status status =
+            box_put(box, slice_make(&key, 4), kind, slice_make(value, size), false, &found);
+        if (status != STATUS_BUSY)
+            return status;
+        box_turn(box);
+    }
+    return STATUS_BUSY;
+}
+
+/* Fills the store to `percent` of the space that it says it has. Gives the number of keys. */
+static uint32_t fill(struct box *box, unsigned percent)
+{
+    struct store_stats stats;
+    uint32_t count = 0;
+    for (;; count++) {
+        store_stats(box->store, &stats);
+        if (stats.live_bytes >= stats.log_bytes / 100 * percent)
+            return count;
+        if (put_patiently(box, count, RECORD_VALUE, VALUE_SIZE) != STATUS_OK)
+            return 0;
+    }
+}
+
+TEST(clean, overwriting_for_ever_works_at_eighty_percent_live)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t keys = fill(&box, 80);
+    ASSERT(keys > 0);
+    struct prng prng = {.state = 7};
+    struct store_drop drop = {0};
+    uint64_t written = 0, size = record_size_of(4, VALUE_SIZE, 0);
+    for (unsigned i = 0; written < 20ULL * COUNT * BOX_SEGMENT_SIZE; written += size, i++) {
+        uint32_t key = (uint32_t)prng_below(&prng, keys);
+        ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+        if (i % 16 == 0) {
+            box_turn(&box);
+            if (store_wants_cleaning(box.store))
+                store_clean(box.store, &drop, 16384);
+        }
+    }
+    struct store_stats stats;
+    store_stats(box.store, &stats);
+    EXPECT_EQ(stats.value_count, keys);
+    EXPECT(stats.cleaned_bytes < 8 * written);
+    box_turn(&box);
+    box_restart(&box);
+    struct found found;
+    for (uint32_t key = 0; key < keys; key++)
+        ASSERT(box_find(&box, slice_make(&key, 4), &found));
+    box_close(&box);
+}
+
+/* Without a single call of store_clean: puts clean as much as they need. */
+TEST(clean, puts_alone_keep_the_space_bounded)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t keys = fill(&box, 80);
+    ASSERT(keys > 0);
+    struct prng prng = {.state = 8};
+    for (unsigned i = 0; i < 40000; i++)
+        ASSERT_EQ(put_patiently(&box, (uint32_t)prng_below(&prng, keys), RECORD_VALUE, VALUE_SIZE),
+                  STATUS_OK);
+    box_close(&box);
+}
+
+TEST(clean, deleting_for_ever_works_when_tombstones_may_be_dropped)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    struct store_drop drop = {0};
+    uint64_t written = 0;
+    for (uint32_t key = 0; written < 20ULL * COUNT * BOX_SEGMENT_SIZE; key++) {
+        ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+        ASSERT_EQ(put_patiently(&box, key, RECORD_TOMBSTONE, 0), STATUS_OK);
+        written += record_size_of(4, VALUE_SIZE, 0) + record_size_of(4, 0, 0);
+        if (key % 16 != 0)
+            continue;
+        drop = (struct store_drop){.lsn = box_turn(&box), .floor = box.version};
+        if (store_wants_cleaning(box.store))
+            store_clean(box.store, &drop, 16384);
+    }
+    struct store_stats stats;
+    store_stats(box.store, &stats);
+    EXPECT_EQ(stats.value_count, 0);
+    EXPECT(stats.live_bytes < stats.log_bytes / 2);
+    box_close(&box);
+}
+
+TEST(clean, a_store_full_of_live_data_refuses_clients_and_still_takes_what_is_urgent)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t key = 0;
+    enum status status;
+    while ((status = put_patiently(&box, key, RECORD_VALUE, VALUE_SIZE)) == STATUS_OK)
+        key++;
+    EXPECT_EQ(status, STATUS_NO_SPACE);
+    struct store_stats stats;
+    store_stats(box.store, &stats);
+    EXPECT(stats.live_bytes > stats.log_bytes / 100 * 89);
+    struct found found;
+    for (uint32_t i = 0; i < 100; i++) {
+        uint32_t other = 1000000 + i;
+        EXPECT_EQ(box_put(&box, slice_make(&other, 4), RECORD_VALUE, slice_make(value, VALUE_SIZE),
+                          true, &found),
+                  STATUS_OK);
+    }
+    /* What does not make it fuller is always possible: an equal overwrite, and a deletion. */
+    for (uint32_t i = 0; i < 2000; i++)
+        ASSERT_EQ(put_patiently(&box, i % key, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    for (uint32_t i = 0; i < key; i++)
+        ASSERT_EQ(put_patiently(&box, i, RECORD_TOMBSTONE, 0), STATUS_OK);
+    ASSERT_EQ(put_patiently(&box, 5, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    box_close(&box);
+}
+
+TEST(clean, says_busy_while_segments_are_on_their_way_to_be_free)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t keys = fill(&box, 60);
+    sim_medium_set_manual(box.medium, true);
+    struct found found;
+    enum status status = STATUS_OK;
+    for (uint32_t i = 0; status == STATUS_OK && i < 100000; i++) {
+        uint32_t key = i % keys;
+        status = box_put(&box, slice_make(&key, 4), RECORD_VALUE, slice_make(value, VALUE_SIZE),
+                         false, &found);
+    }
+    EXPECT_EQ(status, STATUS_BUSY);
+    uint32_t key = 1;
+    EXPECT_EQ(box_put(&box, slice_make(&key, 4), RECORD_VALUE, slice_make(value, VALUE_SIZE), true,
+                      &found),
+              STATUS_OK);
+    for (unsigned turn = 0; turn < 10; turn++) {
+        box_turn(&box);
+        sim_medium_complete(box.medium, sim_medium_asked(box.medium));
+    }
+    box_turn(&box);
+    EXPECT_EQ(put_patiently(&box, key, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    box_close(&box);
+}
+
+/* The rule of three: confirmed everywhere, at most the floor, and no older version anywhere in the
+ * log. */
+TEST(clean, keeps_tombstones_that_absent_nodes_need)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        struct box box;
+        box_make(&box, COUNT);
+        uint32_t key = 1000000;
+        struct found found;
+        ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, 10), STATUS_OK);
+        ASSERT_EQ(put_patiently(&box, key, RECORD_TOMBSTONE, 0), STATUS_OK);
+        ASSERT(box_find(&box, slice_make(&key, 4), &found));
+        uint64_t lsn = found.record->lsn, version = ts_version(found.record->ts);
+        struct store_drop drop = {.lsn = lsn + (round != 0), .floor = version - (round != 1)};
+        struct store_drop wide = {.lsn = lsn + 1, .floor = version};
+        struct prng prng = {.state = 9};
+        for (unsigned i = 0; i < 60000; i++) {
+            ASSERT_EQ(
+                put_patiently(&box, (uint32_t)prng_below(&prng, 1000), RECORD_VALUE, VALUE_SIZE),
+                STATUS_OK);
+            box_turn(&box);
+            if (store_wants_cleaning(box.store))
+                store_clean(box.store, i < 30000 ? &drop : &wide, 16384);
+            if (i == 29999 && round == 0)
+                EXPECT(box_find(&box, slice_make(&key, 4), &found));
+        }
+        EXPECT(!box_find(&box, slice_make(&key, 4), &found));
+        box_restart(&box);
+        EXPECT(!box_find(&box, slice_make(&key, 4), &found));
+        box_close(&box);
+    }
+}
+
+TEST(clean, marks_survive_it)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    struct mark mark = {.lsn = 1, .round = 5, .members = 7};
+    ASSERT_EQ(store_put_mark_nodrain(box.store, &mark), STATUS_OK);
+    mark = (struct mark){.lsn = 1, .round = 6, .members = 3};
+    ASSERT_EQ(store_put_mark_nodrain(box.store, &mark), STATUS_OK);
+    for (uint32_t i = 0; i < 40000; i++)
+        ASSERT_EQ(put_patiently(&box, i % 1000, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    box_turn(&box);
+    box_restart(&box);
+    ASSERT(store_mark_with(box.store, 3, &mark));
+    EXPECT_EQ(mark.round, 5);
+    ASSERT(store_mark_with(box.store, 1, &mark));
+    EXPECT_EQ(mark.round, 6);
+    box_close(&box);
+}
+
+/* Records so large that few fit into a segment: cleaning may not run in circles. */
+TEST(clean, large_records_are_refused_when_they_no_longer_fit)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t key = 0;
+    enum status status;
+    while ((status = put_patiently(&box, key, RECORD_VALUE, BOX_SEGMENT_SIZE * 2 / 5)) == STATUS_OK)
+        key++;
+    EXPECT_EQ(status, STATUS_NO_SPACE);
+    EXPECT(key >= 40);
+    for (uint32_t i = 0; i < 1000; i++)
+        ASSERT_EQ(put_patiently(&box, i % (key / 2), RECORD_VALUE, BOX_SEGMENT_SIZE * 2 / 5),
+                  STATUS_OK);
+    EXPECT_EQ(put_patiently(&box, 1, RECORD_VALUE, BOX_SEGMENT_SIZE), STATUS_TOO_LARGE);
+    box_close(&box);
+}
+
+TEST(clean, a_small_log_works_too)
+{
+    struct box box;
+    box_make(&box, 4);
+    for (uint32_t i = 0; i < 20000; i++)
+        ASSERT_EQ(put_patiently(&box, i % 100, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    box_close(&box);
+}
+
+TEST(clean, random_lives_lose_nothing_and_bring_nothing_back)
+{
+    for (uint64_t seed = 1; seed <= 150; seed++) {
+        const char *failure = store_trace_run(seed);
+        if (failure != NULL) {
+            test_fail(__FILE__, __LINE__, "seed %llu: %s", (unsigned long long)seed, failure);
+            return;
+        }
+    }
+}
