@@ -19,8 +19,7 @@ SCRIPTS = {
     "numbers": b"set n 0 0 2\r\n10\r\nincr n 5\r\ndecr n 20\r\nget n\r\nincr n 18446744073709551615\r\nincr n 1\r\n"
                b"incr none 1\r\ndecr none 1\r\nset t 0 0 3\r\nabc\r\nincr t 1\r\nincr n abc\r\nincr n -1\r\n"
                b"incr n 18446744073709551616\r\nincr n\r\nset p 0 0 3\r\n100\r\ndecr p 1\r\nget p\r\n",
-    "cas": b"cas none 0 0 1 7\r\nx\r\nset a 0 0 1\r\nx\r\ncas a 0 0 1 1\r\ny\r\nget a\r\ncas a 0 0 1\r\nz\r\n"
-           b"cas a 0 0 1 abc\r\nx\r\n",
+    "cas": b"cas none 0 0 1 7\r\nx\r\nset a 0 0 1\r\nx\r\ncas a 0 0 1 1\r\ny\r\nget a\r\n",
     "delete": b"set a 0 0 1\r\nx\r\ndelete a\r\ndelete a\r\nget a\r\ndelete a 0\r\ndelete a 5\r\ndelete a 0 noreply\r\n"
               b"delete\r\nset a 0 0 1\r\ny\r\ndelete a noreply\r\nget a\r\n",
     "touch": b"touch none 10\r\nset a 0 0 1\r\nx\r\ntouch a 100\r\ngat 100 a none\r\nget a\r\ntouch a abc\r\n"
@@ -29,10 +28,6 @@ SCRIPTS = {
                b"1\r\nincr n 1 noreply\r\nappend n 0 0 1 noreply\r\n0\r\nget n\r\ntouch n 0 noreply\r\nget n\r\n",
     "flush": b"set a 0 0 1\r\nx\r\nflush_all\r\nget a\r\nset a 0 0 1\r\ny\r\nget a\r\nflush_all noreply\r\nget a\r\n"
              b"flush_all 0\r\nflush_all abc\r\n",
-    "bad lines": b"\r\nnonsense\r\nget\r\nset\r\nset a\r\nset a 0 0\r\nSET a 0 0 1\r\nget " + LONG_KEY +
-                 b"\r\nincr\r\ntouch\r\nverbosity\r\nverbosity 0\r\n",
-    "bad values": b"set a abc 0 1\r\nset a 0 abc 1\r\nset a 0 0 abc\r\nset a 0 0 -1\r\nset a 4294967296 0 1\r\nx\r\n"
-                  b"set " + LONG_KEY + b" 0 0 1\r\nx\r\nget a\r\n",
     "no CRLF": b"set a 0 0 3\r\nabcdef\r\nget a\r\n",
     "too large": b"set a 0 0 1048577\r\n" + b"x" * 1048577 + b"\r\nget a\r\nset a 0 0 4\r\nfine\r\nget a\r\n",
     "large": b"set a 0 0 1000000\r\n" + b"x" * 1000000 + b"\r\nget a\r\n",
@@ -41,6 +36,13 @@ SCRIPTS = {
     "long key": b"set " + b"k" * 250 + b" 0 0 1\r\nx\r\nget " + b"k" * 250 + b"\r\n",
     "newline only": b"set a 0 0 1\nx\r\nget a\n",
 }
+
+# One connection each, and the first line of the answer: versions differ in whether they swallow a data block behind it.
+BAD_LINES = (b"", b"x", b"nonsense", b"nonsense with words", b"get", b"gets", b"set", b"set a", b"set a 0 0", b"SET a 0 0 1",
+             b"add a 0 0", b"cas a 0 0 1", b"cas a 0 0 1 abc", b"incr", b"incr a", b"decr a", b"touch", b"touch a", b"gat",
+             b"gat 0", b"delete", b"verbosity", b"get " + LONG_KEY, b"set " + LONG_KEY + b" 0 0 1", b"set a abc 0 1",
+             b"set a 0 abc 1", b"set a 0 0 abc", b"set a 0 0 -1", b"set a -1 0 1", b"set a 0 0 99999999999",
+             b"incr " + LONG_KEY + b" 1", b"delete " + LONG_KEY, b"touch " + LONG_KEY + b" 0", b"flush_all abc")
 
 
 class Memcached:
@@ -72,10 +74,18 @@ def play(port, script):
         return re.sub(rb"VERSION .*", b"", connection.pending)
 
 
-NEWER = {  # Debian's 1.6.18 says the left, later 1.6 say the right; both are right
+NEWER = {  # Debian's 1.6.18 says the left, later 1.6 the right
     b"ERROR": b"CLIENT_ERROR bad command line format",
     b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]": b"NOT_FOUND",
 }
+
+
+def first_line(port, line):
+    with Connection(port) as connection:
+        try:
+            return connection.ask(line)
+        except (OSError, ConnectionError):
+            return b"(nothing)"
 
 
 def same(want, got):
@@ -95,6 +105,10 @@ def compare(memcached, node):
             at = next((i for i, (a, b) in enumerate(zip(want, got)) if a != b), min(len(want), len(got)))
             problems.append(f"{node.name}, script `{name}`: memcached answers ...{want[max(0, at - 60):at + 60]!r}, "
                             f"we ...{got[max(0, at - 60):at + 60]!r}")
+    for line in BAD_LINES:
+        want, got = first_line(memcached.port, line), first_line(node.port, line)
+        if not same(want, got):
+            problems.append(f"{node.name}, `{line[:40]!r}`: memcached answers {want!r}, we {got!r}")
     if problems:
         raise Failure("\n    ".join(problems))
 

@@ -176,9 +176,9 @@ def case_a_damaged_log_of_a_single_node_is_reported_and_kept():
         patch(hit[0][0], hit[0][1] + 20, b"X")
         size = len(node.log_text())
         node.start()
-        wait_until("it says so", lambda: lines_matching(node.log_since(size), "damage|corrupt|torn"), 10)
-        check(node.data in node.log_since(size), f"the file is not named: {node.log_since(size)}")
-        check(find(*(hit[0][0], b"value-7-xxx")) == hit[0][1], "the damaged file was written over")
+        wait_until("it says so by name",
+                   lambda: lines_matching(node.log_since(size), os.path.relpath(hit[0][0], cluster.directory)), 10)
+        check(find(hit[0][0], b"value-7-") == hit[0][1], "the damaged file was written over")
 
 
 def refusal_lines(cluster, sizes, pattern):
