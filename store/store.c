@@ -9,6 +9,9 @@
 #include "base/ts.h"
 #include "store/store_private.h"
 
+/* A put that finds no room cleans this many times its own size, and a sixteenth of a segment. */
+enum { PUT_CLEANS = 4 };
+
 /* ---- counting ---- */
 
 static bool is_tombstone(const struct record *record)
@@ -78,7 +81,7 @@ static void on_scanned(void *user, const struct record *record, place_t place)
     }
     place_t other = entry_place(entry_load(entry));
     const struct record *former = log_record(store->log, other);
-    if (former->lsn >= record->lsn) {
+    if (former->lsn > record->lsn) {
         store_count_dead(store, record, place);
         return;
     }
@@ -169,39 +172,48 @@ static uint64_t spec_size(const struct record_spec *spec)
     return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size, spec->flags);
 }
 
-/* Whether clients may make the live data grow by this much. */
-static bool over_limit(const struct store *store, uint64_t size, uint64_t former_size)
+/* What a put is up against. */
+struct put {
+    const struct record_spec *spec;
+    uint64_t hash;
+    bool known;          /* the key has a record */
+    struct found former; /* that record */
+    enum append_class class;
+    bool limited; /* the live data may not grow by this */
+};
+
+static void look_up(const struct store *store, struct put *put, bool urgent)
 {
-    return size > former_size &&
-           store->stats.live_bytes + size - former_size > clean_live_max(store);
+    uint64_t size = spec_size(put->spec);
+    put->known = store_find(store, put->spec->key, put->hash, &put->former);
+    uint64_t former_size = put->known ? record_size(put->former.record) : 0;
+    put->class = urgent ? APPEND_URGENT : size > former_size ? APPEND_GROWING : APPEND_OVERWRITE;
+    put->limited = put->class == APPEND_GROWING &&
+                   store->stats.live_bytes + size - former_size > clean_live_max(store);
 }
 
-static enum status try_put(struct store *store, const struct record_spec *spec, uint64_t hash,
-                           enum record_state state, bool urgent, struct found *found)
+static enum status try_put(struct store *store, const struct put *put, place_t *place)
 {
-    struct found former = {0};
-    bool known = store_find(store, spec->key, hash, &former);
-    uint64_t former_size = known ? record_size(former.record) : 0;
-    if (!urgent && over_limit(store, spec_size(spec), former_size))
+    if (put->limited || (!put->known && !index_has_room(store)) ||
+        !clean_leaves_room(store, put->class))
         return STATUS_NO_SPACE;
-    if (!known && !index_has_room(store))
-        return STATUS_NO_SPACE;
-    place_t place;
-    enum status status = log_append_nodrain(store->log, spec, clean_reserve(store, urgent), &place);
-    if (status != STATUS_OK)
-        return status;
+    return log_append_nodrain(store->log, put->spec, clean_reserve(store, put->class), place);
+}
+
+static void make_current(struct store *store, const struct put *put, enum record_state state,
+                         place_t place, struct found *found)
+{
     store_count_current(store, log_record(store->log, place));
-    uint64_t word = entry_make(hash, state, place);
-    uint64_t *entry = former.entry;
-    if (known)
+    uint64_t word = entry_make(put->hash, state, place);
+    uint64_t *entry = put->former.entry;
+    if (put->known)
         entry_store(entry, word);
     else
-        entry = index_insert(store, hash, word);
+        entry = index_insert(store, put->hash, word);
     assert(entry != NULL);
-    if (known)
-        store_count_dead(store, former.record, former.place);
+    if (put->known)
+        store_count_dead(store, put->former.record, put->former.place);
     fill_found(store, entry, found);
-    return STATUS_OK;
 }
 
 enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
@@ -209,13 +221,22 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
 {
     if (spec->value.size > UINT32_MAX || spec_size(spec) > log_record_size_max(store->log))
         return STATUS_TOO_LARGE;
-    enum status status = try_put(store, spec, hash, state, urgent, found);
-    if (status != STATUS_NO_SPACE)
-        return status;
-    bool coming =
-        clean_for_put(store, 4 * spec_size(spec) + log_record_size_max(store->log) / 16, !urgent);
-    status = try_put(store, spec, hash, state, urgent, found);
-    return status == STATUS_NO_SPACE && coming ? STATUS_BUSY : status;
+    struct put put = {.spec = spec, .hash = hash};
+    place_t place;
+    look_up(store, &put, urgent);
+    enum status status = try_put(store, &put, &place);
+    if (status == STATUS_NO_SPACE) {
+        clean_more(store, PUT_CLEANS * spec_size(spec) + log_record_size_max(store->log) / 16);
+        look_up(store, &put, urgent);
+        status = try_put(store, &put, &place);
+    }
+    if (status == STATUS_NO_SPACE) {
+        bool coming = put.limited ? clean_drops_tombstones(store) : clean_frees_segments(store);
+        return coming ? STATUS_BUSY : STATUS_NO_SPACE;
+    }
+    if (status == STATUS_OK)
+        make_current(store, &put, state, place, found);
+    return status;
 }
 
 void store_set_state(struct store *store, struct found *found, enum record_state state)

@@ -4,8 +4,9 @@
  * be dropped, the oldest one: a tombstone can go only after every segment that may hold an older
  * version has gone.
  *
- * Room is kept in three steps: cleaning may use every free segment; urgent puts leave one or two to
- * cleaning (one victim needs at most one); clients' puts leave as many again to urgent ones. */
+ * Room is kept in steps: cleaning may use every free segment; what is urgent leaves some to
+ * cleaning; overwriting by clients leaves as many again to what is urgent; and growing as many
+ * again to overwriting, which needs room before it makes any. */
 #include "base/fault.h"
 #include "base/hash.h"
 #include "base/ts.h"
@@ -13,6 +14,7 @@
 
 enum {
     SEGMENTS_MANY = 16,
+    SEGMENTS_FEW = 8,
     LIVE_PERCENT_MAX = 90,
     GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
     GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
@@ -22,20 +24,25 @@ enum {
     SCAN_COST = 64,       /* of looking at one record, in bytes of budget */
 };
 
-static bool many(const struct store *store)
+/* One victim needs at most one free segment, and the next one another while the first is on its
+ * way. */
+uint32_t clean_reserve(const struct store *store, enum append_class class)
 {
-    return log_segment_count(store->log) >= SEGMENTS_MANY;
+    uint32_t count = log_segment_count(store->log);
+    uint32_t step = count >= SEGMENTS_MANY ? 2 : 1;
+    if (class == APPEND_GROWING && count < SEGMENTS_FEW)
+        class = APPEND_OVERWRITE;
+    return step * (1 + (uint32_t) class);
 }
 
-uint32_t clean_reserve(const struct store *store, bool urgent)
+bool clean_leaves_room(const struct store *store, enum append_class class)
 {
-    uint32_t step = many(store) ? 2 : 1;
-    return urgent ? step : 2 * step;
+    return log_segment_free_count(store->log) >= clean_reserve(store, class);
 }
 
 uint64_t clean_log_bytes(const struct store *store)
 {
-    uint32_t count = log_segment_count(store->log), reserve = clean_reserve(store, false);
+    uint32_t count = log_segment_count(store->log), reserve = clean_reserve(store, APPEND_GROWING);
     return count > reserve ? (count - reserve) * log_record_size_max(store->log) : 0;
 }
 
@@ -100,7 +107,8 @@ static uint32_t choose(const struct store *store)
 
 static bool room_is_low(const struct store *store)
 {
-    uint32_t start = clean_reserve(store, false) + 1 + log_segment_count(store->log) / START_SHARE;
+    uint32_t start =
+        clean_reserve(store, APPEND_GROWING) + 1 + log_segment_count(store->log) / START_SHARE;
     return log_segment_free_count(store->log) <= start;
 }
 
@@ -200,7 +208,7 @@ static bool step(struct store *store, uint64_t *budget)
     return true;
 }
 
-static void clean(struct store *store, uint64_t budget)
+void clean_more(struct store *store, uint64_t budget)
 {
     while (budget > 0 && store_wants_cleaning(store)) {
         if (store->victim == VICTIM_NONE) {
@@ -216,7 +224,7 @@ static void clean(struct store *store, uint64_t budget)
 void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget)
 {
     store->drop = *drop;
-    clean(store, budget);
+    clean_more(store, budget);
 }
 
 /* Segments that were given back and are not free yet. */
@@ -230,10 +238,12 @@ static bool segments_coming(const struct store *store)
     return false;
 }
 
-bool clean_for_put(struct store *store, uint64_t budget, bool limited)
+bool clean_frees_segments(const struct store *store)
 {
-    clean(store, budget);
-    if (limited && store->stats.live_bytes > clean_live_max(store))
-        return tombstones_heavy(store) && !stalled(store);
     return store->victim != VICTIM_NONE || segments_coming(store) || choose(store) != VICTIM_NONE;
+}
+
+bool clean_drops_tombstones(const struct store *store)
+{
+    return tombstones_heavy(store) && clean_frees_segments(store);
 }

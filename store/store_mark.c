@@ -27,7 +27,7 @@ static void take(struct store *store, const struct record *record, const struct 
 {
     for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
         struct store_mark *slot = &store->marks[i];
-        if (!(mark->members >> i & 1) || (slot->place != 0 && slot->lsn >= record->lsn))
+        if (!(mark->members >> i & 1) || (slot->place != 0 && slot->lsn > record->lsn))
             continue;
         place_t former = slot->place;
         *slot = (struct store_mark){.mark = *mark, .lsn = record->lsn, .place = place};
@@ -47,17 +47,27 @@ void mark_scanned(struct store *store, const struct record *record, place_t plac
     take(store, record, &mark, place);
 }
 
-enum status store_put_mark_nodrain(struct store *store, const struct mark *mark)
+static enum status try_put(struct store *store, const struct mark *mark)
 {
     struct record_spec spec = {.kind = RECORD_MARK, .value = slice_make(mark, sizeof(*mark))};
     place_t place;
-    enum status status = log_append_nodrain(store->log, &spec, clean_reserve(store, true), &place);
-    if (status == STATUS_NO_SPACE)
-        return clean_for_put(store, log_record_size_max(store->log), false) ? STATUS_BUSY
-                                                                            : STATUS_NO_SPACE;
+    if (!clean_leaves_room(store, APPEND_URGENT))
+        return STATUS_NO_SPACE;
+    enum status status =
+        log_append_nodrain(store->log, &spec, clean_reserve(store, APPEND_URGENT), &place);
     if (status == STATUS_OK)
         take(store, log_record(store->log, place), mark, place);
     return status;
+}
+
+enum status store_put_mark_nodrain(struct store *store, const struct mark *mark)
+{
+    enum status status = try_put(store, mark);
+    if (status != STATUS_NO_SPACE)
+        return status;
+    clean_more(store, log_record_size_max(store->log));
+    status = try_put(store, mark);
+    return status == STATUS_NO_SPACE && clean_frees_segments(store) ? STATUS_BUSY : status;
 }
 
 enum status store_drop_marks_nodrain(struct store *store)

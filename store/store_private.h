@@ -124,12 +124,30 @@ uint64_t mark_confirmed_below(const struct store *store);
 
 /* ---- store_clean.c ---- */
 
-/* The bytes of live data that clients may fill. */
-uint64_t clean_live_max(const struct store *store);
+/* Whose append it is, from the most to the least privileged. */
+enum append_class {
+    APPEND_URGENT,    /* of a peer, or a mark */
+    APPEND_OVERWRITE, /* of a client; the live data does not grow */
+    APPEND_GROWING,   /* of a client */
+};
+
+/* The segments that have to stay free after an append of this class. */
+uint32_t clean_reserve(const struct store *store, enum append_class class);
+
+/* Whether an append of this class may take room now, also in the open segment: below its reserve
+ * the room is cleaning's. */
+bool clean_leaves_room(const struct store *store, enum append_class class);
+
+/* The space that the live data of clients may fill, and how much of it. */
 uint64_t clean_log_bytes(const struct store *store);
-uint32_t clean_reserve(const struct store *store, bool urgent);
-/* Cleaning out of a put that found no room; true: room is coming, later. `limited`:
- * clean_live_max() applies. */
-bool clean_for_put(struct store *store, uint64_t budget, bool limited);
+uint64_t clean_live_max(const struct store *store);
+
+/* Some cleaning, as the last store_clean() allowed. */
+void clean_more(struct store *store, uint64_t budget);
+
+/* True: segments will become free; or (the other one) live data will become less, because
+ * tombstones may go. */
+bool clean_frees_segments(const struct store *store);
+bool clean_drops_tombstones(const struct store *store);
 
 #endif
