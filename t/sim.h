@@ -61,6 +61,8 @@ struct sim_profile {
     unsigned full_percent;        /* restarts with --recovery=full */
     unsigned pause_in_reply_permille;
     uint64_t down_max_us, pause_max_us, partition_max_us;
+    bool wall_frozen;       /* the wall clock stands still: versions grow by the rules alone, not by time */
+    uint64_t wall_spread_us; /* wall clocks differ by up to this */
     unsigned expire_percent;
     unsigned flush_permille;
     unsigned weight[REQUEST_EXPIRE]; /* of each command */
@@ -260,6 +262,7 @@ struct sim {
 
     /* counters, for people */
     uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
+    uint64_t cleaned_bytes;
     uint64_t local_reads, refused, unknown, late_leases, verifications, judge_steps;
 
     jmp_buf out;
@@ -316,6 +319,7 @@ void sim_consensus_free(struct sim *sim);
 void sim_node_start(struct sim *sim, unsigned node);
 void sim_node_crash(struct sim *sim, unsigned node);
 void sim_node_free(struct sim *sim, unsigned node);
+void sim_node_count(struct sim *sim, unsigned node); /* adds to the counters what its stores say */
 void sim_node_tick(struct sim *sim, unsigned node);
 void sim_node_mail(struct sim *sim, unsigned node, unsigned shard, const struct sim_mail *mail);
 void sim_node_healed(struct sim *sim, unsigned node, unsigned shard, uint32_t epoch);

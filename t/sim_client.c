@@ -69,7 +69,7 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
                   o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND || o->type == REQUEST_CAS;
     if (stores)
         draw_value(sim, o);
-    if (sim_chance(sim, sim->profile.expire_percent) && o->type != REQUEST_FLUSH)
+    if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen && o->type != REQUEST_FLUSH)
         o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
     if (o->type == REQUEST_CAS)
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];

@@ -259,6 +259,15 @@ void sim_node_start(struct sim *sim, unsigned node)
     schedule_tick(sim, n, sim->now + sim_below(sim, TICK_US));
 }
 
+void sim_node_count(struct sim *sim, unsigned node)
+{
+    for (unsigned number = 0; number < sim->profile.shard_count; number++) {
+        struct store_stats stats;
+        store_stats(sim->nodes[node].shards[number].store, &stats);
+        sim->cleaned_bytes += stats.cleaned_bytes;
+    }
+}
+
 void sim_node_free(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
@@ -288,6 +297,7 @@ void sim_node_crash(struct sim *sim, unsigned node)
     sim_consensus_stop(sim, node);
     sim_network_reset_node(sim, node, true);
     sim_worker_drop_calls(sim, node);
+    sim_node_count(sim, node);
     sim_node_free(sim, node);
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         if (power)

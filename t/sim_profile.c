@@ -17,6 +17,14 @@ static unsigned sometimes(struct sim *sim, unsigned percent, unsigned weight_max
     return sim_chance(sim, percent) ? 1 + (unsigned)sim_below(sim, weight_max) : 0;
 }
 
+/* So many writes that the log turns over several times: cleaning, tombstones that go, segments used again. */
+static void small_log(struct sim *sim, struct sim_profile *p)
+{
+    p->segment_size = 4096;
+    p->segment_count = 6 + (uint32_t)sim_below(sim, 4);
+    p->operation_count = 800 + (unsigned)sim_below(sim, 800);
+}
+
 static void draw_sizes(struct sim *sim, struct sim_profile *p)
 {
     p->node_count = (unsigned)ONE_OF(sim, 1, 3, 3, 3, 3, 3, 3, 5, 5, 5);
@@ -28,6 +36,10 @@ static void draw_sizes(struct sim *sim, struct sim_profile *p)
     p->segment_size = 4096 << sim_below(sim, 2);
     p->segment_count = 12 + (uint32_t)sim_below(sim, 12);
     p->verify_every = 16;
+    p->wall_frozen = sim_chance(sim, 25);
+    p->wall_spread_us = ONE_OF(sim, 0, 20000, 20000, 2000000);
+    if (sim_chance(sim, 25))
+        small_log(sim, p);
 }
 
 static void draw_speeds(struct sim *sim, struct sim_profile *p)
@@ -149,16 +161,42 @@ static void deletes(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_ADD] = 6;
     p->weight[REQUEST_DELETE] = 6;
     p->round_us = 30000;
-    p->segment_size = 4096;
-    p->segment_count = 12;
+    p->wall_frozen = sim_chance(sim, 70);
+    small_log(sim, p);
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
 }
 
 static void deletes_and_crashes(struct sim *sim, struct sim_profile *p)
 {
-    crashes(sim, p);
-    uint64_t operation_count = p->operation_count;
     deletes(sim, p);
-    p->operation_count = (unsigned)operation_count;
+    clear_faults(p);
+    p->crash = 1;
+    p->fault_gap_us = 300000;
+    p->down_max_us = ONE_OF(sim, 50000, 1000000);
+}
+
+static void cleaning(struct sim *sim, struct sim_profile *p)
+{
+    small_log(sim, p);
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+    clear_faults(p);
+    p->power_cut = 1;
+    p->crash = 1;
+    p->fault_gap_us = 300000;
+    p->down_max_us = 50000;
+    p->drain_max_us = 5000;
+    p->drain_stall_percent = 5;
+}
+
+static void healing(struct sim *sim, struct sim_profile *p)
+{
+    crashes(sim, p);
+    p->key_count = SIM_KEY_MAX;
+    p->delay_min_us = 200;
+    p->delay_max_us = 5000;
+    p->round_us = 30000;
+    p->down_max_us = 30000;
+    p->wall_frozen = sim_chance(sim, 50);
 }
 
 static void rot(struct sim *sim, struct sim_profile *p)
@@ -189,6 +227,8 @@ static const struct scenario scenarios[] = {
     {"cuts", "partitions and pauses that outlast leases", cuts},
     {"deletes", "delete, add and set of two keys, fast rounds, a small log", deletes},
     {"deletes-and-crashes", "the same with crashes", deletes_and_crashes},
+    {"cleaning", "a log that turns over, and power cuts", cleaning},
+    {"healing", "nodes that crash while others heal, on a slow network", healing},
     {"rot", "disks that are damaged or replaced", rot},
     {"resets", "connections that break inside an epoch", resets},
 };

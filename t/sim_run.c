@@ -183,7 +183,7 @@ static void prepare(struct sim *sim)
         n->id = (uint8_t)node;
         n->incarnation_next = 1;
         n->drift_ppm = (int32_t)sim_below(sim, 2 * p->drift_ppm + 1) - (int32_t)p->drift_ppm;
-        n->wall_offset = (int64_t)sim_below(sim, 20000) - 10000;
+        n->wall_offset = (int64_t)sim_below(sim, p->wall_spread_us + 1);
         for (unsigned number = 0; number < p->shard_count; number++) {
             struct sim_shard *shard = &n->shards[number];
             shard->sim = sim;
@@ -277,11 +277,11 @@ static void summarize(const struct sim *sim, struct sim_result *result)
              "%u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64 " refused, %" PRIu64
              " unknown, %" PRIu64 " local reads, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
              " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64 " power cuts %" PRIu64
-             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; judge %" PRIu64,
+             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", judge %" PRIu64,
              p->node_count, p->shard_count, p->key_count, p->client_count, (double)sim->now / 1e6, sim->operation_count,
              sim->refused, sim->unknown, sim->local_reads, sim->late_leases, sim->steps, sim->messages,
              sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions, sim->power_cuts, sim->pauses, sim->resets,
-             sim->partitions, sim->removals, sim->judge_steps);
+             sim->partitions, sim->removals, sim->cleaned_bytes, sim->judge_steps);
 }
 
 void sim_run(const struct sim_options *options, struct sim_result *result)
@@ -294,10 +294,14 @@ void sim_run(const struct sim_options *options, struct sim_result *result)
     sim->hash = options->seed;
     *result = (struct sim_result){0};
     running = sim;
+    if (options->trace)
+        setvbuf(stdout, NULL, _IOFBF, 1 << 16);
     alarm(SECONDS_MAX);
     if (sigsetjmp(sim->out, 0) == 0) {
         run(sim);
         result->passed = true;
+        for (unsigned node = 1; node <= sim->profile.node_count; node++)
+            sim_node_count(sim, node);
     }
     alarm(0);
     running = NULL;
