@@ -15,6 +15,15 @@ void job_queue_put(struct job_queue *queue, struct job *job)
     queue->count++;
 }
 
+void job_queue_put_first(struct job_queue *queue, struct job *job)
+{
+    job->next = queue->first;
+    queue->first = job;
+    if (queue->last == NULL)
+        queue->last = job;
+    queue->count++;
+}
+
 struct job *job_queue_take(struct job_queue *queue)
 {
     struct job *job = queue->first;

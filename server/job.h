@@ -39,7 +39,8 @@ struct job {
     enum job_kind kind;
     enum reply line;
     bool noreply;
-    bool done;
+    bool done;     /* back at its home */
+    bool answered; /* by its owner */
     bool formatted;
     bool ends_keys; /* the last key of a get: END follows */
     bool too_large; /* the delete that a too large set leaves behind */
@@ -75,6 +76,7 @@ struct job_queue {
 };
 
 void job_queue_put(struct job_queue *queue, struct job *job);
+void job_queue_put_first(struct job_queue *queue, struct job *job);
 struct job *job_queue_take(struct job_queue *queue); /* NULL: empty */
 
 /* Free jobs of one thread: so many are kept, the rest goes back to malloc. */

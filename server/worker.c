@@ -23,9 +23,11 @@ static bool send_outbox(struct worker *worker, unsigned to)
     struct job_queue *outbox = &worker->outbox[to];
     struct ring *ring = &worker->node->workers[to].rings[worker->number].ring;
     bool sent = false;
-    while (outbox->first != NULL && ring_put(ring, outbox->first)) {
-        job_queue_take(outbox);
-        sent = true;
+    for (struct job *job; (job = job_queue_take(outbox)) != NULL; sent = true) {
+        if (!ring_put(ring, job)) { /* Once it is put, the job is the receiver's: not even its link may be read. */
+            job_queue_put_first(outbox, job);
+            break;
+        }
     }
     return sent;
 }
@@ -49,7 +51,7 @@ static bool has_outbox(const struct worker *worker)
 
 static void receive(struct worker *worker, struct job *job)
 {
-    if (job->home == worker->number && job->done)
+    if (job->home == worker->number && job->answered)
         connection_done(worker, job);
     else
         worker_execute(worker, job);
@@ -89,7 +91,7 @@ void worker_submit(struct worker *worker, struct job *job)
 
 void worker_finish(struct worker *worker, struct job *job)
 {
-    job->done = true;
+    job->answered = true; /* `done` is the home's alone: it looks at it while the job is out */
     if (job->home == worker->number)
         connection_done(worker, job);
     else
