@@ -129,6 +129,8 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
             status =
                 segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
         }
+        if (i >= log->segment_count && status == STATUS_NOT_FOUND)
+            continue; /* free, and beyond the limit */
         if (i >= log->segment_count)
             log->segment_count = i + 1; /* a smaller limit than before hides no data */
         if (status == STATUS_OK)

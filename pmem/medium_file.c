@@ -53,6 +53,7 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
     struct file_medium *file = file_of(medium);
     assert(number < FILE_SEGMENT_COUNT_MAX);
     if (file->bases[number] == NULL) {
+        segment_file_await(file);
         enum status status = segment_file_check(file, number);
         if (status == STATUS_NOT_FOUND && create)
             status = segment_file_create(file, number);
@@ -62,6 +63,8 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
             log_warn("%s", file->message);
         if (status != STATUS_OK)
             return status;
+        if (create)
+            segment_file_make_ahead(file, number + 1);
     }
     *base = file->bases[number];
     return STATUS_OK;
@@ -133,6 +136,7 @@ static enum status drained(struct medium *medium, uint64_t *cookie)
 static void close_medium(struct medium *medium)
 {
     struct file_medium *file = file_of(medium);
+    segment_file_await(file);
     if (!file->is_pmem)
         flusher_stop(file);
     for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++)

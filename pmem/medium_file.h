@@ -8,7 +8,8 @@
 
 #include "pmem/medium.h"
 
-/* Makes the directory if need be. `message` says on failure what is wrong with which file:
+/* While a new segment is being used, the one after it is made by a thread; so there may be one file more than the log
+ * has segments. Makes the directory if need be. `message` says on failure what is wrong with which file:
  * STATUS_IO, STATUS_NO_MEMORY, STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with
  * another segment size. Nothing that exists is changed.
  *

@@ -37,6 +37,13 @@ struct flusher {
     _Atomic uint32_t error_number; /* of the segment; written before `error` */
 };
 
+/* Makes the next segment ahead of time, in a thread of its own: writing its zeros takes longer than the owner may stop. */
+struct maker {
+    pthread_t thread;
+    bool running; /* to be joined */
+    uint32_t number;
+};
+
 struct file_medium {
     struct medium medium; /* first: the caller holds a pointer to it */
     int directory_fd;
@@ -46,6 +53,7 @@ struct file_medium {
     uint8_t *bases[FILE_SEGMENT_COUNT_MAX];
     struct ranges dirty; /* flushed, no drain asked for yet */
     struct flusher flusher;
+    struct maker maker;
     char directory[FILE_PATH_SIZE];
     char message[FILE_PATH_SIZE + 512];
 };
@@ -55,6 +63,8 @@ void ranges_add(struct ranges *ranges, uint32_t number, size_t from, size_t to);
 void ranges_move(struct ranges *to, struct ranges *from);
 
 /* ---- medium_flusher.c ---- */
+/* A thread that takes no signals. Returns an errno. */
+int file_start_thread(pthread_t *thread, void *(*run)(void *), void *user);
 enum status flusher_start(struct file_medium *file) MUST_CHECK;
 void flusher_stop(struct file_medium *file);
 void flusher_ask(struct file_medium *file, uint64_t cookie);
@@ -63,6 +73,10 @@ void flusher_ask(struct file_medium *file, uint64_t cookie);
 void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE]);
 /* Makes the file of a segment: whole and zeroed, or not at all. */
 enum status segment_file_create(struct file_medium *file, uint32_t number) MUST_CHECK;
+/* Begins to make the file of a segment, unless it exists; ends what was begun before. Failing is silent: the owner
+ * will meet the reason when it needs the segment. */
+void segment_file_make_ahead(struct file_medium *file, uint32_t number);
+void segment_file_await(struct file_medium *file);
 enum status segment_file_check(struct file_medium *file, uint32_t number) MUST_CHECK;
 /* What a process that was killed while making a segment has left. */
 void segment_file_remove_halves(struct file_medium *file);

@@ -82,12 +82,12 @@ static void *run(void *user)
 }
 
 /* Signals are the main thread's business. */
-static int start_thread(struct file_medium *file)
+int file_start_thread(pthread_t *thread, void *(*body)(void *), void *user)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&file->flusher.thread, NULL, run, file);
+    int error = pthread_create(thread, NULL, body, user);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
@@ -100,7 +100,7 @@ enum status flusher_start(struct file_medium *file)
         return STATUS_IO;
     pthread_mutex_init(&flusher->mutex, NULL);
     pthread_cond_init(&flusher->wake, NULL);
-    if (start_thread(file) == 0)
+    if (file_start_thread(&flusher->thread, run, file) == 0)
         return STATUS_OK;
     pthread_cond_destroy(&flusher->wake);
     pthread_mutex_destroy(&flusher->mutex);

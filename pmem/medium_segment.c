@@ -71,6 +71,35 @@ enum status segment_file_create(struct file_medium *file, uint32_t number)
     return error == ENOSPC || error == EDQUOT || error == EFBIG ? STATUS_NO_SPACE : STATUS_IO;
 }
 
+static void *make(void *user)
+{
+    struct file_medium *file = user;
+    char name[FILE_NAME_SIZE];
+    segment_file_name(file->maker.number, name);
+    (void)create(file, name);
+    return NULL;
+}
+
+void segment_file_await(struct file_medium *file)
+{
+    if (file->maker.running)
+        pthread_join(file->maker.thread, NULL);
+    file->maker.running = false;
+}
+
+void segment_file_make_ahead(struct file_medium *file, uint32_t number)
+{
+    struct maker *maker = &file->maker;
+    segment_file_await(file);
+    char name[FILE_NAME_SIZE];
+    segment_file_name(number, name);
+    if (number >= FILE_SEGMENT_COUNT_MAX ||
+        faccessat(file->directory_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return;
+    maker->number = number;
+    maker->running = file_start_thread(&maker->thread, make, file) == 0;
+}
+
 enum status segment_file_check(struct file_medium *file, uint32_t number)
 {
     char name[FILE_NAME_SIZE];
