@@ -190,7 +190,7 @@ static bool parse_one(struct connection *connection)
 {
     const struct text_limits limits = {.item_size_max = connection->worker->node->options.item_size_max};
     struct text_parser before = connection->parser;
-    struct text_request request;
+    struct text_request request = {.noreply = false}; /* An event fills in only what belongs to it. */
     size_t consumed = 0;
     struct slice input = slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
     enum text_event event = text_parse(&connection->parser, &limits, input, &consumed, &request);

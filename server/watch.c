@@ -81,7 +81,8 @@ void watch_base_close(struct event_base *base)
 
 void watch_turn(struct event_base *base, bool wait)
 {
-    event_base_loop(base, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+    /* ONCE in both cases: without it NONBLOCK goes on for as long as any event is ready. */
+    event_base_loop(base, EVLOOP_ONCE | (wait ? 0 : EVLOOP_NONBLOCK));
 }
 
 const char *watch_library_version(void)
