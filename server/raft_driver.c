@@ -5,11 +5,9 @@
  * handed to raft after the turn, never inside it. */
 #include "server/raft_driver.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <netdb.h>
 #include <raft.h>
 #include <raft/uv.h>
 #include <stdarg.h>
@@ -20,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "server/raft_transport.h"
 
 enum {
     PROPOSAL_MAX = 16, /* more are lost, which is allowed */
@@ -28,27 +27,13 @@ enum {
     SNAPSHOT_ENTRIES = 64,
     TRAILING_ENTRIES = 16,
     CONNECT_RETRY_MS = 100,
-    HOST_SIZE = 256,
-};
-
-struct raft_peer {
-    struct raft_driver *driver;
-    unsigned id; /* 0: none */
-    uint16_t port;
-    char host[HOST_SIZE];
-    char name[HOST_SIZE + 8]; /* host:port, what raft calls the address: equal on all nodes */
-    char address[INET_ADDRSTRLEN + 8]; /* where to connect; empty: not known yet */
-    bool numeric, resolving;
-    uv_getaddrinfo_t resolver;
 };
 
 struct raft_driver {
     struct event_base *base;
     struct event *ready, *timer, *starter;
     uv_loop_t loop;
-    struct raft_uv_transport transport;
-    int (*connect)(struct raft_uv_transport *, struct raft_uv_connect *, raft_id, const char *,
-                   raft_uv_connect_cb);
+    struct raft_transport transport;
     struct raft_io io;
     struct raft_fsm fsm;
     struct raft raft;
@@ -58,7 +43,6 @@ struct raft_driver {
     struct raft_driver_callbacks callbacks;
     void *user;
     struct raft_driver_options options;
-    struct raft_peer peers[MEMBER_LIMIT]; /* by id */
     struct member_entry proposals[PROPOSAL_MAX];
     unsigned proposal_count;
     bool restored; /* a snapshot was read while starting: to be told first */
@@ -253,62 +237,7 @@ unsigned raft_driver_leader(const struct raft_driver *driver)
     return driver->leader;
 }
 
-/* ---- addresses: libraft takes dotted quads only, so names are resolved here, again for each
- * connection ---- */
-
-static void set_address(struct raft_peer *peer, const struct sockaddr *from)
-{
-    char quad[INET_ADDRSTRLEN];
-    const struct sockaddr_in *in = (const void *)from;
-    if (from->sa_family == AF_INET && inet_ntop(AF_INET, &in->sin_addr, quad, sizeof(quad)) != NULL)
-        snprintf(peer->address, sizeof(peer->address), "%s:%u", quad, raft_driver_port(peer->port));
-}
-
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *result)
-{
-    struct raft_peer *peer = request->data;
-    peer->resolving = false;
-    if (status == 0 && result != NULL)
-        set_address(peer, result->ai_addr);
-    uv_freeaddrinfo(result);
-}
-
-static void resolve(struct raft_driver *driver, struct raft_peer *peer)
-{
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
-    if (peer->numeric || peer->resolving)
-        return;
-    peer->resolver.data = peer;
-    peer->resolving =
-        uv_getaddrinfo(&driver->loop, &peer->resolver, on_resolved, peer->host, NULL, &hints) == 0;
-}
-
-/* In the place of the transport's own: by id, not by the address that the raft log remembers. */
-static int connect_by_id(struct raft_uv_transport *transport, struct raft_uv_connect *request,
-                         raft_id id, const char *address, raft_uv_connect_cb done)
-{
-    struct raft_driver *driver =
-        (void *)((char *)transport - offsetof(struct raft_driver, transport));
-    (void)address;
-    if (id < 1 || id >= MEMBER_LIMIT || driver->peers[id].id == 0)
-        return RAFT_NOCONNECTION;
-    struct raft_peer *peer = &driver->peers[id];
-    resolve(driver, peer);
-    if (peer->address[0] == '\0')
-        return RAFT_NOCONNECTION; /* raft tries again */
-    return driver->connect(transport, request, id, peer->address, done);
-}
-
-/* Own host: needed now, to listen there. */
-static bool resolve_self(struct raft_peer *peer)
-{
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *result = NULL;
-    if (getaddrinfo(peer->host, NULL, &hints, &result) != 0)
-        return false;
-    set_address(peer, result->ai_addr);
-    freeaddrinfo(result);
-    return true;
-}
+/* ---- texts and peers ---- */
 
 __attribute__((format(printf, 3, 4))) static void say(char *why, size_t why_size,
                                                       const char *format, ...)
@@ -319,33 +248,26 @@ __attribute__((format(printf, 3, 4))) static void say(char *why, size_t why_size
     va_end(arguments);
 }
 
-static enum status take_peers(struct raft_driver *driver, char *why, size_t why_size)
+static void take_peers(struct raft_driver *driver)
 {
+    struct raft_transport *transport = &driver->transport;
+    transport->self = driver->options.self;
+    transport->configuration = driver->options.configuration;
+    if (driver->options.secret != NULL)
+        snprintf(transport->secret, sizeof(transport->secret), "%s", driver->options.secret);
     for (unsigned i = 0; i < driver->options.peer_count; i++) {
         const struct raft_driver_peer *given = &driver->options.peers[i];
-        struct raft_peer *peer = &driver->peers[given->id];
-        struct in_addr quad;
-        peer->driver = driver;
+        struct raft_peer *peer = &transport->peers[given->id];
         peer->id = given->id;
-        peer->port = given->port;
+        peer->port = raft_driver_port(given->port);
         snprintf(peer->host, sizeof(peer->host), "%s", given->host);
-        snprintf(peer->name, sizeof(peer->name), "%s:%u", given->host,
-                 raft_driver_port(given->port));
-        peer->numeric = inet_pton(AF_INET, peer->host, &quad) == 1;
-        if (strchr(peer->host, ':') != NULL) {
-            say(why, why_size, "%s: raft needs an IPv4 address or a name", peer->host);
-            return STATUS_INVALID;
-        }
-        if (peer->numeric)
-            snprintf(peer->address, sizeof(peer->address), "%s:%u", given->host,
-                     raft_driver_port(given->port));
+        snprintf(peer->name, sizeof(peer->name), "%s:%u", given->host, peer->port);
     }
-    struct raft_peer *self = &driver->peers[driver->options.self];
-    if (!self->numeric && !resolve_self(self)) {
-        say(why, why_size, "%s: no IPv4 address by this name", self->host);
-        return STATUS_INVALID;
-    }
-    return STATUS_OK;
+}
+
+static const struct raft_peer *peer_self(const struct raft_driver *driver)
+{
+    return &driver->transport.peers[driver->options.self];
 }
 
 /* ---- the directory ---- */
@@ -390,8 +312,9 @@ static int bootstrap(struct raft_driver *driver)
     raft_configuration_init(&configuration);
     int code = 0;
     for (unsigned id = 1; id < MEMBER_LIMIT && code == 0; id++)
-        if (driver->peers[id].id != 0)
-            code = raft_configuration_add(&configuration, id, driver->peers[id].name, RAFT_VOTER);
+        if (driver->transport.peers[id].id != 0)
+            code = raft_configuration_add(&configuration, id, driver->transport.peers[id].name,
+                                          RAFT_VOTER);
     if (code == 0)
         code = raft_bootstrap(&driver->raft, &configuration);
     raft_configuration_close(&configuration);
@@ -404,7 +327,7 @@ static bool same_voters(const struct raft_driver *driver)
     const struct raft_configuration *configuration = &driver->raft.configuration;
     for (unsigned i = 0; i < configuration->n; i++)
         if (configuration->servers[i].id >= MEMBER_LIMIT ||
-            driver->peers[configuration->servers[i].id].id == 0)
+            driver->transport.peers[configuration->servers[i].id].id == 0)
             return false;
     return configuration->n == driver->options.peer_count;
 }
@@ -415,8 +338,8 @@ static enum status start(struct raft_driver *driver, char *why, size_t why_size)
     if (code == 0)
         code = raft_start(&driver->raft);
     if (code != 0) {
-        say(why, why_size, "raft in %s, on %s: %s", driver->directory,
-            driver->peers[driver->options.self].address, raft_errmsg(&driver->raft));
+        say(why, why_size, "raft in %s, on %s: %s", driver->directory, peer_self(driver)->name,
+            raft_errmsg(&driver->raft));
         return code == RAFT_CORRUPT || code == RAFT_MALFORMED ? STATUS_CORRUPT : STATUS_IO;
     }
     driver->started = true;
@@ -438,17 +361,6 @@ static void on_start(evutil_socket_t descriptor, short what, void *user)
         pump(driver);
 }
 
-static bool init_transport(struct raft_driver *driver)
-{
-    driver->transport.data = NULL;
-    if (raft_uv_tcp_init(&driver->transport, &driver->loop) != 0)
-        return false;
-    driver->connect = driver->transport.connect;
-    driver->transport.connect = connect_by_id;
-    return raft_uv_tcp_set_bind_address(&driver->transport,
-                                        driver->peers[driver->options.self].address) == 0;
-}
-
 static bool init_raft(struct raft_driver *driver)
 {
     driver->fsm = (struct raft_fsm){.version = 1,
@@ -457,13 +369,13 @@ static bool init_raft(struct raft_driver *driver)
                                     .snapshot = fsm_snapshot,
                                     .restore = fsm_restore};
     unsigned self = driver->options.self;
-    if (raft_init(&driver->raft, &driver->io, &driver->fsm, self, driver->peers[self].name) != 0)
+    if (raft_init(&driver->raft, &driver->io, &driver->fsm, self, peer_self(driver)->name) != 0)
         return false;
     raft_uv_set_segment_size(&driver->io, SEGMENT_SIZE);
     raft_uv_set_connect_retry_delay(&driver->io, CONNECT_RETRY_MS);
     raft_set_election_timeout(&driver->raft, driver->options.election_ms);
     raft_set_heartbeat_timeout(&driver->raft, driver->options.heartbeat_ms);
-    raft_set_install_snapshot_timeout(&driver->raft, 10 * driver->options.election_ms);
+    raft_set_install_snapshot_timeout(&driver->raft, 2 * driver->options.election_ms);
     raft_set_snapshot_threshold(&driver->raft, SNAPSHOT_ENTRIES);
     raft_set_snapshot_trailing(&driver->raft, TRAILING_ENTRIES);
     raft_set_pre_vote(&driver->raft, true);
@@ -510,7 +422,6 @@ void raft_driver_close(struct raft_driver *driver)
     while (!driver->closed)
         uv_run(&driver->loop, UV_RUN_ONCE);
     raft_uv_close(&driver->io);
-    raft_uv_tcp_close(&driver->transport);
     uv_run(&driver->loop, UV_RUN_DEFAULT);
     int code = uv_loop_close(&driver->loop);
     assert(code == 0);
@@ -523,35 +434,30 @@ void raft_driver_close(struct raft_driver *driver)
 /* Everything up to raft_init(); after it, raft_driver_close() can end it all. */
 static enum status open_loop(struct raft_driver *driver, char *why, size_t why_size)
 {
+    enum status status = STATUS_INVALID;
     if (uv_loop_init(&driver->loop) != 0)
         return STATUS_NO_MEMORY;
-    if (!init_transport(driver))
+    if (!raft_transport_init(&driver->transport, &driver->loop, why, why_size))
         goto close_loop;
-    driver->io.data = NULL;
-    int code = raft_uv_init(&driver->io, &driver->loop, driver->directory, &driver->transport);
-    if (code != 0)
-        goto close_transport;
+    status = STATUS_IO;
+    if (raft_uv_init(&driver->io, &driver->loop, driver->directory, &driver->transport.base) != 0) {
+        say(why, why_size, "raft in %s: %s", driver->directory, driver->io.errmsg);
+        goto close_loop;
+    }
     if (init_raft(driver))
         return STATUS_OK;
     say(why, why_size, "raft in %s: %s", driver->directory, raft_errmsg(&driver->raft));
     raft_uv_close(&driver->io);
-close_transport:
-    raft_uv_tcp_close(&driver->transport);
 close_loop:
-    if (why[0] == '\0')
-        say(why, why_size, "raft in %s, on %s: cannot be set up", driver->directory,
-            driver->peers[driver->options.self].address);
     uv_run(&driver->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&driver->loop);
-    return STATUS_IO;
+    return status;
 }
 
 static enum status open_all(struct raft_driver *driver, char *why, size_t why_size)
 {
-    enum status status = take_peers(driver, why, why_size);
-    if (status != STATUS_OK)
-        return status;
-    status = take_directory(driver, why, why_size);
+    take_peers(driver);
+    enum status status = take_directory(driver, why, why_size);
     if (status != STATUS_OK)
         return status;
     status = open_loop(driver, why, why_size);

@@ -4,7 +4,7 @@
  * Every configured node votes. Entries are struct member_entry, written only when the membership
  * changes; snapshots are struct member_snapshot. Raft speaks TCP on the peer port + 10000 (- 10000
  * where that is no port): hosts must be numeric IPv4 addresses or names that resolve to one.
- * libraft does not authenticate: the port must be closed to strangers (doc/security.md).
+ * Peers prove the secret to each other, as on the lanes (raft_transport.h).
  *
  * Without a directory the votes and entries live in a temporary one that is removed at the end.
  * Such a node forgets its vote when it restarts: it may vote twice in a term, and a majority that
@@ -12,8 +12,7 @@
  * are gone as well; and a restarted node keeps silent for two election times, so that the term in
  * which it may have voted is over.
  *
- * No callback comes from inside any of these functions except raft_driver_close() (none then
- * either): all come from the loop. */
+ * No callback comes from inside any of these functions: all come from the loop. */
 #ifndef SERVER_RAFT_DRIVER_H
 #define SERVER_RAFT_DRIVER_H
 
@@ -36,9 +35,11 @@ struct raft_driver_options {
     unsigned self;
     unsigned peer_count; /* of peers[], self included: all configured nodes */
     struct raft_driver_peer peers[MEMBER_LIMIT];
-    const char *directory; /* DIR/raft, made if need be; NULL: a temporary one */
-    unsigned election_ms;  /* member_options.election_us / 1000 */
-    unsigned heartbeat_ms; /* at most a third of it */
+    const char *directory;  /* DIR/raft, made if need be; NULL: a temporary one */
+    unsigned election_ms;   /* member_options.election_us / 1000 */
+    unsigned heartbeat_ms;  /* at most a third of it */
+    uint64_t configuration; /* hash of the cluster-wide settings: peers must have the same */
+    const char *secret;     /* NULL, or what peers must prove to know; copied */
 };
 
 struct raft_driver_callbacks {

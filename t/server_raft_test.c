@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -328,6 +329,66 @@ TEST(raft, names_are_resolved)
     propose(1);
     for (unsigned id = 1; id <= NODES; id++)
         EXPECT(wait_state(id, 1));
+    finish();
+}
+
+/* No driver fails; one that does not belong just stays alone. */
+TEST(raft, a_node_with_another_secret_or_other_settings_stays_outside)
+{
+    prepare();
+    options.secret = "one";
+    opens(1);
+    opens(2);
+    ASSERT(wait_leader() != 0);
+    static const struct {
+        const char *secret;
+        uint64_t configuration;
+    } wrong[] = {{"two", 0}, {NULL, 0}, {"one", 5}};
+    for (unsigned i = 0; i < 3; i++) {
+        options.secret = wrong[i].secret;
+        options.configuration = wrong[i].configuration;
+        opens(3);
+        run_ms(400);
+        EXPECT_EQ(seats[3].leader, 0);
+        close_seat(3);
+    }
+    options.secret = "one";
+    options.configuration = 0;
+    opens(3);
+    EXPECT(wait_leader() != 0);
+    finish();
+}
+
+enum { STRANGERS = 80 };
+
+/* What talks to the port without being a node: bytes of another protocol, silence, half a greeting.
+ */
+TEST(raft, strangers_are_turned_away_and_disturb_nobody)
+{
+    prepare();
+    open_all();
+    unsigned leader = wait_leader();
+    ASSERT(leader != 0);
+    uint16_t port = raft_driver_port(options.peers[leader - 1].port);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int strangers[STRANGERS];
+    char noise[64], byte;
+    memset(noise, 'x', sizeof(noise));
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        strangers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        EXPECT_EQ(connect(strangers[i], (void *)&address, sizeof(address)), 0);
+        EXPECT(i % 3 == 0 || send(strangers[i], noise, i % 3 == 1 ? 64 : 7, MSG_NOSIGNAL) > 0);
+        run_ms(2);
+    }
+    run_ms(100);
+    EXPECT(recv(strangers[1], &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET); /* closed */
+    propose(1);
+    for (unsigned id = 1; id <= NODES; id++)
+        EXPECT(wait_state(id, 1));
+    EXPECT_EQ(wait_leader(), leader);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        close(strangers[i]);
     finish();
 }
 
