@@ -1,16 +1,18 @@
 #include "server/group.h"
 
 #include <assert.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "server/clock.h"
 #include "server/node.h"
+#include "server/raft_driver.h"
 #include "server/stats.h"
 #include "server/worker.h"
 
 enum {
     DRIFT_PPM = 500,
+    HEARTBEATS_PER_ELECTION = 5,
     PROGRESS_US = 1000000,
     AWAITS_US = 5000000, /* say so often whom a start waits for */
 };
@@ -64,6 +66,38 @@ static void note_role(struct group *group, const struct view *view)
     }
 }
 
+/* ---- what follows from each change ---------------------------------------------------------------------- */
+
+static void keep_fences(struct group *group)
+{
+    for (unsigned id = 1; group->node->net != NULL && id < MEMBER_LIMIT; id++) {
+        uint64_t fence = member_fence(&group->member, id);
+        if (fence <= group->fences[id] || id == group->node->options.self)
+            continue;
+        group->fences[id] = fence;
+        net_fence_any(group->node->net, id, fence);
+    }
+}
+
+static void publish(struct group *group)
+{
+    struct node_view now;
+    node_view_any(group->node, &now);
+    bool leading = member_leads(&group->member);
+    if (now.leading != leading) {
+        now.leading = leading;
+        node_set_view(group->node, &now);
+        log_info("membership: this node %s", leading ? "leads" : "no longer leads");
+    }
+    set_lease(group->node, member_lease_until_us(&group->member));
+}
+
+static void follow(struct group *group)
+{
+    keep_fences(group);
+    publish(group);
+}
+
 /* ---- what the membership core wants done ---------------------------------------------------------------- */
 
 static void on_install(void *user, const struct view *view)
@@ -112,9 +146,58 @@ static void on_send(void *user, unsigned to, const struct member_message *messag
 
 static void on_propose(void *user, const struct member_entry *entry)
 {
-    (void)user;
-    (void)entry;
+    struct group *group = user;
+    if (group->raft != NULL)
+        raft_driver_propose(group->raft, entry);
 }
+
+/* ---- what the agreed log says --------------------------------------------------------------------------- */
+
+static void on_applied(void *user, const struct member_entry *entry)
+{
+    struct group *group = user;
+    group->now_us = clock_mono_us();
+    member_applied(&group->member, entry, group->now_us, &group->actions);
+    follow(group);
+}
+
+static void on_snapshot(void *user, struct member_snapshot *snapshot)
+{
+    struct group *group = user;
+    member_snapshot(&group->member, snapshot);
+}
+
+static void on_restore(void *user, const struct member_snapshot *snapshot)
+{
+    struct group *group = user;
+    group->now_us = clock_mono_us();
+    member_restore(&group->member, snapshot, group->now_us, &group->actions);
+    follow(group);
+}
+
+static void on_role(void *user, unsigned leader)
+{
+    struct group *group = user;
+    group->now_us = clock_mono_us();
+    log_info("membership: the agreed log is led by node %u (0: nobody)", leader);
+    member_role(&group->member, leader, group->now_us, &group->actions);
+    follow(group);
+}
+
+static void on_failed(void *user, const char *why)
+{
+    struct group *group = user;
+    log_error("membership: %s; stopping", why);
+    atomic_store(&group->node->failed, true);
+}
+
+static const struct raft_driver_callbacks raft_callbacks = {
+    .applied = on_applied,
+    .snapshot = on_snapshot,
+    .restore = on_restore,
+    .role = on_role,
+    .failed = on_failed,
+};
 
 /* ---- the control lane ----------------------------------------------------------------------------------- */
 
@@ -123,10 +206,14 @@ static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation,
     struct group *group = user;
     (void)incarnation;
     const char *why = member_message_invalid(bytes);
-    if (why != NULL)
+    if (why != NULL) {
         net_drop(group->lane, peer, why);
-    else
-        member_received(&group->member, peer, bytes.data, clock_mono_us(), &group->actions);
+        return NET_TAKEN;
+    }
+    group->now_us = clock_mono_us();
+    member_received(&group->member, peer, bytes.data, group->now_us, &group->actions);
+    follow(group);
+    net_flush(group->lane);
     return NET_TAKEN;
 }
 
@@ -157,17 +244,6 @@ static const struct net_callbacks callbacks = {
 };
 
 /* ---- ticks ---------------------------------------------------------------------------------------------- */
-
-static void keep_fences(struct group *group)
-{
-    for (unsigned id = 1; group->node->net != NULL && id < MEMBER_LIMIT; id++) {
-        uint64_t fence = member_fence(&group->member, id);
-        if (fence <= group->fences[id] || id == group->node->options.self)
-            continue;
-        group->fences[id] = fence;
-        net_fence_any(group->node->net, id, fence);
-    }
-}
 
 static void tell_progress(struct group *group)
 {
@@ -204,19 +280,6 @@ static void tell_awaited(struct group *group)
                  node_names(nodes, names));
 }
 
-static void publish(struct group *group)
-{
-    struct node_view now;
-    node_view_any(group->node, &now);
-    bool leading = member_leads(&group->member);
-    if (now.leading != leading) {
-        now.leading = leading;
-        node_set_view(group->node, &now);
-        log_info("membership: this node %s", leading ? "leads" : "no longer leads");
-    }
-    set_lease(group->node, member_lease_until_us(&group->member));
-}
-
 void group_tick(struct group *group)
 {
     uint64_t heard_us[MEMBER_LIMIT] = {0};
@@ -226,8 +289,7 @@ void group_tick(struct group *group)
             heard_us[id] = net_heard_ns_any(group->node->net, id) / 1000;
     }
     member_tick(&group->member, group->now_us, heard_us, &group->actions);
-    keep_fences(group);
-    publish(group);
+    follow(group);
     tell_progress(group);
     tell_awaited(group);
     if (group->lane != NULL)
@@ -242,7 +304,8 @@ static void on_healed(struct group *group, unsigned shard, uint32_t epoch)
             return;
     }
     log_note("all shards have what they missed; asking for membership");
-    member_all_healed(&group->member, epoch, clock_mono_us(), &group->actions);
+    group->now_us = clock_mono_us();
+    member_all_healed(&group->member, epoch, group->now_us, &group->actions);
 }
 
 void group_read_letter(struct group *group, const struct letter *letter)
@@ -271,6 +334,30 @@ static void look_at_logs(const struct node *node, uint32_t *last_epoch, bool *bl
     *blank = node->options.peer_count > 0 && (damaged || empty);
 }
 
+static enum status open_raft(struct group *group, struct event_base *base)
+{
+    const struct options *options = &group->node->options;
+    char why[512] = "", directory[4200];
+    struct raft_driver_options raft = {
+        .self = options->self,
+        .peer_count = options->peer_count,
+        .directory = options->data != NULL ? directory : NULL,
+        .election_ms = options->election_ms,
+        .heartbeat_ms = options->election_ms / HEARTBEATS_PER_ELECTION,
+        .configuration = options_cluster_hash(options),
+        .secret = options->secret[0] != 0 ? options->secret : NULL,
+    };
+    snprintf(directory, sizeof(directory), "%s/raft", options->data != NULL ? options->data : "");
+    for (uint32_t i = 0; i < options->peer_count; i++) {
+        const struct options_address *peer = &options->peers[i];
+        raft.peers[i] = (struct raft_driver_peer){.id = peer->id, .host = peer->host, .port = peer->port};
+    }
+    enum status status = raft_driver_open(&group->raft, base, &raft, &raft_callbacks, group, why, sizeof(why));
+    if (status != STATUS_OK)
+        log_error("membership: %s", why);
+    return status;
+}
+
 enum status group_open(struct group *group, struct node *node, struct event_base *base)
 {
     const struct options *options = &node->options;
@@ -292,10 +379,17 @@ enum status group_open(struct group *group, struct node *node, struct event_base
     member_init(&group->member, &member);
     if (node->net == NULL)
         return STATUS_OK;
-    return net_lane_open(node->net, node->worker_count, base, &callbacks, group, &group->lane);
+    enum status status = net_lane_open(node->net, node->worker_count, base, &callbacks, group, &group->lane);
+    if (status != STATUS_OK)
+        return status;
+    status = open_raft(group, base);
+    if (status != STATUS_OK)
+        net_lane_close(group->lane);
+    return status;
 }
 
 void group_close(struct group *group)
 {
+    raft_driver_close(group->raft);
     net_lane_close(group->lane);
 }
