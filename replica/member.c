@@ -70,6 +70,9 @@ const char *member_snapshot_invalid(struct slice bytes)
     if (snapshot->leader >= MEMBER_LIMIT)
         return "membership snapshot with an unknown leader";
     const char *why = view_invalid(&snapshot->active);
+    if (why == NULL && snapshot->pending.epoch != 0 && snapshot->active.epoch != 0 &&
+        snapshot->pending.epoch != snapshot->active.epoch + 1)
+        why = "membership snapshot with views that do not follow each other";
     return why != NULL ? why : view_invalid(&snapshot->pending);
 }
 
@@ -119,9 +122,12 @@ static void settle(struct member *member, const struct member_actions *actions)
     assert(agreed->pending.epoch == 0 || agreed->active.epoch == 0 ||
            agreed->pending.epoch == agreed->active.epoch + 1);
     bool in = view_admits(newest, member->options.self, member->incarnation);
-    /* Not `member->admitted`: a snapshot may hide both the admission and the removal. */
+    /* Not `member->admitted`: a snapshot may hide both the admission and the removal. The last one:
+     * a log that was lost by a majority and begun again (groups in memory) knows nothing of this
+     * node. */
     if (!in && member->incarnation != 0 &&
-        agreed->admitted[member->options.self] >= member->incarnation) {
+        (agreed->admitted[member->options.self] >= member->incarnation ||
+         member->installed.epoch != 0)) {
         leave(member, actions);
         return;
     }

@@ -75,4 +75,10 @@ TEST(member, damaged_snapshots_are_refused)
     EXPECT(snapshot_refused(bad));
     bad = good, bad.pending.epoch = 1;
     EXPECT(snapshot_refused(bad));
+    good.active = (struct view){.epoch = 4, .members = 1, .configured = 1, .incarnation = {0, 1}};
+    good.pending = good.active;
+    good.pending.epoch = 5;
+    EXPECT(!snapshot_refused(good));
+    bad = good, bad.pending.epoch = 6;
+    EXPECT(snapshot_refused(bad));
 }

@@ -525,3 +525,17 @@ TEST(member, a_snapshot_that_hides_admission_and_removal_still_says_removed)
     EXPECT_EQ(node->member.incarnation, 3);
     REACHES(7, 0, 1000);
 }
+
+/* A majority in memory that restarts has forgotten the views; who remembers them must not serve on,
+ * and must be able to join. */
+TEST(member, who_remembers_views_that_the_agreed_log_has_lost_begins_anew)
+{
+    FORMED(3, 7);
+    struct cluster_node *node = &cluster.nodes[a_follower()];
+    struct member_actions actions = cluster_actions(node);
+    struct member_snapshot lost = {.lead = 0};
+    member_restore(&node->member, &lost, cluster_clock(node), &actions);
+    EXPECT_EQ(node->removals, 1);
+    EXPECT_EQ(member_installed(&node->member)->epoch, 0);
+    EXPECT(!serves(node->id));
+}
