@@ -290,11 +290,14 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
         more->damaged = true;
         more->unusable = segment->base == NULL;
         segment->used = log->medium->segment_size;
-    } else if (more->progress < more->count) {
-        /* A killed process leaves what is readable but not durable. */
-        log->medium->ops->flush(log->medium, segment->base, segment->used);
-        log->unnoted_count++;
     }
+    /* A killed process leaves what is readable but not durable: records, and also what proves
+     * damage. */
+    bool complete = !found->damaged && more->count > 0 && more->progress == more->count;
+    if (segment->base != NULL)
+        log->medium->ops->flush(log->medium, segment->base,
+                                complete ? SEGMENT_RECORDS : segment->used);
+    log->unnoted_count += !found->damaged && more->progress < more->count;
 }
 
 static uint64_t numbers_lost(const struct scan *scan)

@@ -227,6 +227,9 @@ static enum status start(struct file_medium *file)
         return status;
     file->message[0] = 0;
     segment_file_remove_halves(file);
+    /* The first segment is needed as soon as a client writes: better to stop now than then. */
+    segment_file_make_ahead(file, 0);
+    segment_file_await(file);
     file->is_pmem = probe_pmem(file);
     if (file->is_pmem)
         return STATUS_OK;

@@ -255,6 +255,18 @@ static void live(struct trace *trace)
         step(trace);
 }
 
+/* Mostly one spot. Many at once may hit a record and also what would prove that it is missing. */
+static bool rot(struct trace *trace)
+{
+    unsigned spots =
+        prng_chance(&trace->prng, 80) ? 1 : 1 + (unsigned)prng_below(&trace->prng, 300);
+    trace->proved = trace->proved && spots == 1;
+    bool done = false;
+    for (unsigned i = 0; i < spots; i++)
+        done = sim_medium_corrupt(trace->medium) || done;
+    return done;
+}
+
 static void end_life(struct trace *trace, enum log_trace_end end)
 {
     log_close(trace->log);
@@ -265,12 +277,15 @@ static void end_life(struct trace *trace, enum log_trace_end end)
         sim_medium_cut(trace->medium);
     else
         sim_medium_kill(trace->medium);
+    bool drained = trace->durable >= trace->tail_first;
     trace->durable = 0;
     /* A record that is not found now was lost; it must not count as promised later. */
     for (uint64_t i = 1; i <= trace->written_count; i++)
         trace->written[i].seen = false;
-    trace->rotten =
-        end == TRACE_CORRUPT && prng_chance(&trace->prng, 50) && sim_medium_corrupt(trace->medium);
+    /* What the last start found of the rot is safe when that start's drain is done. */
+    trace->rotten = trace->rotten && !drained;
+    if (end == TRACE_CORRUPT && prng_chance(&trace->prng, 50) && rot(trace))
+        trace->rotten = true;
     trace->ever_rotten = trace->ever_rotten || trace->rotten;
 }
 

@@ -105,6 +105,19 @@ TEST(medium_file, gives_back_after_reopening_what_was_drained)
     medium->ops->close(medium);
 }
 
+TEST(medium_file, makes_the_next_segment_ahead)
+{
+    const char *directory = test_directory();
+    struct medium *medium = open_file(directory);
+    ASSERT(medium != NULL);
+    void *base = NULL;
+    EXPECT_EQ(size_of(directory, "segment-000000"), SIZE);
+    ASSERT_EQ(medium->ops->map(medium, 0, true, &base), STATUS_OK);
+    medium->ops->close(medium);
+    EXPECT_EQ(size_of(directory, "segment-000001"), SIZE);
+    EXPECT_EQ(size_of(directory, "segment-000002"), -1);
+}
+
 TEST(medium_file, does_many_drains_over_many_segments)
 {
     struct medium *medium = open_file(test_directory());
@@ -175,11 +188,11 @@ TEST(medium_file, leaves_no_half_segment_when_space_runs_out)
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit);
     void *base = NULL;
-    EXPECT_EQ(medium->ops->map(medium, 0, true, &base), STATUS_NO_SPACE);
+    EXPECT_EQ(medium->ops->map(medium, 5, true, &base), STATUS_NO_SPACE);
     setrlimit(RLIMIT_FSIZE, &before);
-    EXPECT_EQ(size_of(directory, "segment-000000"), -1);
-    EXPECT_EQ(size_of(directory, "segment-000000.new"), -1);
-    EXPECT_EQ(medium->ops->map(medium, 0, true, &base), STATUS_OK);
+    EXPECT_EQ(size_of(directory, "segment-000005"), -1);
+    EXPECT_EQ(size_of(directory, "segment-000005.new"), -1);
+    EXPECT_EQ(medium->ops->map(medium, 5, true, &base), STATUS_OK);
     medium->ops->close(medium);
 }
 
