@@ -49,6 +49,8 @@ struct sim_profile {
     uint64_t client_patience_us;
     uint64_t delay_min_us, delay_max_us;
     unsigned delay_tail_percent; /* messages that take ten times as long */
+    unsigned slow_link_percent;  /* links, each way by itself, that take slow_factor times as long all the time */
+    unsigned slow_factor;
     uint64_t drain_min_us, drain_max_us;
     unsigned drain_stall_percent; /* drains that take twenty times as long */
     uint64_t turn_us;         /* from a step to its log_drain(), at most */
@@ -56,6 +58,7 @@ struct sim_profile {
     uint64_t lease_us, suspect_us, election_us, boot_grace_us;
     uint32_t drift_ppm, round_us, ask_us, slow_us;
     unsigned control_loss_percent;
+    bool keep_majority;    /* crashes and pauses leave most nodes alone */
     uint64_t fault_gap_us; /* mean time between faults */
     unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal; /* weights */
     unsigned full_percent;        /* restarts with --recovery=full */
@@ -67,6 +70,8 @@ struct sim_profile {
     unsigned flush_permille;
     unsigned weight[REQUEST_EXPIRE]; /* of each command */
     uint32_t segment_size, segment_count;
+    unsigned pad_max;      /* of values */
+    unsigned skew_percent; /* commands that go to the first two keys; the others have time to be forgotten */
     unsigned verify_every; /* shard_verify() after every so many steps */
 };
 
@@ -113,6 +118,7 @@ struct sim_channel {
     uint64_t last_at;
     uint64_t pump_at; /* SIM_FOREVER: no pump is scheduled */
     uint64_t heard_us; /* the receiver's clock: newest reception */
+    unsigned slowness; /* times */
     bool held;
 };
 
@@ -262,7 +268,7 @@ struct sim {
 
     /* counters, for people */
     uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
-    uint64_t cleaned_bytes;
+    uint64_t cleaned_bytes, forgotten; /* tombstones that were dropped */
     uint64_t local_reads, refused, unknown, late_leases, verifications, judge_steps;
 
     jmp_buf out;

@@ -127,12 +127,13 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
         if (key < SIM_KEY_MAX && key >= sim->profile.key_count)
             continue;
         struct sim_shadow *shadow = &shard->keys[key];
-        uint8_t state_before = shadow->state;
+        uint8_t state_before = shadow->state, kind_before = shadow->kind;
         bool changed = look(shard, key, shadow);
         if (changed)
             push(sim, shadow, shadow->lsn, shadow->ts);
         if (!changed && shadow->state == state_before)
             continue;
+        sim->forgotten += kind_before != 0 && shadow->kind == 0;
         sim_note(sim, shadow->ts ^ shadow->state, "%u.%u   key %u: kind %u state %u ts %" PRIu64 ".%u.%u lsn %" PRIu64,
                  node, number, key, shadow->kind, shadow->state, ts_version(shadow->ts), ts_node(shadow->ts),
                  ts_incarnation(shadow->ts), shadow->lsn);

@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 50, OPEN_ENDED_MAX = 10, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 10, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -40,13 +40,17 @@ static void draw_value(struct sim *sim, struct sim_operation *operation)
     bool extends = operation->type == REQUEST_APPEND || operation->type == REQUEST_PREPEND;
     struct sim_value *value = &operation->value;
     int size = 0;
+    char padding[PAD_MAX];
+    memset(padding, '.', sizeof(padding));
+    assert(sim->profile.pad_max <= PAD_MAX);
     if (extends)
-        size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", 'a' + (int)sim_below(sim, 26), (unsigned)sim_below(sim, 10));
+        size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", 'a' + (int)sim_below(sim, 26),
+                        (unsigned)sim_below(sim, 10));
     else if (sim_chance(sim, 60))
         size = snprintf(value->bytes, sizeof(value->bytes), "%u", 1000 + sim->operation_count * 100);
     else
-        size = snprintf(value->bytes, sizeof(value->bytes), "v%u%.*s", sim->operation_count, (int)sim_below(sim, 40),
-                        "........................................");
+        size = snprintf(value->bytes, sizeof(value->bytes), "v%u%.*s", sim->operation_count,
+                        (int)sim_below(sim, sim->profile.pad_max + 1), padding);
     value->size = (uint8_t)size;
 }
 
@@ -55,7 +59,7 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
     *operation = (struct sim_operation){
         .type = draw_type(sim),
         .client = (uint8_t)client,
-        .key = (uint16_t)sim_below(sim, sim->profile.key_count),
+        .key = (uint16_t)sim_below(sim, sim_chance(sim, sim->profile.skew_percent) ? 2 : sim->profile.key_count),
         .flags = (uint32_t)sim_below(sim, 4),
         .delta = 1 + sim_below(sim, 20),
     };

@@ -69,6 +69,14 @@ static void crash_now(struct sim *sim, unsigned node)
     start_at(sim, node, sim->now + 1000 + sim_below(sim, sim->profile.down_max_us));
 }
 
+static bool too_many(const struct sim *sim, unsigned node)
+{
+    unsigned well = 0;
+    for (unsigned other = 1; other <= sim->profile.node_count; other++)
+        well += other != node && sim_running(sim, other);
+    return sim->profile.keep_majority && sim->profile.node_count > 1 && 2 * well <= sim->profile.node_count;
+}
+
 static void guard(struct sim *sim, unsigned node)
 {
     if (!is_member(sim, node))
@@ -81,7 +89,7 @@ static void guard(struct sim *sim, unsigned node)
  * not be the last member then. */
 static void crash(struct sim *sim, unsigned node)
 {
-    if (sim->nodes[node].rotten && !may_damage(sim, node))
+    if (too_many(sim, node) || (sim->nodes[node].rotten && !may_damage(sim, node)))
         return;
     if (sim->nodes[node].rotten)
         guard(sim, node);
@@ -130,7 +138,7 @@ static void power_cut(struct sim *sim)
 static void pause_node(struct sim *sim)
 {
     unsigned node = any_node(sim);
-    if (!sim_running(sim, node))
+    if (!sim_running(sim, node) || too_many(sim, node))
         return;
     sim->pauses++;
     sim_node_pause(sim, node, sim->now + 1000 + sim_below(sim, sim->profile.pause_max_us));

@@ -49,7 +49,7 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
     size_t size = sizeof(action->header) + action->key.size + action->value.size;
     struct sim_packet *packet = malloc(sizeof(*packet) + size);
     assert(packet != NULL);
-    *packet = (struct sim_packet){.size = size, .deliver_at = sim->now + delay(sim)};
+    *packet = (struct sim_packet){.size = size, .deliver_at = sim->now + delay(sim) * (sim->settling ? 1 : channel->slowness)};
     memcpy(packet->bytes, &action->header, sizeof(action->header));
     if (action->key.size > 0)
         memcpy(packet->bytes + sizeof(action->header), action->key.data, action->key.size);

@@ -22,7 +22,11 @@ static void small_log(struct sim *sim, struct sim_profile *p)
 {
     p->segment_size = 4096;
     p->segment_count = 6 + (uint32_t)sim_below(sim, 4);
-    p->operation_count = 800 + (unsigned)sim_below(sim, 800);
+    p->operation_count = 1500 + (unsigned)sim_below(sim, 1500);
+    p->safety_us = sim_between(sim, 3000000, 6000000);
+    p->pad_max = 150;
+    p->key_count = SIM_KEY_MAX;
+    p->skew_percent = 85;
 }
 
 static void draw_sizes(struct sim *sim, struct sim_profile *p)
@@ -31,8 +35,9 @@ static void draw_sizes(struct sim *sim, struct sim_profile *p)
     p->shard_count = sim_chance(sim, 25) ? 2 : 1;
     p->key_count = sim_chance(sim, 10) ? SIM_KEY_MAX : 2 + (unsigned)sim_below(sim, 7);
     p->client_count = 2 + (unsigned)sim_below(sim, 5);
-    p->operation_count = 150 + (unsigned)sim_below(sim, 250);
-    p->safety_us = sim_between(sim, 1500000, 4000000);
+    p->operation_count = 300 + (unsigned)sim_below(sim, 400);
+    p->safety_us = sim_between(sim, 2000000, 6000000);
+    p->pad_max = 40;
     p->segment_size = 4096 << sim_below(sim, 2);
     p->segment_count = 12 + (uint32_t)sim_below(sim, 12);
     p->verify_every = 16;
@@ -49,6 +54,8 @@ static void draw_speeds(struct sim *sim, struct sim_profile *p)
     p->delay_min_us = ONE_OF(sim, 10, 50, 200);
     p->delay_max_us = p->delay_min_us + ONE_OF(sim, 0, 100, 1000, 5000);
     p->delay_tail_percent = (unsigned)ONE_OF(sim, 0, 0, 1, 5);
+    p->slow_link_percent = (unsigned)ONE_OF(sim, 0, 0, 20, 50);
+    p->slow_factor = (unsigned)ONE_OF(sim, 3, 10, 30);
     p->drain_min_us = ONE_OF(sim, 1, 1, 20, 100);
     p->drain_max_us = p->drain_min_us + ONE_OF(sim, 0, 50, 500, 5000);
     p->drain_stall_percent = (unsigned)ONE_OF(sim, 0, 0, 0, 2);
@@ -68,6 +75,7 @@ static void draw_speeds(struct sim *sim, struct sim_profile *p)
 static void draw_faults(struct sim *sim, struct sim_profile *p)
 {
     p->fault_gap_us = ONE_OF(sim, 100000, 200000, 400000, 800000);
+    p->keep_majority = sim_chance(sim, 60);
     p->crash = sometimes(sim, 70, 10);
     p->wipe = sometimes(sim, 25, 4);
     p->corrupt = sometimes(sim, 15, 4);
@@ -118,7 +126,7 @@ static void conflicts(struct sim *sim, struct sim_profile *p)
     p->client_count = SIM_CLIENT_MAX;
     p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
     p->delay_max_us = p->delay_min_us + 2000;
-    p->operation_count = 500;
+    p->operation_count = 800;
     p->think_us = p->safety_us * p->client_count / p->operation_count;
 }
 
@@ -171,8 +179,9 @@ static void deletes_and_crashes(struct sim *sim, struct sim_profile *p)
     deletes(sim, p);
     clear_faults(p);
     p->crash = 1;
+    p->keep_majority = sim_chance(sim, 80);
     p->fault_gap_us = 300000;
-    p->down_max_us = ONE_OF(sim, 50000, 1000000);
+    p->down_max_us = ONE_OF(sim, 50000, 2000000);
 }
 
 static void cleaning(struct sim *sim, struct sim_profile *p)
@@ -191,9 +200,10 @@ static void cleaning(struct sim *sim, struct sim_profile *p)
 static void healing(struct sim *sim, struct sim_profile *p)
 {
     crashes(sim, p);
-    p->key_count = SIM_KEY_MAX;
     p->delay_min_us = 200;
-    p->delay_max_us = 5000;
+    p->delay_max_us = 2000;
+    p->slow_link_percent = 40;
+    p->slow_factor = 10;
     p->round_us = 30000;
     p->down_max_us = 30000;
     p->wall_frozen = sim_chance(sim, 50);

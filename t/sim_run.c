@@ -194,8 +194,10 @@ static void prepare(struct sim *sim)
     }
     for (unsigned shard = 0; shard < SIM_SHARD_MAX; shard++)
         for (unsigned from = 0; from < SIM_NODE_LIMIT; from++)
-            for (unsigned to = 0; to < SIM_NODE_LIMIT; to++)
+            for (unsigned to = 0; to < SIM_NODE_LIMIT; to++) {
                 sim->channels[shard][from][to].pump_at = SIM_FOREVER;
+                sim->channels[shard][from][to].slowness = sim_chance(sim, p->slow_link_percent) ? p->slow_factor : 1;
+            }
     for (unsigned node = 1; node <= p->node_count; node++) {
         struct sim_event *event = sim_at(sim, sim_below(sim, 50000), SIM_EVENT_START);
         event->a = (uint8_t)node;
@@ -277,11 +279,11 @@ static void summarize(const struct sim *sim, struct sim_result *result)
              "%u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64 " refused, %" PRIu64
              " unknown, %" PRIu64 " local reads, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
              " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64 " power cuts %" PRIu64
-             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", judge %" PRIu64,
+             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", judge %" PRIu64,
              p->node_count, p->shard_count, p->key_count, p->client_count, (double)sim->now / 1e6, sim->operation_count,
              sim->refused, sim->unknown, sim->local_reads, sim->late_leases, sim->steps, sim->messages,
              sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions, sim->power_cuts, sim->pauses, sim->resets,
-             sim->partitions, sim->removals, sim->cleaned_bytes, sim->judge_steps);
+             sim->partitions, sim->removals, sim->cleaned_bytes, sim->forgotten, sim->judge_steps);
 }
 
 void sim_run(const struct sim_options *options, struct sim_result *result)
