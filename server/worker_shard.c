@@ -154,7 +154,8 @@ void worker_execute(struct worker *worker, struct job *job)
     }
     job->sequence = ++worker->sequence;
     job->deadline_us = worker->mono_us + (uint64_t)worker->node->options.stall_ms * 1000;
-    if (worker->parked.count > 0) {
+    /* Without a lease this node may be alone: what it began would wait for the others, perhaps for ever. */
+    if (worker->parked.count > 0 || !lease_holds(worker)) {
         park(worker, job);
         return;
     }
@@ -180,7 +181,7 @@ void worker_retry_parked(struct worker *worker)
     for (struct job *job; (job = job_queue_take(&waiting)) != NULL;) {
         if (job->deadline_us <= worker->mono_us) {
             refuse(worker, job);
-        } else if (worker->parked.count > 0) {
+        } else if (worker->parked.count > 0 || !lease_holds(worker)) {
             job_queue_put(&worker->parked, job);
         } else {
             struct event event = {.type = EVENT_REQUEST, .request = &job->request};
