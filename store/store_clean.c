@@ -112,11 +112,18 @@ static bool room_is_low(const struct store *store)
     return log_segment_free_count(store->log) <= start;
 }
 
+/* A sweep for tombstones copies everything, so it has to be worth it. */
+static bool live_is_high(const struct store *store)
+{
+    return store->stats.live_bytes > clean_live_max(store) / 8 * 7;
+}
+
 bool store_wants_cleaning(const struct store *store)
 {
     if (store->victim != VICTIM_NONE)
         return true;
-    return (room_is_low(store) || tombstones_heavy(store)) && choose(store) != VICTIM_NONE;
+    bool wanted = room_is_low(store) || (live_is_high(store) && tombstones_heavy(store));
+    return wanted && choose(store) != VICTIM_NONE;
 }
 
 /* ---- copying ---- */

@@ -105,6 +105,27 @@ TEST(clean, deleting_for_ever_works_when_tombstones_may_be_dropped)
     box_close(&box);
 }
 
+/* The hardest for tombstones: full of values, all deleted, full of others. */
+TEST(clean, a_full_store_can_be_emptied_and_filled_again)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    struct store_drop drop = {0};
+    for (uint32_t round = 0; round < 6; round++) {
+        uint32_t first = round * 1000000, count = 0;
+        while (count < 5500 &&
+               put_patiently(&box, first + count, RECORD_VALUE, VALUE_SIZE) == STATUS_OK)
+            count++;
+        ASSERT_EQ(count, 5500);
+        for (uint32_t i = 0; i < count; i++) {
+            ASSERT_EQ(put_patiently(&box, first + i, RECORD_TOMBSTONE, 0), STATUS_OK);
+            drop = (struct store_drop){.lsn = box_turn(&box), .floor = box.version};
+            store_clean(box.store, &drop, 1000);
+        }
+    }
+    box_close(&box);
+}
+
 TEST(clean, a_store_full_of_live_data_refuses_clients_and_still_takes_what_is_urgent)
 {
     struct box box;
