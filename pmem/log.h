@@ -108,7 +108,8 @@ uint64_t log_tail(const struct log *log);
 void log_drain(struct log *log);
 
 /* Every append numbered below *durable survives a power cut. Also moves DRAINING and ERASING segments on; call it
- * each turn. STATUS_IO: the medium failed; the node must stop. */
+ * each turn. After log_open what was found counts only when a drain is done: a killed process leaves what is not safe yet.
+ * STATUS_IO: the medium failed; the node must stop. */
 enum status log_durable(struct log *log, uint64_t *durable) MUST_CHECK;
 
 /* The record at `place` is no longer current. */

@@ -65,7 +65,8 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
 /* Changes the state bits of a found entry. */
 void store_set_state(struct store *store, struct found *found, enum record_state state);
 
-/* Appends a MARK; it replaces the older marks of all nodes in mark->members. */
+/* Appends a MARK; it replaces the older marks of all nodes in mark->members. mark->lsn must be durable here already: a start takes
+ * it as proof, and reports damage if less is found. STATUS_BUSY, STATUS_NO_SPACE: as store_put_nodrain. */
 enum status store_put_mark_nodrain(struct store *store, const struct mark *mark) MUST_CHECK;
 
 /* The newest mark of a round in which `node` (1..7) and this node took part; false: none. */
