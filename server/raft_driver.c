@@ -8,13 +8,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <raft.h>
 #include <raft/uv.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -27,7 +30,10 @@ enum {
     SNAPSHOT_ENTRIES = 64,
     TRAILING_ENTRIES = 16,
     CONNECT_RETRY_MS = 100,
+    STALE_SECONDS = 60,
 };
+
+#define TEMPORARY "healcached-raft-"
 
 struct raft_driver {
     struct event_base *base;
@@ -40,6 +46,7 @@ struct raft_driver {
     bool started, failed, closed, silent /* callbacks must not be called */;
     char directory[512];
     bool temporary;
+    int lock; /* of the temporary directory; -1: none */
     struct raft_driver_callbacks callbacks;
     void *user;
     struct raft_driver_options options;
@@ -272,25 +279,6 @@ static const struct raft_peer *peer_self(const struct raft_driver *driver)
 
 /* ---- the directory ---- */
 
-static enum status take_directory(struct raft_driver *driver, char *why, size_t why_size)
-{
-    const char *given = driver->options.directory;
-    driver->temporary = given == NULL;
-    if (given != NULL) {
-        snprintf(driver->directory, sizeof(driver->directory), "%s", given);
-        if (mkdir(given, 0700) == 0 || errno == EEXIST)
-            return STATUS_OK;
-    } else {
-        const char *parent = getenv("TMPDIR");
-        snprintf(driver->directory, sizeof(driver->directory), "%s/healcached-raft-XXXXXX",
-                 parent != NULL ? parent : "/tmp");
-        if (mkdtemp(driver->directory) != NULL)
-            return STATUS_OK;
-    }
-    say(why, why_size, "%s: %s", driver->directory, strerror(errno));
-    return STATUS_IO;
-}
-
 static void remove_directory(const char *path)
 {
     DIR *directory = opendir(path);
@@ -302,6 +290,67 @@ static void remove_directory(const char *path)
     closedir(directory);
     if (rmdir(path) != 0)
         log_warn("%s: %s", path, strerror(errno));
+}
+
+/* A process that is killed leaves its temporary directory behind: nobody holds its lock. One that
+ * is just being made is not locked yet, but young. */
+static void remove_stale(const char *parent)
+{
+    char path[512];
+    DIR *directory = opendir(parent);
+    if (directory == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        struct stat found;
+        if (strncmp(entry->d_name, TEMPORARY, strlen(TEMPORARY)) != 0 ||
+            snprintf(path, sizeof(path), "%s/%s", parent, entry->d_name) >= (int)sizeof(path))
+            continue;
+        int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (descriptor < 0)
+            continue;
+        if (fstat(descriptor, &found) == 0 && found.st_uid == geteuid() &&
+            time(NULL) - found.st_mtime > STALE_SECONDS &&
+            flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+            remove_directory(path);
+        close(descriptor);
+    }
+    closedir(directory);
+}
+
+static bool make_temporary(struct raft_driver *driver)
+{
+    const char *parent = getenv("TMPDIR");
+    parent = parent != NULL ? parent : "/tmp";
+    remove_stale(parent);
+    snprintf(driver->directory, sizeof(driver->directory), "%s/%sXXXXXX", parent, TEMPORARY);
+    if (mkdtemp(driver->directory) == NULL)
+        return false;
+    driver->lock = open(driver->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return driver->lock >= 0 && flock(driver->lock, LOCK_EX | LOCK_NB) == 0;
+}
+
+static void remove_temporary(struct raft_driver *driver)
+{
+    if (!driver->temporary)
+        return;
+    remove_directory(driver->directory);
+    if (driver->lock >= 0)
+        close(driver->lock);
+}
+
+static enum status take_directory(struct raft_driver *driver, char *why, size_t why_size)
+{
+    const char *given = driver->options.directory;
+    driver->temporary = given == NULL;
+    if (given != NULL) {
+        snprintf(driver->directory, sizeof(driver->directory), "%s", given);
+        if (mkdir(given, 0700) == 0 || errno == EEXIST)
+            return STATUS_OK;
+    } else if (make_temporary(driver)) {
+        return STATUS_OK;
+    }
+    say(why, why_size, "%s: %s", driver->directory, strerror(errno));
+    return STATUS_IO;
 }
 
 /* ---- open and close ---- */
@@ -426,8 +475,7 @@ void raft_driver_close(struct raft_driver *driver)
     int code = uv_loop_close(&driver->loop);
     assert(code == 0);
     free_events(driver);
-    if (driver->temporary)
-        remove_directory(driver->directory);
+    remove_temporary(driver);
     free(driver);
 }
 
@@ -461,8 +509,8 @@ static enum status open_all(struct raft_driver *driver, char *why, size_t why_si
     if (status != STATUS_OK)
         return status;
     status = open_loop(driver, why, why_size);
-    if (status != STATUS_OK && driver->temporary)
-        remove_directory(driver->directory);
+    if (status != STATUS_OK)
+        remove_temporary(driver);
     return status;
 }
 
@@ -478,6 +526,7 @@ enum status raft_driver_open(struct raft_driver **opened, struct event_base *bas
     if (driver == NULL)
         return STATUS_NO_MEMORY;
     driver->base = base;
+    driver->lock = -1;
     driver->options = *options;
     driver->callbacks = *callbacks;
     driver->user = user;

@@ -7,9 +7,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -317,6 +319,44 @@ TEST(raft, without_a_directory_a_temporary_one_is_used_and_removed)
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
         EXPECT(entry->d_name[0] == '.');
     closedir(directory);
+}
+
+static bool exists(const char *name)
+{
+    char path[512];
+    struct stat status;
+    snprintf(path, sizeof(path), "%s/%s", parent, name);
+    return stat(path, &status) == 0;
+}
+
+static int make(const char *name, unsigned age)
+{
+    char path[512];
+    snprintf(path, sizeof(path), "%s/%s", parent, name);
+    struct timespec then[2] = {{.tv_sec = time(NULL) - age}, {.tv_sec = time(NULL) - age}};
+    EXPECT_EQ(mkdir(path, 0700), 0);
+    EXPECT_EQ(utimensat(AT_FDCWD, path, then, 0), 0);
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+TEST(raft, what_a_killed_process_left_is_removed_but_nothing_that_is_in_use_or_new)
+{
+    prepare();
+    setenv("TMPDIR", parent, 1);
+    close(make("healcached-raft-killed", 100));
+    close(make("healcached-raft-new", 0));
+    close(make("foreign", 100));
+    int lock = make("healcached-raft-used", 100);
+    EXPECT_EQ(flock(lock, LOCK_EX), 0);
+    seats[1].directory[0] = '\0';
+    opens(1);
+    EXPECT(!exists("healcached-raft-killed"));
+    EXPECT(exists("healcached-raft-new"));
+    EXPECT(exists("healcached-raft-used"));
+    EXPECT(exists("foreign"));
+    close(lock);
+    finish();
+    unsetenv("TMPDIR");
 }
 
 TEST(raft, names_are_resolved)
