@@ -11,7 +11,8 @@
 #include "server/node.h"
 #include "server/worker.h"
 
-/* ---- read buffers: only connections in the middle of something have one ------------------------------- */
+/* ---- read buffers: only connections in the middle of something have one
+ * ------------------------------- */
 
 static bool take_buffer(struct connection *connection)
 {
@@ -44,7 +45,8 @@ static void give_buffer(struct connection *connection)
     connection->buffer = NULL;
 }
 
-/* ---- the list of jobs ---------------------------------------------------------------------------------- */
+/* ---- the list of jobs
+ * ---------------------------------------------------------------------------------- */
 
 void connection_set_due(struct connection *connection)
 {
@@ -103,7 +105,8 @@ void connection_done(struct worker *worker, struct job *job)
     connection_set_due(connection);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ------------------------------------------------------------------------------------------- */
 
 /* Jobs that are out come back to nobody; the rest is freed. */
 static void forget_jobs(struct connection *connection)
@@ -166,8 +169,8 @@ static size_t receive(struct connection *connection, void *to, size_t size)
     return 0;
 }
 
-/* Moves bytes of a data block to where they belong: first what is in the buffer, then straight from the socket.
- * False: nothing there now. */
+/* Moves bytes of a data block to where they belong: first what is in the buffer, then straight from
+ * the socket. False: nothing there now. */
 static bool take_value(struct connection *connection, uint32_t left)
 {
     struct job *job = connection->value_job;
@@ -188,11 +191,14 @@ static bool take_value(struct connection *connection, uint32_t left)
 /* One event of the parser. False: it needs more bytes, or the command has to wait. */
 static bool parse_one(struct connection *connection)
 {
-    const struct text_limits limits = {.item_size_max = connection->worker->node->options.item_size_max};
+    const struct text_limits limits = {.item_size_max =
+                                           connection->worker->node->options.item_size_max};
     struct text_parser before = connection->parser;
-    struct text_request request = {.noreply = false}; /* An event fills in only what belongs to it. */
+    struct text_request request = {.noreply =
+                                       false}; /* An event fills in only what belongs to it. */
     size_t consumed = 0;
-    struct slice input = slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
+    struct slice input =
+        slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
     enum text_event event = text_parse(&connection->parser, &limits, input, &consumed, &request);
     if (connection_must_wait(connection, event, &request)) {
         connection->parser = before; /* It is parsed again when nothing is under way. */
@@ -227,12 +233,14 @@ static bool fill_buffer(struct connection *connection)
         connection->broken = true;
         return false;
     }
-    size_t got = receive(connection, connection->buffer + connection->end, WORKER_BUFFER_SIZE - connection->end);
+    size_t got = receive(connection, connection->buffer + connection->end,
+                         WORKER_BUFFER_SIZE - connection->end);
     connection->end += (uint32_t)got;
     return got > 0;
 }
 
-/* Takes the next bytes or the next command. False: there is nothing without new bytes from the socket. */
+/* Takes the next bytes or the next command. False: there is nothing without new bytes from the
+ * socket. */
 static bool advance(struct connection *connection, bool *filled)
 {
     uint32_t left = connection->value_job != NULL ? text_value_left(&connection->parser) : 0;
@@ -246,8 +254,8 @@ static bool advance(struct connection *connection, bool *filled)
     return fill_buffer(connection);
 }
 
-/* Parses and reads, up to a limit, so that others have their turn. Afterwards `more` says that there are bytes to go on
- * with, as soon as that is allowed: no event of the socket will tell. */
+/* Parses and reads, up to a limit, so that others have their turn. Afterwards `more` says that
+ * there are bytes to go on with, as soon as that is allowed: no event of the socket will tell. */
 static void parse(struct connection *connection)
 {
     uint32_t budget = connection->worker->node->options.per_turn_max;
@@ -264,7 +272,8 @@ static void parse(struct connection *connection)
         give_buffer(connection);
 }
 
-/* ---- the life of a connection -------------------------------------------------------------------------- */
+/* ---- the life of a connection
+ * -------------------------------------------------------------------------- */
 
 /* Everything was answered that ever will be. */
 static bool is_finished(const struct connection *connection)

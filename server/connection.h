@@ -1,10 +1,13 @@
-/* connection.h: one client: bytes in, jobs out, answers in the order of the commands. The worker's own thread.
+/* connection.h: one client: bytes in, jobs out, answers in the order of the commands. The worker's
+ * own thread.
  *
- *     socket -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers -> writev
+ *     socket -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers ->
+ * writev
  *
- * Many commands of one client are under way at once; each waits in the list of its connection until all before it are
- * answered. flush_all, stats, verbosity and quit wait until nothing is under way (barrier). A client that does not read
- * its answers is not read either, once CONNECTION_BYTES_MAX of them or CONNECTION_JOB_MAX commands are waiting. */
+ * Many commands of one client are under way at once; each waits in the list of its connection until
+ * all before it are answered. flush_all, stats, verbosity and quit wait until nothing is under way
+ * (barrier). A client that does not read its answers is not read either, once CONNECTION_BYTES_MAX
+ * of them or CONNECTION_JOB_MAX commands are waiting. */
 #ifndef SERVER_CONNECTION_H
 #define SERVER_CONNECTION_H
 
@@ -18,9 +21,10 @@ struct worker;
 struct watch;
 
 enum {
-    CONNECTION_JOB_MAX = 512,        /* commands under way or not yet written */
-    CONNECTION_BYTES_MAX = 4 << 20,  /* values in them, plus one value */
-    CONNECTION_GET_MAX = 64,         /* keys asked for at once; fewer if values are large: their size is not known before */
+    CONNECTION_JOB_MAX = 512,       /* commands under way or not yet written */
+    CONNECTION_BYTES_MAX = 4 << 20, /* values in them, plus one value */
+    CONNECTION_GET_MAX =
+        64, /* keys asked for at once; fewer if values are large: their size is not known before */
     CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */
 };
 
@@ -31,29 +35,29 @@ struct connection {
     struct watch *read_watch, *write_watch;
     int fd;
     bool is_due;
-    bool ended;    /* the client sends no more */
-    bool closing;  /* nothing more is parsed; close when all is written */
-    bool broken;   /* close now */
-    bool waits;    /* the next command waits until nothing is under way */
-    bool more;     /* there are bytes to go on with that no event will tell of */
+    bool ended;   /* the client sends no more */
+    bool closing; /* nothing more is parsed; close when all is written */
+    bool broken;  /* close now */
+    bool waits;   /* the next command waits until nothing is under way */
+    bool more;    /* there are bytes to go on with that no event will tell of */
     struct text_parser parser;
     uint8_t *buffer; /* NULL: nothing is kept */
     uint32_t begin, end;
-    struct job *first, *last;  /* by next_answer */
-    struct job *value_job;     /* its data block is arriving */
-    uint32_t job_count;        /* in the list */
-    uint32_t pending_count;    /* of these, not done */
-    uint32_t get_count;        /* of these, with a value of unknown size to come */
-    uint64_t bytes;            /* of values in the list */
-    uint64_t written;          /* of the first one's answer */
+    struct job *first, *last; /* by next_answer */
+    struct job *value_job;    /* its data block is arriving */
+    uint32_t job_count;       /* in the list */
+    uint32_t pending_count;   /* of these, not done */
+    uint32_t get_count;       /* of these, with a value of unknown size to come */
+    uint64_t bytes;           /* of values in the list */
+    uint64_t written;         /* of the first one's answer */
     uint32_t value_hint;
-    uint32_t line_number;      /* of the newest command */
-    uint32_t refused_line;     /* a get that was ended by an error */
-    enum command barrier;      /* FLUSH_ALL or STATS under way; COMMAND_COUNT: none */
+    uint32_t line_number;  /* of the newest command */
+    uint32_t refused_line; /* a get that was ended by an error */
+    enum command barrier;  /* FLUSH_ALL or STATS under way; COMMAND_COUNT: none */
     bool barrier_noreply;
     enum reply barrier_reply;
     uint64_t opened_us;
-    char barrier_words[64];    /* arguments of stats */
+    char barrier_words[64]; /* arguments of stats */
 };
 
 /* Takes the descriptor over. */
@@ -71,7 +75,8 @@ void connection_close_all(struct worker *worker);
 void connection_write(struct connection *connection);
 
 /* connection_command.c: */
-void connection_on_event(struct connection *connection, enum text_event event, const struct text_request *request);
+void connection_on_event(struct connection *connection, enum text_event event,
+                         const struct text_request *request);
 bool connection_must_wait(const struct connection *connection, enum text_event event,
                           const struct text_request *request);
 void connection_end_barrier(struct connection *connection);

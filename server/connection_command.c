@@ -152,11 +152,12 @@ static void on_value_end(struct connection *connection)
     submit(connection, job);
 }
 
-/* ---- commands without a key, which wait for all before them --------------------------------------------- */
+/* ---- commands without a key, which wait for all before them
+ * --------------------------------------------- */
 
 /* A piece of work at every shard; when all are done, connection_end_barrier answers. */
-static void begin_barrier(struct connection *connection, const struct text_request *request, enum job_kind kind,
-                          uint32_t exptime)
+static void begin_barrier(struct connection *connection, const struct text_request *request,
+                          enum job_kind kind, uint32_t exptime)
 {
     struct worker *worker = connection->worker;
     connection->barrier = request->command;
@@ -193,10 +194,11 @@ static void on_stats(struct connection *connection, const struct text_request *r
 {
     size_t used = 0;
     connection->barrier_words[0] = 0;
-    for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words); i++)
-        used += (size_t)snprintf(connection->barrier_words + used, sizeof(connection->barrier_words) - used,
-                                 "%s%.*s", i > 1 ? " " : "", (int)request->words[i].size,
-                                 (const char *)request->words[i].data);
+    for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words);
+         i++)
+        used += (size_t)snprintf(
+            connection->barrier_words + used, sizeof(connection->barrier_words) - used, "%s%.*s",
+            i > 1 ? " " : "", (int)request->words[i].size, (const char *)request->words[i].data);
     begin_barrier(connection, request, JOB_PUBLISH, 0);
 }
 
@@ -237,7 +239,8 @@ static void on_version(struct connection *connection)
     struct job *job = new_job(connection, JOB_TEXT);
     if (job == NULL)
         return;
-    size_t size = reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION_PROTOCOL));
+    size_t size =
+        reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION_PROTOCOL));
     job->value_size = (uint32_t)size;
     job->done = true;
     connection_append(connection, job);
@@ -283,7 +286,8 @@ static void on_error(struct connection *connection, const struct text_request *r
     connection_answer_line(connection, request->reply, request->noreply);
 }
 
-void connection_on_event(struct connection *connection, enum text_event event, const struct text_request *request)
+void connection_on_event(struct connection *connection, enum text_event event,
+                         const struct text_request *request)
 {
     if (event != TEXT_KEY && event != TEXT_KEYS_END && event != TEXT_VALUE_END)
         connection->line_number++;

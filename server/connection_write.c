@@ -81,8 +81,8 @@ static void format_value(struct job *job)
 {
     struct slice key = job->request.key;
     bool with_cas = job->command == COMMAND_GETS || job->command == COMMAND_GATS;
-    size_t size = with_cas ? reply_value_cas(job->head_memory, key, job->answer_flags, job->value_size,
-                                             job->answer_cas)
+    size_t size = with_cas ? reply_value_cas(job->head_memory, key, job->answer_flags,
+                                             job->value_size, job->answer_cas)
                            : reply_value(job->head_memory, key, job->answer_flags, job->value_size);
     set_head(job, slice_make(job->head_memory, size));
     set_tail(job, job->ends_keys ? slice_make(line_end_and_end, sizeof(line_end_and_end) - 1)
@@ -103,7 +103,8 @@ static void format_request(struct connection *connection, struct job *job)
     if (reply != REPLY_COUNT || job->outcome != OUTCOME_HIT)
         drop_value(connection, job);
     if (reply != REPLY_COUNT) {
-        /* In the middle of a get it stands for the rest, END included: a client would take END for the next answer. */
+        /* In the middle of a get it stands for the rest, END included: a client would take END for
+         * the next answer. */
         set_head(job, reply_line(reply));
         if (keys)
             connection->refused_line = job->line_number;
@@ -138,8 +139,8 @@ static void add_piece(struct iovec *pieces, unsigned *count, const void *data, s
 static unsigned gather(struct connection *connection, struct iovec pieces[PIECES_MAX])
 {
     unsigned count = 0;
-    for (struct job *job = connection->first; job != NULL && job->done && count <= PIECES_MAX - PIECES_PER_JOB;
-         job = job->next_answer) {
+    for (struct job *job = connection->first;
+         job != NULL && job->done && count <= PIECES_MAX - PIECES_PER_JOB; job = job->next_answer) {
         if (!job->formatted)
             format(connection, job);
         add_piece(pieces, &count, job->head, job->head_size);

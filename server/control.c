@@ -20,7 +20,8 @@ static void on_signal(void *user)
 static void on_letter(void *user)
 {
     struct control *control = user;
-    for (struct letter *letter = mailbox_take(&control->node->mailbox), *next; letter != NULL; letter = next) {
+    for (struct letter *letter = mailbox_take(&control->node->mailbox), *next; letter != NULL;
+         letter = next) {
         next = letter->next;
         if (letter->type == LETTER_FAILED)
             control->failed = true;
@@ -51,7 +52,8 @@ static enum status open_watches(struct control *control)
 {
     bool good = true;
     for (int i = 0; i < 3; i++) {
-        control->signals[i] = watch_open(control->base, signal_numbers[i], WATCH_SIGNAL, on_signal, control);
+        control->signals[i] =
+            watch_open(control->base, signal_numbers[i], WATCH_SIGNAL, on_signal, control);
         good = good && control->signals[i] != NULL;
     }
     control->letter_watch =

@@ -1,4 +1,5 @@
-/* control.h: the control thread's loop: signals, new connections, membership, letters of the workers. */
+/* control.h: the control thread's loop: signals, new connections, membership, letters of the
+ * workers. */
 #ifndef SERVER_CONTROL_H
 #define SERVER_CONTROL_H
 
@@ -21,7 +22,8 @@ struct control {
 };
 
 /* The workers are open, not started. */
-enum status control_open(struct control *control, struct node *node, struct listeners *listeners) MUST_CHECK;
+enum status control_open(struct control *control, struct node *node,
+                         struct listeners *listeners) MUST_CHECK;
 void control_close(struct control *control);
 
 /* Returns when a signal came, or the medium of a shard failed. STATUS_IO: the latter. */

@@ -1,4 +1,5 @@
-/* counters.h: holds atomics: numbers that one thread writes and others read, without locks and without order. */
+/* counters.h: holds atomics: numbers that one thread writes and others read, without locks and
+ * without order. */
 #ifndef SERVER_COUNTERS_H
 #define SERVER_COUNTERS_H
 
@@ -46,7 +47,8 @@ struct publication {
     _Atomic uint64_t words[PUBLISHED_WORDS];
 };
 
-static inline void publication_write(struct publication *publication, const struct published *published)
+static inline void publication_write(struct publication *publication,
+                                     const struct published *published)
 {
     uint64_t words[PUBLISHED_WORDS] = {0};
     memcpy(words, published, sizeof(*published));
@@ -54,7 +56,8 @@ static inline void publication_write(struct publication *publication, const stru
         atomic_store_explicit(&publication->words[i], words[i], memory_order_relaxed);
 }
 
-static inline void publication_read_any(const struct publication *publication, struct published *published)
+static inline void publication_read_any(const struct publication *publication,
+                                        struct published *published)
 {
     uint64_t words[PUBLISHED_WORDS];
     for (unsigned i = 0; i < PUBLISHED_WORDS; i++)

@@ -75,35 +75,39 @@ static enum status read_node(const struct directory *directory, struct directory
     close(fd);
     if (size < 0)
         return STATUS_IO;
-    if ((size_t)size < offsetof(struct directory_node, node) || memcmp(node->magic, magic, sizeof(magic)) != 0)
+    if ((size_t)size < offsetof(struct directory_node, node) ||
+        memcmp(node->magic, magic, sizeof(magic)) != 0)
         return STATUS_CORRUPT;
     if (node->format_version != DIRECTORY_FORMAT_VERSION)
         return STATUS_VERSION;
-    return (size_t)size == sizeof(*node) && node->crc == node_crc(node) ? STATUS_OK : STATUS_CORRUPT;
+    return (size_t)size == sizeof(*node) && node->crc == node_crc(node) ? STATUS_OK
+                                                                        : STATUS_CORRUPT;
 }
 
 /* Is what is there ours? */
-static enum status compare(const char *path, const struct directory_node *there, const struct directory_node *want,
-                           char *why, size_t size)
+static enum status compare(const char *path, const struct directory_node *there,
+                           const struct directory_node *want, char *why, size_t size)
 {
     if (there->node != want->node) {
-        snprintf(why, size, "%s/node: the directory belongs to node %u, this is node %u", path, there->node,
-                 want->node);
+        snprintf(why, size, "%s/node: the directory belongs to node %u, this is node %u", path,
+                 there->node, want->node);
         return STATUS_FOREIGN;
     }
     if (there->shard_count != want->shard_count) {
-        snprintf(why, size, "%s/node: the directory was made with -t %u, this process has -t %u", path,
-                 there->shard_count, want->shard_count);
+        snprintf(why, size, "%s/node: the directory was made with -t %u, this process has -t %u",
+                 path, there->shard_count, want->shard_count);
         return STATUS_FOREIGN;
     }
     if (there->cluster != want->cluster) {
-        snprintf(why, size, "%s/node: the directory belongs to another cluster (other --peers)", path);
+        snprintf(why, size, "%s/node: the directory belongs to another cluster (other --peers)",
+                 path);
         return STATUS_FOREIGN;
     }
     return STATUS_OK;
 }
 
-static enum status load(struct directory *directory, const struct directory_node *want, char *why, size_t size)
+static enum status load(struct directory *directory, const struct directory_node *want, char *why,
+                        size_t size)
 {
     struct directory_node there = {.node = 0};
     enum status status = read_node(directory, &there);
@@ -151,8 +155,8 @@ static enum status take_lock(struct directory *directory, char *why, size_t size
     return STATUS_OK;
 }
 
-enum status directory_open(struct directory *directory, const char *path, const struct directory_node *want,
-                           char *why, size_t why_size)
+enum status directory_open(struct directory *directory, const char *path,
+                           const struct directory_node *want, char *why, size_t why_size)
 {
     *directory = (struct directory){.path = path, .lock = -1, .node = *want};
     directory->node.incarnation = clock_incarnation();
@@ -176,7 +180,8 @@ unlock:
 
 enum status directory_raise_incarnation(struct directory *directory)
 {
-    /* By one: timestamps hold its low 8 bits only, so 256 restarts lie between two that look equal. */
+    /* By one: timestamps hold its low 8 bits only, so 256 restarts lie between two that look equal.
+     */
     directory->node.incarnation++;
     return directory->path == NULL ? STATUS_OK : write_node(directory);
 }

@@ -1,8 +1,10 @@
-/* directory.h: the data directory: one process at a time, of one node of one cluster. Control thread only.
+/* directory.h: the data directory: one process at a time, of one node of one cluster. Control
+ * thread only.
  *
- * DIR/lock is locked with flock(2) while the process lives. DIR/node says whose the directory is, and holds the
- * incarnation, which is raised durably before it is used: a restarted node may not remember which timestamps it gave
- * out (base/ts.h). Nothing is written to a directory that belongs to somebody else. */
+ * DIR/lock is locked with flock(2) while the process lives. DIR/node says whose the directory is,
+ * and holds the incarnation, which is raised durably before it is used: a restarted node may not
+ * remember which timestamps it gave out (base/ts.h). Nothing is written to a directory that belongs
+ * to somebody else. */
 #ifndef SERVER_DIRECTORY_H
 #define SERVER_DIRECTORY_H
 
@@ -32,12 +34,14 @@ struct directory {
     struct directory_node node;
 };
 
-/* Creates `path` if need be, locks it, compares and raises the incarnation. `want` says whose it must be; a segment
- * size that is there already wins over want's. `path` NULL: no directory; the incarnation comes from the clock.
- * STATUS_BUSY: another process has it; STATUS_FOREIGN, STATUS_VERSION, STATUS_CORRUPT, STATUS_IO: `why` (one line,
- * names the file) says what is wrong, and nothing was changed. */
-enum status directory_open(struct directory *directory, const char *path, const struct directory_node *want,
-                           char *why, size_t why_size) MUST_CHECK;
+/* Creates `path` if need be, locks it, compares and raises the incarnation. `want` says whose it
+ * must be; a segment size that is there already wins over want's. `path` NULL: no directory; the
+ * incarnation comes from the clock. STATUS_BUSY: another process has it; STATUS_FOREIGN,
+ * STATUS_VERSION, STATUS_CORRUPT, STATUS_IO: `why` (one line, names the file) says what is wrong,
+ * and nothing was changed. */
+enum status directory_open(struct directory *directory, const char *path,
+                           const struct directory_node *want, char *why,
+                           size_t why_size) MUST_CHECK;
 
 /* A higher incarnation, durable on return. */
 enum status directory_raise_incarnation(struct directory *directory) MUST_CHECK;

@@ -31,7 +31,8 @@ static const char *node_names(uint8_t nodes, char out[16])
     return used > 0 ? out : "none";
 }
 
-/* ---- to the workers ------------------------------------------------------------------------------------ */
+/* ---- to the workers
+ * ------------------------------------------------------------------------------------ */
 
 /* Views must not be lost. */
 static void tell_workers(const struct node *node, const struct letter *letter)
@@ -56,7 +57,8 @@ static void note_role(struct group *group, const struct view *view)
         log_note("role: healing; this node is being sent what it missed");
     } else if ((view->members & self) != 0 && group->healing_since_us != 0) {
         stats_heal(group->node, &heal);
-        log_note("role: member; healed (%s) in %llu ms: %llu records and %llu bytes received, %llu own ones checked, "
+        log_note("role: member; healed (%s) in %llu ms: %llu records and %llu bytes received, %llu "
+                 "own ones checked, "
                  "%llu discarded",
                  heal.full ? "full" : "incremental",
                  (unsigned long long)(group->now_us - group->healing_since_us) / 1000,
@@ -66,7 +68,8 @@ static void note_role(struct group *group, const struct view *view)
     }
 }
 
-/* ---- what follows from each change ---------------------------------------------------------------------- */
+/* ---- what follows from each change
+ * ---------------------------------------------------------------------- */
 
 static void keep_fences(struct group *group)
 {
@@ -98,7 +101,8 @@ static void follow(struct group *group)
     publish(group);
 }
 
-/* ---- what the membership core wants done ---------------------------------------------------------------- */
+/* ---- what the membership core wants done
+ * ---------------------------------------------------------------- */
 
 static void on_install(void *user, const struct view *view)
 {
@@ -107,12 +111,14 @@ static void on_install(void *user, const struct view *view)
     struct node_view now = {.view = *view, .leading = member_leads(&group->member)};
     tell_workers(group->node, &(struct letter){.type = LETTER_VIEW, .view = *view});
     node_set_view(group->node, &now);
-    log_note("view %u: members %s; healing %s; configured %s", view->epoch, node_names(view->members, members),
-             node_names(view->healing, healing), node_names(view->configured, configured));
+    log_note("view %u: members %s; healing %s; configured %s", view->epoch,
+             node_names(view->members, members), node_names(view->healing, healing),
+             node_names(view->configured, configured));
     note_role(group, view);
 }
 
-/* The lease is void at once; the shards forget what is volatile, then the node asks to join as somebody new. */
+/* The lease is void at once; the shards forget what is volatile, then the node asks to join as
+ * somebody new. */
 static void on_removed(void *user)
 {
     struct group *group = user;
@@ -151,7 +157,8 @@ static void on_propose(void *user, const struct member_entry *entry)
         raft_driver_propose(group->raft, entry);
 }
 
-/* ---- what the agreed log says --------------------------------------------------------------------------- */
+/* ---- what the agreed log says
+ * --------------------------------------------------------------------------- */
 
 static void on_applied(void *user, const struct member_entry *entry)
 {
@@ -199,7 +206,8 @@ static const struct raft_driver_callbacks raft_callbacks = {
     .failed = on_failed,
 };
 
-/* ---- the control lane ----------------------------------------------------------------------------------- */
+/* ---- the control lane
+ * ----------------------------------------------------------------------------------- */
 
 static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation, struct slice bytes)
 {
@@ -243,7 +251,8 @@ static const struct net_callbacks callbacks = {
     .on_writable = on_writable,
 };
 
-/* ---- ticks ---------------------------------------------------------------------------------------------- */
+/* ---- ticks
+ * ---------------------------------------------------------------------------------------------- */
 
 static void tell_progress(struct group *group)
 {
@@ -252,9 +261,10 @@ static void tell_progress(struct group *group)
         return;
     group->told_us = group->now_us;
     stats_heal(group->node, &heal);
-    log_note("healing for %llu ms: %u of %u shards left, %llu records and %llu bytes received, %llu own ones checked",
-             (unsigned long long)(group->now_us - group->healing_since_us) / 1000, heal.healing_count,
-             group->node->worker_count, (unsigned long long)heal.received,
+    log_note("healing for %llu ms: %u of %u shards left, %llu records and %llu bytes received, "
+             "%llu own ones checked",
+             (unsigned long long)(group->now_us - group->healing_since_us) / 1000,
+             heal.healing_count, group->node->worker_count, (unsigned long long)heal.received,
              (unsigned long long)heal.received_bytes, (unsigned long long)heal.checked);
 }
 
@@ -274,9 +284,11 @@ static void tell_awaited(struct group *group)
         return;
     group->awaited_us = group->now_us;
     if (all_blank)
-        log_warn("start: all members of the last view are here, but none holds data; --force-members decides");
+        log_warn("start: all members of the last view are here, but none holds data; "
+                 "--force-members decides");
     else
-        log_warn("start: waiting for node %s of the last view (or --force-members: what only they knew is lost)",
+        log_warn("start: waiting for node %s of the last view (or --force-members: what only they "
+                 "knew is lost)",
                  node_names(nodes, names));
 }
 
@@ -313,10 +325,12 @@ void group_read_letter(struct group *group, const struct letter *letter)
     if (letter->type == LETTER_HEALED)
         on_healed(group, letter->shard, letter->epoch);
     else if (letter->type == LETTER_SUSPECT)
-        member_suspects(&group->member, letter->nodes, letter->epoch, clock_mono_us(), &group->actions);
+        member_suspects(&group->member, letter->nodes, letter->epoch, clock_mono_us(),
+                        &group->actions);
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------- */
+/* ---- opening
+ * -------------------------------------------------------------------------------------------- */
 
 /* What the logs say: the newest epoch they remember, and whether they are good for a cold start. */
 static void look_at_logs(const struct node *node, uint32_t *last_epoch, bool *blank)
@@ -350,9 +364,11 @@ static enum status open_raft(struct group *group, struct event_base *base)
     snprintf(directory, sizeof(directory), "%s/raft", options->data != NULL ? options->data : "");
     for (uint32_t i = 0; i < options->peer_count; i++) {
         const struct options_address *peer = &options->peers[i];
-        raft.peers[i] = (struct raft_driver_peer){.id = peer->id, .host = peer->host, .port = peer->port};
+        raft.peers[i] =
+            (struct raft_driver_peer){.id = peer->id, .host = peer->host, .port = peer->port};
     }
-    enum status status = raft_driver_open(&group->raft, base, &raft, &raft_callbacks, group, why, sizeof(why));
+    enum status status =
+        raft_driver_open(&group->raft, base, &raft, &raft_callbacks, group, why, sizeof(why));
     if (status != STATUS_OK)
         log_error("membership: %s", why);
     return status;
@@ -374,12 +390,16 @@ enum status group_open(struct group *group, struct node *node, struct event_base
     };
     look_at_logs(node, &member.last_epoch, &member.blank);
     *group = (struct group){.node = node, .now_us = clock_mono_us()};
-    group->actions = (struct member_actions){
-        .send = on_send, .propose = on_propose, .install = on_install, .removed = on_removed, .user = group};
+    group->actions = (struct member_actions){.send = on_send,
+                                             .propose = on_propose,
+                                             .install = on_install,
+                                             .removed = on_removed,
+                                             .user = group};
     member_init(&group->member, &member);
     if (node->net == NULL)
         return STATUS_OK;
-    enum status status = net_lane_open(node->net, node->worker_count, base, &callbacks, group, &group->lane);
+    enum status status =
+        net_lane_open(node->net, node->worker_count, base, &callbacks, group, &group->lane);
     if (status != STATUS_OK)
         return status;
     status = open_raft(group, base);

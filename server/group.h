@@ -1,5 +1,6 @@
-/* group.h: this node's place in the group: the membership core (replica/member.h) with its log, lane and timers.
- * Control thread only. A single node has no peers and no raft: view {self}, the same code. */
+/* group.h: this node's place in the group: the membership core (replica/member.h) with its log,
+ * lane and timers. Control thread only. A single node has no peers and no raft: view {self}, the
+ * same code. */
 #ifndef SERVER_GROUP_H
 #define SERVER_GROUP_H
 
@@ -20,8 +21,8 @@ struct group {
     struct node *node;
     struct member member;
     struct member_actions actions;
-    struct raft_driver *raft; /* NULL: a single node */
-    struct net_lane *lane;    /* NULL: a single node */
+    struct raft_driver *raft;                  /* NULL: a single node */
+    struct net_lane *lane;                     /* NULL: a single node */
     uint32_t healed_epoch[OPTIONS_THREAD_MAX]; /* by shard: it has all it missed in this epoch */
     uint64_t fences[MEMBER_LIMIT];
     uint64_t now_us;

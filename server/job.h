@@ -1,7 +1,9 @@
-/* job.h: one command of a client on its way: from its connection to the shard that owns the key, and back.
+/* job.h: one command of a client on its way: from its connection to the shard that owns the key,
+ * and back.
  *
- * A job belongs to one thread at a time: to its home (the worker of the connection), then, through a ring, to the
- * owner (the worker of the shard), and back. It outlives its connection until the core has answered. */
+ * A job belongs to one thread at a time: to its home (the worker of the connection), then, through
+ * a ring, to the owner (the worker of the shard), and back. It outlives its connection until the
+ * core has answered. */
 #ifndef SERVER_JOB_H
 #define SERVER_JOB_H
 
@@ -31,7 +33,7 @@ struct job {
     struct job *next;       /* in a queue: an outbox, the parked ones, the free ones */
 
     /* home */
-    struct job *next_answer; /* in the order of the connection */
+    struct job *next_answer;       /* in the order of the connection */
     struct connection *connection; /* NULL: closed meanwhile, nobody waits for the answer */
     enum command command;
     uint32_t line_number; /* of the client's command: the keys of one get share it */
@@ -92,7 +94,8 @@ struct job *job_take(struct job_pool *pool);
 void job_give(struct job_pool *pool, struct job *job);
 void job_pool_close(struct job_pool *pool);
 
-/* Makes room for `size` bytes at job->value, whose content is lost; value_size is set. False: no memory, value empty. */
+/* Makes room for `size` bytes at job->value, whose content is lost; value_size is set. False: no
+ * memory, value empty. */
 bool job_reserve(struct job *job, uint32_t size);
 
 static inline struct job *job_of(struct request *request)

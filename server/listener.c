@@ -34,12 +34,15 @@ static int listen_at(const struct addrinfo *address, int backlog)
 
 static bool refuse(const struct options_address *address, const char *why)
 {
-    log_error("failed to listen on %s:%u: %s", address->host[0] ? address->host : "*", address->port, why);
+    log_error("failed to listen on %s:%u: %s", address->host[0] ? address->host : "*",
+              address->port, why);
     return false;
 }
 
-/* A name, or "all interfaces", may stand for several addresses; families that this machine lacks are left out. */
-static bool open_one(struct listeners *listeners, const struct options_address *address, int backlog)
+/* A name, or "all interfaces", may stand for several addresses; families that this machine lacks
+ * are left out. */
+static bool open_one(struct listeners *listeners, const struct options_address *address,
+                     int backlog)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found;
@@ -50,7 +53,8 @@ static bool open_one(struct listeners *listeners, const struct options_address *
     if (failed)
         return refuse(address, gai_strerror(failed));
     int error = EADDRNOTAVAIL;
-    for (const struct addrinfo *at = found; at != NULL && listeners->count < LISTENER_COUNT_MAX; at = at->ai_next) {
+    for (const struct addrinfo *at = found; at != NULL && listeners->count < LISTENER_COUNT_MAX;
+         at = at->ai_next) {
         int fd = listen_at(at, backlog);
         if (fd >= 0) {
             listeners->fds[listeners->count++] = fd;
@@ -148,7 +152,8 @@ enum status listeners_start(struct listeners *listeners, struct node *node, stru
 {
     listeners->node = node;
     for (unsigned i = 0; i < listeners->count; i++) {
-        listeners->watches[i] = watch_open(base, listeners->fds[i], WATCH_READ, on_ready, listeners);
+        listeners->watches[i] =
+            watch_open(base, listeners->fds[i], WATCH_READ, on_ready, listeners);
         if (listeners->watches[i] == NULL)
             return STATUS_NO_MEMORY;
         watch_start(listeners->watches[i], 0);

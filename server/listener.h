@@ -22,12 +22,14 @@ struct listeners {
     bool starved;         /* no descriptor was left; tried again with the next tick */
 };
 
-/* Binds all of options->listen. STATUS_IO: one could not be bound, a line said which and why; nothing is open. */
+/* Binds all of options->listen. STATUS_IO: one could not be bound, a line said which and why;
+ * nothing is open. */
 enum status listeners_open(struct listeners *listeners, const struct options *options) MUST_CHECK;
 void listeners_close(struct listeners *listeners);
 
 /* Begins to accept, and to hand connections to the workers of `node`. */
-enum status listeners_start(struct listeners *listeners, struct node *node, struct event_base *base) MUST_CHECK;
+enum status listeners_start(struct listeners *listeners, struct node *node,
+                            struct event_base *base) MUST_CHECK;
 void listeners_stop(struct listeners *listeners);
 
 void listeners_tick(struct listeners *listeners);

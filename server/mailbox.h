@@ -1,6 +1,8 @@
-/* mailbox.h: rare letters between threads: views, connections, healing news. Any thread puts, one thread takes.
+/* mailbox.h: rare letters between threads: views, connections, healing news. Any thread puts, one
+ * thread takes.
  *
- * Has a lock: nothing of the data path goes this way (that takes base/ring.h). Wakes the taker by an eventfd. */
+ * Has a lock: nothing of the data path goes this way (that takes base/ring.h). Wakes the taker by
+ * an eventfd. */
 #ifndef SERVER_MAILBOX_H
 #define SERVER_MAILBOX_H
 
@@ -48,7 +50,8 @@ void mailbox_close(struct mailbox *mailbox);
 /* Puts a copy. STATUS_NO_MEMORY: nothing was put. */
 enum status mailbox_put_any(struct mailbox *mailbox, const struct letter *letter) MUST_CHECK;
 
-/* Everything that is there, in order, as a list; the caller frees each letter. Resets the wake-up. */
+/* Everything that is there, in order, as a list; the caller frees each letter. Resets the wake-up.
+ */
 struct letter *mailbox_take(struct mailbox *mailbox);
 
 #endif

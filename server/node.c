@@ -34,7 +34,8 @@ void node_view_any(struct node *node, struct node_view *view)
     pthread_mutex_unlock(&node->view_lock);
 }
 
-/* ---- opening, in this order ------------------------------------------------------------------------------ */
+/* ---- opening, in this order
+ * ------------------------------------------------------------------------------ */
 
 static enum status open_directory(struct node *node)
 {
@@ -97,7 +98,8 @@ static enum status open_net(struct node *node)
     }
     enum status status = net_open(&net, &node->net);
     if (status != STATUS_OK)
-        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status), strerror(errno));
+        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status),
+                  strerror(errno));
     return status;
 }
 
@@ -124,12 +126,14 @@ static enum status open_workers(struct node *node)
     return STATUS_OK;
 }
 
-/* ---- running --------------------------------------------------------------------------------------------- */
+/* ---- running
+ * --------------------------------------------------------------------------------------------- */
 
 static void stop_workers(struct node *node, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        enum status status = mailbox_put_any(&node->workers[i].mailbox, &(struct letter){.type = LETTER_STOP});
+        enum status status =
+            mailbox_put_any(&node->workers[i].mailbox, &(struct letter){.type = LETTER_STOP});
         if (status != STATUS_OK)
             abort(); /* Nothing is lost: what was acknowledged is durable. */
     }
@@ -148,9 +152,12 @@ static int run(struct node *node, struct listeners *listeners)
         status = worker_start(&node->workers[started]);
         started += status == STATUS_OK;
     }
-    log_note("healcached %s: node %u, %u threads, %s, %llu MB%s; listening", SERVER_VERSION, node->options.self,
-             node->worker_count, node->options.data != NULL ? node->options.data : "in memory",
-             (unsigned long long)node->segment_size * node->segment_count_shard * node->worker_count >> 20,
+    log_note("healcached %s: node %u, %u threads, %s, %llu MB%s; listening", SERVER_VERSION,
+             node->options.self, node->worker_count,
+             node->options.data != NULL ? node->options.data : "in memory",
+             (unsigned long long)node->segment_size * node->segment_count_shard *
+                     node->worker_count >>
+                 20,
              node->net != NULL ? "" : ", single");
     if (status == STATUS_OK)
         status = control_run(&control);

@@ -1,4 +1,5 @@
-/* node.h: holds atomics: the process: what its threads share, the order of starting and of stopping. */
+/* node.h: holds atomics: the process: what its threads share, the order of starting and of
+ * stopping. */
 #ifndef SERVER_NODE_H
 #define SERVER_NODE_H
 
@@ -29,16 +30,17 @@ struct node {
     uint32_t segment_count_shard; /* constant */
     struct net *net;              /* NULL: a single node */
     struct worker *workers;
-    unsigned worker_count; /* and of shards */
+    unsigned worker_count;  /* and of shards */
     struct mailbox mailbox; /* to the control thread */
     uint64_t started_us;
 
-    _Atomic uint64_t lease_until_us; /* CLOCK_BOOTTIME; reads copied before are current. UINT64_MAX: single node */
+    _Atomic uint64_t lease_until_us; /* CLOCK_BOOTTIME; reads copied before are current. UINT64_MAX:
+                                        single node */
     _Atomic uint64_t incarnation;    /* of now; directory.node is the control thread's */
     _Atomic uint32_t connection_count;
     _Atomic uint64_t connection_total;
     _Atomic uint64_t connection_rejected;
-    _Atomic bool failed;        /* the control thread cannot go on */
+    _Atomic bool failed;       /* the control thread cannot go on */
     struct counters forgotten; /* sums at the last `stats reset`: to be subtracted */
 
     pthread_mutex_t view_lock; /* of `view` only */

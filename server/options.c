@@ -39,7 +39,8 @@ struct parse {
     size_t why_size;
 };
 
-__attribute__((format(printf, 2, 3))) static bool refuse(struct parse *parse, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool refuse(struct parse *parse, const char *format,
+                                                         ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -48,17 +49,18 @@ __attribute__((format(printf, 2, 3))) static bool refuse(struct parse *parse, co
     return false;
 }
 
-static bool refuse_option(struct parse *parse, enum option option, const char *text, const char *allowed)
+static bool refuse_option(struct parse *parse, enum option option, const char *text,
+                          const char *allowed)
 {
     const struct row *row = &rows[option];
     if (row->letter != 0)
-        return refuse(parse, "-%c (--%s): '%s' is not allowed; it must be %s", row->letter, row->word, text,
-                      allowed);
+        return refuse(parse, "-%c (--%s): '%s' is not allowed; it must be %s", row->letter,
+                      row->word, text, allowed);
     return refuse(parse, "--%s: '%s' is not allowed; it must be %s", row->word, text, allowed);
 }
 
-static bool take_number(struct parse *parse, enum option option, const char *text, uint64_t min, uint64_t max,
-                        uint64_t *number)
+static bool take_number(struct parse *parse, enum option option, const char *text, uint64_t min,
+                        uint64_t max, uint64_t *number)
 {
     char allowed[64];
     snprintf(allowed, sizeof(allowed), "a number from %llu to %llu", (unsigned long long)min,
@@ -68,8 +70,8 @@ static bool take_number(struct parse *parse, enum option option, const char *tex
     return true;
 }
 
-static bool take_u32(struct parse *parse, enum option option, const char *text, uint32_t min, uint32_t max,
-                     uint32_t *number)
+static bool take_u32(struct parse *parse, enum option option, const char *text, uint32_t min,
+                     uint32_t max, uint32_t *number)
 {
     uint64_t wide;
     if (!take_number(parse, option, text, min, max, &wide))
@@ -79,8 +81,8 @@ static bool take_u32(struct parse *parse, enum option option, const char *text, 
 }
 
 /* A number with k, m or nothing behind it, in bytes. */
-static bool take_size(struct parse *parse, enum option option, const char *text, uint64_t min, uint64_t max,
-                      const char *allowed, uint32_t *size)
+static bool take_size(struct parse *parse, enum option option, const char *text, uint64_t min,
+                      uint64_t max, const char *allowed, uint32_t *size)
 {
     size_t digits = strlen(text);
     uint64_t unit = 1;
@@ -91,7 +93,8 @@ static bool take_size(struct parse *parse, enum option option, const char *text,
         unit = 1024 * 1024;
     if (unit > 1)
         digits--;
-    if (!slice_to_u64(slice_make(text, digits), &number) || number > max / unit || number * unit < min)
+    if (!slice_to_u64(slice_make(text, digits), &number) || number > max / unit ||
+        number * unit < min)
         return refuse_option(parse, option, text, allowed);
     *size = (uint32_t)(number * unit);
     return true;
@@ -116,7 +119,9 @@ static bool split_address(struct slice text, uint16_t port, struct options_addre
         host.size = (size_t)(colon - begin);
     }
     uint64_t number = port;
-    if (colon != NULL && (!slice_to_u64(slice_make(colon + 1, (size_t)(end - colon - 1)), &number) || number > 65535))
+    if (colon != NULL &&
+        (!slice_to_u64(slice_make(colon + 1, (size_t)(end - colon - 1)), &number) ||
+         number > 65535))
         return false;
     if (host.size >= sizeof(address->host))
         return false;
@@ -146,7 +151,8 @@ static bool take_listen(struct parse *parse, const char *text)
     for (const char *list = text; next_piece(&list, &piece);) {
         if (options->listen_count == OPTIONS_LISTEN_MAX ||
             !split_address(piece, 0, &options->listen[options->listen_count++]))
-            return refuse_option(parse, OPTION_LISTEN, text, "up to 16 of host, host:port or [v6]:port");
+            return refuse_option(parse, OPTION_LISTEN, text,
+                                 "up to 16 of host, host:port or [v6]:port");
     }
     return true;
 }
@@ -285,7 +291,8 @@ static bool take(struct parse *parse, enum option option, const char *text)
         options->no_eviction = true;
         return true;
     case OPTION_ITEM_SIZE:
-        return take_size(parse, option, text, 1024, 1u << 30, "from 1k to 1024m", &options->item_size_max);
+        return take_size(parse, option, text, 1024, 1u << 30, "from 1k to 1024m",
+                         &options->item_size_max);
     case OPTION_BACKLOG:
         if (!take_u32(parse, option, text, 1, 65535, &number))
             return false;
@@ -348,8 +355,8 @@ static bool refuse_unknown(struct parse *parse, const char *word, size_t size)
             nearest = i;
         }
     }
-    return refuse(parse, "unknown option --%.*s; the nearest is --%s (-h lists all)", (int)size, word,
-                  rows[nearest].word);
+    return refuse(parse, "unknown option --%.*s; the nearest is --%s (-h lists all)", (int)size,
+                  word, rows[nearest].word);
 }
 
 static bool answer_and_exit(enum option option)
@@ -435,7 +442,8 @@ static bool take_force(struct parse *parse)
     for (const char *list = parse->force; next_piece(&list, &piece);) {
         unsigned id = piece.size == 1 ? (unsigned)(((const char *)piece.data)[0] - '0') : 0;
         if (id < 1 || id > 7 || (options->configured & (1u << (id - 1))) == 0)
-            return refuse_option(parse, OPTION_FORCE, parse->force, "a comma list of ids in --peers");
+            return refuse_option(parse, OPTION_FORCE, parse->force,
+                                 "a comma list of ids in --peers");
         options->force_members |= (uint8_t)(1u << (id - 1));
     }
     return true;
@@ -494,14 +502,17 @@ enum options_verdict options_parse(struct options *options, int count, char **ar
 
 void options_print_help(FILE *out)
 {
-    fprintf(out, "healcached %s: a memcached that is linearizable, replicated and durable\n", SERVER_VERSION);
+    fprintf(out, "healcached %s: a memcached that is linearizable, replicated and durable\n",
+            SERVER_VERSION);
     for (int i = 0; i < OPTION_COUNT; i++) {
         const struct row *row = &rows[i];
         char name[64];
-        snprintf(name, sizeof(name), "%c%c%c --%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
-                 row->letter ? ',' : ' ', row->word, row->argument ? "=" : "",
-                 row->argument ? row->argument : "");
-        const char *help = strncmp(row->help, "IGNORED", 7) == 0 ? "taken and ignored, for old start scripts" : row->help;
+        snprintf(name, sizeof(name), "%c%c%c --%s%s%s", row->letter ? '-' : ' ',
+                 row->letter ? row->letter : ' ', row->letter ? ',' : ' ', row->word,
+                 row->argument ? "=" : "", row->argument ? row->argument : "");
+        const char *help = strncmp(row->help, "IGNORED", 7) == 0
+                               ? "taken and ignored, for old start scripts"
+                               : row->help;
         fprintf(out, "  %-32s %s", name, help);
         if (row->initial != NULL)
             fprintf(out, " (default: %s)", row->initial);
@@ -513,10 +524,12 @@ void options_print_help(FILE *out)
 uint64_t options_directory_hash(const struct options *options)
 {
     char text[OPTIONS_PEER_MAX * 280 + 64];
-    size_t used = (size_t)snprintf(text, sizeof(text), "healcached threads=%u", options->thread_count);
+    size_t used =
+        (size_t)snprintf(text, sizeof(text), "healcached threads=%u", options->thread_count);
     for (uint32_t i = 0; i < options->peer_count; i++) {
         const struct options_address *peer = &options->peers[i];
-        used += (size_t)snprintf(text + used, sizeof(text) - used, ",%u@%s:%u", peer->id, peer->host, peer->port);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, ",%u@%s:%u", peer->id,
+                                 peer->host, peer->port);
     }
     return hash_key(slice_make(text, used));
 }

@@ -1,4 +1,5 @@
-/* options.h: the command line. Read once, before any thread; constant afterwards. The table is option.def. */
+/* options.h: the command line. Read once, before any thread; constant afterwards. The table is
+ * option.def. */
 #ifndef SERVER_OPTIONS_H
 #define SERVER_OPTIONS_H
 
@@ -40,7 +41,7 @@ struct options {
     const char *pid_file;
     const char *user;
 
-    unsigned self; /* 1 without --peers */
+    unsigned self;                                  /* 1 without --peers */
     struct options_address peers[OPTIONS_PEER_MAX]; /* in the order of their ids */
     uint32_t peer_count;                            /* 0: a single node */
     uint8_t configured;                             /* node set */
@@ -67,7 +68,8 @@ enum options_verdict options_parse(struct options *options, int count, char **ar
 
 void options_print_help(FILE *out);
 
-/* Hashes of what must be equal on all nodes (for connecting), and of what a data directory belongs to. */
+/* Hashes of what must be equal on all nodes (for connecting), and of what a data directory belongs
+ * to. */
 uint64_t options_cluster_hash(const struct options *options);
 uint64_t options_directory_hash(const struct options *options);
 

@@ -38,7 +38,8 @@ int process_raise_descriptors(const struct options *options)
     limit.rlim_cur = wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
         return 0;
-    log_error("-c (--conn-limit): %u connections need %llu open files, which this user may not have (ulimit -n): %s",
+    log_error("-c (--conn-limit): %u connections need %llu open files, which this user may not "
+              "have (ulimit -n): %s",
               options->connection_max, (unsigned long long)wanted, strerror(errno));
     return EXIT_SYSTEM;
 }
@@ -76,8 +77,9 @@ int process_drop_user(const struct options *options)
     if (geteuid() != 0)
         return 0;
     const struct passwd *user = getpwnam(options->user);
-    if (user != NULL && (user->pw_uid == 0 ||
-                         (setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0)))
+    if (user != NULL &&
+        (user->pw_uid == 0 ||
+         (setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0)))
         return 0;
     log_error("-u (--user): cannot become %s: %s", options->user, strerror(errno));
     return EXIT_SYSTEM;

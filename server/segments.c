@@ -31,8 +31,9 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
     uint64_t size = next_power(least);
     uint32_t wanted = fixed != 0 ? fixed : options->segment_size;
     if (wanted != 0 && wanted < least) {
-        log_error("--segment-size: segments of %u KB%s do not hold an item of -I %u KB", wanted / 1024,
-                  fixed != 0 ? ", which the data directory has," : "", options->item_size_max / 1024);
+        log_error("--segment-size: segments of %u KB%s do not hold an item of -I %u KB",
+                  wanted / 1024, fixed != 0 ? ", which the data directory has," : "",
+                  options->item_size_max / 1024);
         return STATUS_INVALID;
     }
     while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
@@ -57,7 +58,8 @@ static void shard_path(const struct node *node, unsigned shard, char path[SEGMEN
     snprintf(path, SEGMENTS_NAME_SIZE, "%s/shard-%u", node->directory.path, shard);
 }
 
-enum status segments_open(const struct node *node, unsigned shard, struct medium **medium, int *ready_fd)
+enum status segments_open(const struct node *node, unsigned shard, struct medium **medium,
+                          int *ready_fd)
 {
     char path[SEGMENTS_NAME_SIZE], why[512];
     *ready_fd = -1;
@@ -72,8 +74,8 @@ enum status segments_open(const struct node *node, unsigned shard, struct medium
     return status;
 }
 
-void segments_name(const struct node *node, unsigned shard, const struct medium *medium, uint32_t segment,
-                   char name[SEGMENTS_NAME_SIZE])
+void segments_name(const struct node *node, unsigned shard, const struct medium *medium,
+                   uint32_t segment, char name[SEGMENTS_NAME_SIZE])
 {
     if (node->directory.path == NULL)
         snprintf(name, SEGMENTS_NAME_SIZE, "shard %u in memory", shard);

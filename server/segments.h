@@ -12,18 +12,20 @@ struct node;
 
 enum { SEGMENTS_NAME_SIZE = 4300 };
 
-/* Bytes of a segment and how many of them a shard has, from -m, -t and -I. `fixed`: the size that a data directory
- * already has, or 0. If -m is too small for the largest item it is raised, and one line says so.
- * STATUS_INVALID: the fixed size does not hold an item of -I; a line says so. */
+/* Bytes of a segment and how many of them a shard has, from -m, -t and -I. `fixed`: the size that a
+ * data directory already has, or 0. If -m is too small for the largest item it is raised, and one
+ * line says so. STATUS_INVALID: the fixed size does not hold an item of -I; a line says so. */
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
                             uint32_t *segment_count_shard) MUST_CHECK;
 
-/* The medium of one shard. *ready_fd is readable when a drain is done, -1 if that is never later. */
-enum status segments_open(const struct node *node, unsigned shard, struct medium **medium, int *ready_fd) MUST_CHECK;
+/* The medium of one shard. *ready_fd is readable when a drain is done, -1 if that is never later.
+ */
+enum status segments_open(const struct node *node, unsigned shard, struct medium **medium,
+                          int *ready_fd) MUST_CHECK;
 
 /* The name of the file, for a message. */
-void segments_name(const struct node *node, unsigned shard, const struct medium *medium, uint32_t segment,
-                   char name[SEGMENTS_NAME_SIZE]);
+void segments_name(const struct node *node, unsigned shard, const struct medium *medium,
+                   uint32_t segment, char name[SEGMENTS_NAME_SIZE]);
 
 /* The medium's newest trouble, or "". */
 const char *segments_trouble(const struct node *node, const struct medium *medium);

@@ -20,15 +20,16 @@ struct text {
     size_t used;
 };
 
-__attribute__((format(printf, 3, 4))) static void stat(struct text *text, const char *name, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void stat(struct text *text, const char *name,
+                                                       const char *format, ...)
 {
     char value[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(value, sizeof(value), format, arguments);
     va_end(arguments);
-    text->used += reply_stat(text->data + text->used, TEXT_SIZE_MAX - 8 - text->used, slice_text(name),
-                             slice_text(value));
+    text->used += reply_stat(text->data + text->used, TEXT_SIZE_MAX - 8 - text->used,
+                             slice_text(name), slice_text(value));
 }
 
 static void stat_number(struct text *text, const char *name, uint64_t value)
@@ -49,7 +50,8 @@ static uint64_t load(const _Atomic uint64_t *value)
     return atomic_load_explicit(value, memory_order_relaxed);
 }
 
-/* ---- stats --------------------------------------------------------------------------------------------- */
+/* ---- stats
+ * --------------------------------------------------------------------------------------------- */
 
 static void stat_time(struct text *text, const char *name, struct timeval time)
 {
@@ -87,7 +89,8 @@ static void counter_stats(struct text *text, const struct node *node)
 
 static void store_stats_lines(struct text *text, const struct node *node)
 {
-    uint64_t items = 0, bytes = 0, tombstones = 0, log_bytes = 0, index_bytes = 0, cleaned = 0, expired = 0;
+    uint64_t items = 0, bytes = 0, tombstones = 0, log_bytes = 0, index_bytes = 0, cleaned = 0,
+             expired = 0;
     for (unsigned i = 0; i < node->worker_count; i++) {
         struct published published;
         publication_read_any(&node->workers[i].publication, &published);
@@ -213,7 +216,8 @@ static void peer_stats(struct text *text, const struct node *node)
         stat_number(text, "peers_refused", net_refused_any(node->net));
 }
 
-/* ---- stats heal ---------------------------------------------------------------------------------------- */
+/* ---- stats heal
+ * ---------------------------------------------------------------------------------------- */
 
 static void add_heal(struct stats_heal *heal, const struct shard_stats *shard)
 {
@@ -224,7 +228,8 @@ static void add_heal(struct stats_heal *heal, const struct shard_stats *shard)
     heal->left_bytes += shard->walk_left_bytes;
     heal->healing_count += shard->healing && shard->heal_ended_us == 0;
     heal->full = heal->full || shard->heal_full;
-    if (shard->heal_started_us != 0 && (heal->started_us == 0 || shard->heal_started_us < heal->started_us))
+    if (shard->heal_started_us != 0 &&
+        (heal->started_us == 0 || shard->heal_started_us < heal->started_us))
         heal->started_us = shard->heal_started_us;
     if (shard->heal_listed_us > heal->listed_us)
         heal->listed_us = shard->heal_listed_us;
@@ -255,8 +260,9 @@ static void heal_stats(struct text *text, const struct node *node)
     stat_number(text, "heal_received_bytes", heal.received_bytes);
     stat_number(text, "heal_discarded", heal.discarded);
     if (heal.started_us != 0)
-        stat_number(text, "heal_ms", ((heal.healing_count == 0 ? heal.ended_us : clock_mono_us()) -
-                                      heal.started_us) / 1000);
+        stat_number(
+            text, "heal_ms",
+            ((heal.healing_count == 0 ? heal.ended_us : clock_mono_us()) - heal.started_us) / 1000);
     for (unsigned i = 0; i < node->worker_count; i++) {
         struct published published;
         publication_read_any(&node->workers[i].publication, &published);
@@ -275,7 +281,8 @@ static void heal_stats(struct text *text, const struct node *node)
     }
 }
 
-/* ---- the others ---------------------------------------------------------------------------------------- */
+/* ---- the others
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *yes_no(bool yes)
 {
@@ -285,11 +292,14 @@ static const char *yes_no(bool yes)
 static void settings_stats(struct text *text, const struct node *node)
 {
     const struct options *options = &node->options;
-    stat_number(text, "maxbytes", (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count);
+    stat_number(text, "maxbytes",
+                (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count);
     stat_number(text, "maxconns", options->connection_max);
     stat_number(text, "tcpport", options->listen_count > 0 ? options->listen[0].port : 0);
     stat_number(text, "udpport", 0);
-    stat(text, "inter", "%s", options->listen_count > 0 && options->listen[0].host[0] ? options->listen[0].host : "NULL");
+    stat(text, "inter", "%s",
+         options->listen_count > 0 && options->listen[0].host[0] ? options->listen[0].host
+                                                                 : "NULL");
     stat_number(text, "verbosity", (uint64_t)options->verbose);
     stat(text, "evictions", "off");
     stat(text, "domain_socket", "NULL");
@@ -325,7 +335,8 @@ static void settings_stats(struct text *text, const struct node *node)
 static void slabs_stats(struct text *text, const struct node *node)
 {
     stat_number(text, "active_slabs", 0);
-    stat_number(text, "total_malloced", (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count);
+    stat_number(text, "total_malloced",
+                (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count);
 }
 
 static void sizes_stats(struct text *text, const struct node *node)
@@ -360,9 +371,9 @@ static const struct {
     const char *name;
     void (*print)(struct text *text, const struct node *node);
 } groups[] = {
-    {"", general_stats},      {"settings", settings_stats}, {"heal", heal_stats},   {"view", group_stats},
-    {"peers", group_stats},   {"items", nothing},           {"slabs", slabs_stats}, {"sizes", sizes_stats},
-    {"conns", nothing},
+    {"", general_stats},    {"settings", settings_stats}, {"heal", heal_stats},
+    {"view", group_stats},  {"peers", group_stats},       {"items", nothing},
+    {"slabs", slabs_stats}, {"sizes", sizes_stats},       {"conns", nothing},
 };
 
 static void reset(struct node *node)

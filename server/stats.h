@@ -8,14 +8,14 @@
 struct worker;
 struct node;
 
-/* Puts the lines, END included, into job->value. REPLY_COUNT: done; else that line is the whole answer.
- * `words`: the arguments of stats, with single spaces between them. */
+/* Puts the lines, END included, into job->value. REPLY_COUNT: done; else that line is the whole
+ * answer. `words`: the arguments of stats, with single spaces between them. */
 enum reply stats_answer(struct worker *worker, const char *words, struct job *job);
 
 /* Sums over all shards, for log lines. */
 struct stats_heal {
     uint64_t checked, received, received_bytes, discarded;
-    uint64_t left_bytes; /* at this node as buddy */
+    uint64_t left_bytes;                      /* at this node as buddy */
     uint64_t started_us, listed_us, ended_us; /* earliest start, latest ends; 0: not yet */
     unsigned healing_count;
     bool full;

@@ -48,11 +48,13 @@ static void tally_request(struct worker *worker, const struct job *job)
         break;
     case COMMAND_TOUCH:
         add(worker, COUNTER_cmd_touch);
-        add_either(worker, job->outcome == OUTCOME_TOUCHED, COUNTER_touch_hits, COUNTER_touch_misses);
+        add_either(worker, job->outcome == OUTCOME_TOUCHED, COUNTER_touch_hits,
+                   COUNTER_touch_misses);
         break;
     case COMMAND_DELETE:
         if (!job->too_large)
-            add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits, COUNTER_delete_misses);
+            add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
+                       COUNTER_delete_misses);
         break;
     case COMMAND_INCR:
         add_either(worker, job->outcome == OUTCOME_NUMBER, COUNTER_incr_hits, COUNTER_incr_misses);

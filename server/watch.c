@@ -19,7 +19,8 @@ static void on_event(evutil_socket_t fd, short what, void *argument)
     watch->ready(watch->user);
 }
 
-struct watch *watch_open(struct event_base *base, int fd, enum watch_kind kind, watch_ready_t ready, void *user)
+struct watch *watch_open(struct event_base *base, int fd, enum watch_kind kind, watch_ready_t ready,
+                         void *user)
 {
     static const short kinds[] = {
         [WATCH_READ] = EV_READ | EV_PERSIST,

@@ -1,5 +1,6 @@
-/* watch.h: descriptors and timers of a thread's event loop; the only face of libevent in this folder (its `struct event`
- * and the core's are two things). A watch belongs to the thread that runs the loop. */
+/* watch.h: descriptors and timers of a thread's event loop; the only face of libevent in this
+ * folder (its `struct event` and the core's are two things). A watch belongs to the thread that
+ * runs the loop. */
 #ifndef SERVER_WATCH_H
 #define SERVER_WATCH_H
 
@@ -19,10 +20,12 @@ enum watch_kind {
 typedef void (*watch_ready_t)(void *user);
 
 /* Not started yet. NULL: no memory. */
-struct watch *watch_open(struct event_base *base, int fd, enum watch_kind kind, watch_ready_t ready, void *user);
-void watch_start(struct watch *watch, uint32_t period_us); /* harmless when started; 0 for all but timers */
-void watch_stop(struct watch *watch);                      /* harmless when stopped */
-void watch_close(struct watch *watch);                     /* NULL is allowed */
+struct watch *watch_open(struct event_base *base, int fd, enum watch_kind kind, watch_ready_t ready,
+                         void *user);
+void watch_start(struct watch *watch,
+                 uint32_t period_us);  /* harmless when started; 0 for all but timers */
+void watch_stop(struct watch *watch);  /* harmless when stopped */
+void watch_close(struct watch *watch); /* NULL is allowed */
 
 struct event_base *watch_base_open(void);
 void watch_base_close(struct event_base *base);

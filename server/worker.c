@@ -10,7 +10,8 @@
 #include "server/connection.h"
 #include "server/node.h"
 
-/* ---- jobs between workers -------------------------------------------------------------------------- */
+/* ---- jobs between workers
+ * -------------------------------------------------------------------------- */
 
 static void put_outbox(struct worker *worker, unsigned to, struct job *job)
 {
@@ -24,7 +25,8 @@ static bool send_outbox(struct worker *worker, unsigned to)
     struct ring *ring = &worker->node->workers[to].rings[worker->number].ring;
     bool sent = false;
     for (struct job *job; (job = job_queue_take(outbox)) != NULL; sent = true) {
-        if (!ring_put(ring, job)) { /* Once it is put, the job is the receiver's: not even its link may be read. */
+        if (!ring_put(ring, job)) { /* Once it is put, the job is the receiver's: not even its link
+                                       may be read. */
             job_queue_put_first(outbox, job);
             break;
         }
@@ -98,7 +100,8 @@ void worker_finish(struct worker *worker, struct job *job)
         put_outbox(worker, job->home, job);
 }
 
-/* ---- letters of the control thread ----------------------------------------------------------------- */
+/* ---- letters of the control thread
+ * ----------------------------------------------------------------- */
 
 static void install_view(struct worker *worker, const struct view *view)
 {
@@ -141,14 +144,16 @@ static void read_letter(struct worker *worker, const struct letter *letter)
 static void on_letter(void *user)
 {
     struct worker *worker = user;
-    for (struct letter *letter = mailbox_take(&worker->mailbox), *next; letter != NULL; letter = next) {
+    for (struct letter *letter = mailbox_take(&worker->mailbox), *next; letter != NULL;
+         letter = next) {
         next = letter->next;
         read_letter(worker, letter);
         free(letter);
     }
 }
 
-/* ---- the loop -------------------------------------------------------------------------------------- */
+/* ---- the loop
+ * -------------------------------------------------------------------------------------- */
 
 static void nothing(void *user)
 {
@@ -203,7 +208,8 @@ static void *run(void *user)
     return NULL;
 }
 
-/* ---- opening, closing ------------------------------------------------------------------------------ */
+/* ---- opening, closing
+ * ------------------------------------------------------------------------------ */
 
 static enum status open_rings(struct worker *worker)
 {

@@ -5,9 +5,10 @@
  *     events (sockets, peers, rings) -> steps of the shard -> log_drain -> net_flush
  *         -> log_durable -> EVENT_DURABLE -> answers to other workers and to clients -> net_flush
  *
- * A command on a key of another shard travels through the ring to that shard's worker, which executes it, copies the
- * value and sends it back the same way. Everything here is called on the worker's own thread, but worker_open,
- * worker_start, worker_join and worker_close, which the control thread calls before and after it. */
+ * A command on a key of another shard travels through the ring to that shard's worker, which
+ * executes it, copies the value and sends it back the same way. Everything here is called on the
+ * worker's own thread, but worker_open, worker_start, worker_join and worker_close, which the
+ * control thread calls before and after it. */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
@@ -29,8 +30,9 @@ struct node;
 struct connection;
 
 enum {
-    WORKER_RING_COUNT = 1024,     /* jobs between two workers; more wait in the outbox */
-    WORKER_DURABLE_MAX = 16,      /* rounds of EVENT_DURABLE in one turn: with plain memory each may lead to another */
+    WORKER_RING_COUNT = 1024, /* jobs between two workers; more wait in the outbox */
+    WORKER_DURABLE_MAX =
+        16, /* rounds of EVENT_DURABLE in one turn: with plain memory each may lead to another */
     WORKER_BUFFER_SIZE = 16384,   /* of a connection that has read half a command */
     WORKER_BUFFER_COUNT_MAX = 64, /* free ones that are kept */
     WORKER_PUBLISH_US = 100000,
@@ -63,7 +65,7 @@ struct worker {
     uint64_t index_size;
     void *shard_memory;
     struct shard *shard;
-    bool damaged, empty; /* what the opening scan found */
+    bool damaged, empty;   /* what the opening scan found */
     struct net_lane *lane; /* NULL: a single node */
     struct actions actions;
     uint64_t drained; /* the log's tail at the last drain */
@@ -72,8 +74,9 @@ struct worker {
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us;
     uint64_t sequence;
-    struct job_queue parked; /* cannot be answered now (no lease, not serving); in the order of their sequence */
-    struct job_queue again;  /* to be executed once more when the present step is over */
+    struct job_queue
+        parked; /* cannot be answered now (no lease, not serving); in the order of their sequence */
+    struct job_queue again; /* to be executed once more when the present step is over */
     uint64_t retried_us;
 
     /* clients */
@@ -86,7 +89,8 @@ struct worker {
     struct publication publication;
 };
 
-/* Opens the medium, the store, the shard and the lane. Otherwise nothing stays open and the reason was logged. */
+/* Opens the medium, the store, the shard and the lane. Otherwise nothing stays open and the reason
+ * was logged. */
 enum status worker_open(struct worker *worker, struct node *node, unsigned number) MUST_CHECK;
 enum status worker_start(struct worker *worker) MUST_CHECK;
 void worker_join(struct worker *worker);
@@ -103,12 +107,14 @@ void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
 void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */
 void worker_step(struct worker *worker, struct event *event); /* the times are filled in here */
 void worker_retry_parked(struct worker *worker);
-void worker_durable(struct worker *worker); /* drains, and tells the shard what has become durable */
+void worker_durable(
+    struct worker *worker); /* drains, and tells the shard what has become durable */
 void worker_publish(struct worker *worker);
 
 /* worker_net.c */
 enum status worker_net_open(struct worker *worker) MUST_CHECK;
 void worker_net_send(struct worker *worker, const struct action *action);
-void worker_net_resume(struct worker *worker); /* a view was installed: what was held may be taken */
+void worker_net_resume(
+    struct worker *worker); /* a view was installed: what was held may be taken */
 
 #endif

@@ -56,15 +56,15 @@ enum status worker_net_open(struct worker *worker)
 {
     if (worker->node->net == NULL)
         return STATUS_OK;
-    enum status status =
-        net_lane_open(worker->node->net, worker->number, worker->base, &callbacks, worker, &worker->lane);
+    enum status status = net_lane_open(worker->node->net, worker->number, worker->base, &callbacks,
+                                       worker, &worker->lane);
     if (status != STATUS_OK)
         log_error("shard %u: no lane to the peers: %s", worker->number, status_text(status));
     return status;
 }
 
-/* Never BUSY: the core relies on its channels while they last. A peer that takes nothing any more loses the
- * connection instead, and EVENT_UP makes the core send again. */
+/* Never BUSY: the core relies on its channels while they last. A peer that takes nothing any more
+ * loses the connection instead, and EVENT_UP makes the core send again. */
 void worker_net_send(struct worker *worker, const struct action *action)
 {
     const struct slice parts[] = {

@@ -26,7 +26,8 @@ void worker_read_clocks(struct worker *worker)
     worker->clocks_old = false;
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers
+ * --------------------------------------------------------------------------------------- */
 
 static bool lease_holds(void *user)
 {
@@ -35,7 +36,8 @@ static bool lease_holds(void *user)
     return until_us == UINT64_MAX || clock_mono_us() < until_us;
 }
 
-/* Keeps them in the order in which they came, so that a client's commands on one key stay in order. */
+/* Keeps them in the order in which they came, so that a client's commands on one key stay in order.
+ */
 static void park(struct worker *worker, struct job *job)
 {
     struct job_queue *parked = &worker->parked;
@@ -67,7 +69,8 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     return lease_copy(job->value, value, lease_holds, worker) || !action->local;
 }
 
-/* A set that found no memory must not leave the old value behind, as if nothing had been set (memcached). */
+/* A set that found no memory must not leave the old value behind, as if nothing had been set
+ * (memcached). */
 static bool delete_instead(struct worker *worker, struct job *job, enum outcome outcome)
 {
     if (outcome != OUTCOME_NO_MEMORY || job->request.type != REQUEST_SET)
@@ -83,7 +86,8 @@ static void on_reply(struct worker *worker, const struct action *action)
     struct job *job = job_of(action->request);
     job->outcome = action->outcome;
     job->number = action->number;
-    bool current = action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
+    bool current =
+        action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)
         park(worker, job);
     else if (!delete_instead(worker, job, action->outcome))
@@ -107,8 +111,9 @@ static void take(void *user, const struct action *action)
         on_reply(worker, action);
         break;
     case ACTION_HEALED:
-        tell_control(worker, &(struct letter){
-                                 .type = LETTER_HEALED, .shard = worker->number, .epoch = action->epoch});
+        tell_control(worker, &(struct letter){.type = LETTER_HEALED,
+                                              .shard = worker->number,
+                                              .epoch = action->epoch});
         break;
     case ACTION_SUSPECT:
         tell_control(worker, &(struct letter){.type = LETTER_SUSPECT,
@@ -119,7 +124,8 @@ static void take(void *user, const struct action *action)
     }
 }
 
-/* ---- steps ----------------------------------------------------------------------------------------- */
+/* ---- steps
+ * ----------------------------------------------------------------------------------------- */
 
 static void step_once(struct worker *worker, struct event *event)
 {
@@ -154,7 +160,8 @@ void worker_execute(struct worker *worker, struct job *job)
     }
     job->sequence = ++worker->sequence;
     job->deadline_us = worker->mono_us + (uint64_t)worker->node->options.stall_ms * 1000;
-    /* Without a lease this node may be alone: what it began would wait for the others, perhaps for ever. */
+    /* Without a lease this node may be alone: what it began would wait for the others, perhaps for
+     * ever. */
     if (worker->parked.count > 0 || !lease_holds(worker)) {
         park(worker, job);
         return;
@@ -170,7 +177,8 @@ static void refuse(struct worker *worker, struct job *job)
     worker_finish(worker, job);
 }
 
-/* In order, up to the first that cannot be answered now either; those that waited for too long are refused. */
+/* In order, up to the first that cannot be answered now either; those that waited for too long are
+ * refused. */
 void worker_retry_parked(struct worker *worker)
 {
     if (worker->parked.count == 0 || worker->mono_us - worker->retried_us < TICK_US)
@@ -227,9 +235,11 @@ void worker_publish(struct worker *worker)
     worker->published_us = worker->mono_us;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------- */
+/* ---- opening
+ * --------------------------------------------------------------------------------------- */
 
-static void log_report_lines(const struct worker *worker, const struct log_report *report, uint64_t took_us)
+static void log_report_lines(const struct worker *worker, const struct log_report *report,
+                             uint64_t took_us)
 {
     const struct node *node = worker->node;
     char name[SEGMENTS_NAME_SIZE];
@@ -242,9 +252,10 @@ static void log_report_lines(const struct worker *worker, const struct log_repor
         return;
     segments_name(node, worker->number, worker->medium, report->corrupt_segment, name);
     log_error("%s: damaged (%u places in this shard); %s", name, report->corrupt_count,
-              node->net != NULL ? "the shard is fetched from the other nodes as a whole"
-                                : "there is no other node to heal from: what was in the damaged part is lost, "
-                                  "the rest is served");
+              node->net != NULL
+                  ? "the shard is fetched from the other nodes as a whole"
+                  : "there is no other node to heal from: what was in the damaged part is lost, "
+                    "the rest is served");
 }
 
 static void log_open_error(const struct worker *worker, enum status status, uint32_t segment)
