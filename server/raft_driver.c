@@ -343,8 +343,9 @@ static enum status take_directory(struct raft_driver *driver, char *why, size_t 
     const char *given = driver->options.directory;
     driver->temporary = given == NULL;
     if (given != NULL) {
-        snprintf(driver->directory, sizeof(driver->directory), "%s", given);
-        if (mkdir(given, 0700) == 0 || errno == EEXIST)
+        int size = snprintf(driver->directory, sizeof(driver->directory), "%s", given);
+        errno = ENAMETOOLONG;
+        if (size < (int)sizeof(driver->directory) && (mkdir(given, 0700) == 0 || errno == EEXIST))
             return STATUS_OK;
     } else if (make_temporary(driver)) {
         return STATUS_OK;

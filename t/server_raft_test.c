@@ -476,6 +476,16 @@ TEST(raft, hosts_and_directories_that_cannot_be_used_are_refused)
     options.peers[0].host = "127.0.0.1";
     snprintf(seats[1].directory, sizeof(seats[1].directory), "%s/none/raft", parent);
     refused(1, STATUS_IO, "none/raft");
+    char name[600];
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    options.directory = name;
+    options.self = 1;
+    char why[1024];
+    EXPECT_EQ(
+        raft_driver_open(&seats[1].driver, base, &options, &callbacks, &seats[1], why, sizeof(why)),
+        STATUS_IO);
+    EXPECT(strstr(why, "too long") != NULL);
     finish();
 }
 
