@@ -172,22 +172,24 @@ def case_libmemcached_tools_work_with_every_node():
             tool("memcrm", cluster.others(node)[0], os.path.basename(path))
 
 
-def ascii_results(port):
-    """memccapable's verdict on each command of the text protocol."""
+# It wants an error for `delete KEY WORD`, which later versions of memcached 1.6 take without a word.
+OLDER_ONLY = {"ascii delete", "ascii delete noreply"}
+
+
+def ascii_passes(port):
+    """The commands of the text protocol with which memccapable is content."""
     done = subprocess.run(["memccapable", "-h", "127.0.0.1", "-p", str(port), "-a"], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=60, check=False)
-    return dict(re.findall(r"^(ascii [\w ]+?)\s*\[(\w+)\]", done.stdout.decode(errors="replace"), re.M))
+                          stderr=subprocess.DEVNULL, timeout=60, check=False)
+    return set(re.findall(r"(ascii(?: (?!ascii\b)\w+)+)\s*\[pass\]", done.stdout.decode(errors="replace")))
 
 
 def case_memccapable_says_the_same_as_of_memcached():
     with Memcached() as memcached, Cluster(3) as cluster:
         cluster.start()
-        want = ascii_results(memcached.port)
-        check(want, "memccapable says nothing of memcached")
+        want = ascii_passes(memcached.port) - OLDER_ONLY
+        check(len(want) > 20, f"memccapable says of memcached: {want}")
         for node in cluster.nodes:
-            got = ascii_results(node.port)
-            worse = [name for name, verdict in want.items() if verdict == "pass" and got.get(name) != "pass"]
-            check(not worse, f"{node.name}: {worse}")
+            check(want <= ascii_passes(node.port), f"{node.name} fails: {want - ascii_passes(node.port)}")
 
 
 def case_stats_show_view_role_and_peers():
