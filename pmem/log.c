@@ -188,6 +188,12 @@ uint32_t log_segment_free_count(const struct log *log)
     return log->free_count;
 }
 
+bool log_segment_is_damaged(const struct log *log, uint32_t number)
+{
+    const struct segment *segment = &log->segments[number];
+    return segment->state == SEGMENT_SEALED && log->more[number].damaged;
+}
+
 const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset,
                                       place_t *place)
 {

@@ -119,6 +119,9 @@ uint32_t log_segment_count(const struct log *log);
 const struct segment *log_segment(const struct log *log, uint32_t number);
 uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
 
+/* The opening scan found damage in it. */
+bool log_segment_is_damaged(const struct log *log, uint32_t number);
+
 /* Gives a sealed segment back, after its live records were copied. */
 void log_segment_give(struct log *log, uint32_t number);
 

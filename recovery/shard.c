@@ -145,6 +145,8 @@ bool shard_holds(const struct shard *shard, const struct message *message)
 static void on_view(struct shard *shard, const struct view *view)
 {
     replica_on_view(&shard->replica, view);
+    if (shard->heal.phase == HEAL_HEALED && shard->heal.full && replica_is_member(&shard->replica))
+        store_repair(shard->replica.store);
     memset(shard->buddies, 0, sizeof(shard->buddies));
     round_on_view(&shard->round, &shard->replica);
     heal_on_view(&shard->heal, &shard->replica);

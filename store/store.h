@@ -99,6 +99,10 @@ struct store_drop {
 bool store_wants_cleaning(const struct store *store);
 void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget);
 
+/* What the group has is here: damaged segments are evidence no more. Cleaning takes them first, so that the next start
+ * finds none. */
+void store_repair(struct store *store);
+
 struct store_stats {
     uint64_t value_count;     /* current VALUE records */
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */

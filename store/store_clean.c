@@ -91,8 +91,18 @@ static bool stalled(const struct store *store)
     return store->copied > 2 * log_segment_count(store->log) * log_record_size_max(store->log);
 }
 
+static uint32_t damaged(const struct store *store)
+{
+    for (uint32_t i = 0; store->repair && i < log_segment_count(store->log); i++)
+        if (log_segment_is_damaged(store->log, i))
+            return i;
+    return VICTIM_NONE;
+}
+
 static uint32_t choose(const struct store *store)
 {
+    if (damaged(store) != VICTIM_NONE)
+        return damaged(store);
     if (stalled(store))
         return VICTIM_NONE;
     uint32_t victim = VICTIM_NONE;
@@ -122,7 +132,7 @@ bool store_wants_cleaning(const struct store *store)
 {
     if (store->victim != VICTIM_NONE)
         return true;
-    bool wanted = room_is_low(store) || (live_is_high(store) && tombstones_heavy(store));
+    bool wanted = damaged(store) != VICTIM_NONE || room_is_low(store) || (live_is_high(store) && tombstones_heavy(store));
     return wanted && choose(store) != VICTIM_NONE;
 }
 
@@ -226,6 +236,11 @@ void clean_more(struct store *store, uint64_t budget)
             if (!step(store, &budget))
                 return;
     }
+}
+
+void store_repair(struct store *store)
+{
+    store->repair = true;
 }
 
 void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget)

@@ -56,6 +56,7 @@ struct store {
                         nothing */
     uint32_t walk_segment; /* where the last walk was: saves searching */
     bool index_full;       /* during the opening scan */
+    bool repair;           /* damaged segments may go */
 };
 
 /* ---- entries ---- */

@@ -267,3 +267,32 @@ TEST(clean, random_lives_lose_nothing_and_bring_nothing_back)
         }
     }
 }
+
+/* Once the group's records are here again, the damaged segment is cleaned away, and the next start finds no damage. */
+TEST(clean, takes_damaged_segments_after_a_repair)
+{
+    struct box box;
+    struct store_drop drop = {0};
+    box_make(&box, COUNT);
+    ASSERT(fill(&box, 40) > 0);
+    box_turn(&box);
+    for (unsigned i = 0; i < 64 && box.report.corrupt_count == 0; i++) {
+        ASSERT(sim_medium_corrupt(box.medium));
+        box_restart(&box);
+    }
+    ASSERT(box.report.corrupt_count > 0);
+    box_turn(&box);
+    box_restart(&box);
+    EXPECT(box.report.corrupt_count > 0); /* evidence stays until somebody repairs */
+    store_repair(box.store);
+    for (unsigned i = 0; i < 1000 && store_wants_cleaning(box.store); i++) {
+        box_turn(&box);
+        store_clean(box.store, &drop, 65536);
+    }
+    EXPECT(!store_wants_cleaning(box.store));
+    for (unsigned i = 0; i < 10; i++)
+        box_turn(&box);
+    box_restart(&box);
+    EXPECT_EQ(box.report.corrupt_count, 0);
+    box_close(&box);
+}
