@@ -34,6 +34,13 @@ static inline bool ring_put(struct ring *ring, void *item)
     return true;
 }
 
+/* For the taker. */
+static inline bool ring_is_empty(const struct ring *ring)
+{
+    return atomic_load_explicit(&ring->head, memory_order_relaxed) ==
+           atomic_load_explicit(&ring->tail, memory_order_acquire);
+}
+
 /* NULL: empty. */
 static inline void *ring_take(struct ring *ring)
 {

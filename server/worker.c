@@ -34,11 +34,18 @@ static bool send_outbox(struct worker *worker, unsigned to)
     return sent;
 }
 
+/* Spares the system call while the receiver is awake: it empties its rings in each turn. */
+static void wake(struct worker *worker)
+{
+    if (atomic_exchange_explicit(&worker->asleep, false, memory_order_acq_rel))
+        eventfd_write(worker->ring_fd, 1);
+}
+
 static void send_outboxes(struct worker *worker)
 {
     for (unsigned to = 0; to < worker->node->worker_count; to++) {
         if (worker->outbox[to].count > 0 && send_outbox(worker, to))
-            eventfd_write(worker->node->workers[to].ring_fd, 1);
+            wake(&worker->node->workers[to]);
     }
 }
 
@@ -49,6 +56,22 @@ static bool has_outbox(const struct worker *worker)
             return true;
     }
     return false;
+}
+
+/* The other half: both exchange `asleep`, so one of them comes first: either the sender finds it
+ * set, or what the sender has put is seen here. */
+static bool may_sleep(struct worker *worker)
+{
+    bool idle = worker->due == NULL && !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
+                log_tail(store_log(worker->store)) == worker->drained;
+    if (!idle)
+        return false;
+    atomic_exchange_explicit(&worker->asleep, true, memory_order_acq_rel);
+    for (unsigned from = 0; from < worker->node->worker_count; from++) {
+        if (!ring_is_empty(&worker->rings[from].ring))
+            return false;
+    }
+    return true;
 }
 
 static void receive(struct worker *worker, struct job *job)
@@ -181,10 +204,10 @@ static void tick(struct worker *worker)
 
 static void turn(struct worker *worker)
 {
-    bool wait = worker->due == NULL && !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
-                log_tail(store_log(worker->store)) == worker->drained;
+    bool sleep = may_sleep(worker);
     worker->clocks_old = true;
-    watch_turn(worker->base, wait);
+    watch_turn(worker->base, sleep);
+    atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
     worker_read_clocks(worker);
     receive_all(worker);
     worker_retry_parked(worker);

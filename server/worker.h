@@ -1,4 +1,5 @@
-/* worker.h: a worker thread: one event loop, one shard, one net lane, many client connections.
+/* worker.h: holds an atomic: a worker thread: one event loop, one shard, one net lane, many client
+ * connections.
  *
  * A turn of its loop:
  *
@@ -13,6 +14,7 @@
 #define SERVER_WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -51,8 +53,9 @@ struct worker {
     struct event_base *base;
     struct watch *letter_watch, *ring_watch, *tick_watch, *medium_watch;
     struct mailbox mailbox;
-    int ring_fd;                                 /* other workers wake this one here */
-    struct worker_ring *rings;                   /* by sender */
+    int ring_fd;               /* other workers wake this one here */
+    _Atomic bool asleep;       /* or about to be: who puts something into a ring must wake it */
+    struct worker_ring *rings; /* by sender */
     struct job_queue outbox[OPTIONS_THREAD_MAX]; /* by receiver */
     bool stopping;
     bool failed; /* the medium; the control thread was told */
