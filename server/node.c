@@ -1,6 +1,7 @@
 #include "server/node.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,6 +142,23 @@ static void stop_workers(struct node *node, unsigned count)
         worker_join(&node->workers[i]);
 }
 
+static void say_started(const struct node *node)
+{
+    const struct options *options = &node->options;
+    char where[256] = "nowhere";
+    size_t used = 0;
+    for (uint32_t i = 0; i < options->listen_count && used < sizeof(where); i++) {
+        const struct options_address *at = &options->listen[i];
+        used += (size_t)snprintf(where + used, sizeof(where) - used, "%s%s:%u", i > 0 ? " " : "",
+                                 at->host[0] != 0 ? at->host : "*", at->port);
+    }
+    uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
+    log_note("healcached %s: node %u%s, %u threads, %llu MB %s%s, clients at %s", SERVER_VERSION,
+             options->self, node->net != NULL ? "" : " (single)", node->worker_count,
+             (unsigned long long)size >> 20, options->data != NULL ? "in " : "of memory",
+             options->data != NULL ? options->data : "", where);
+}
+
 static int run(struct node *node, struct listeners *listeners)
 {
     static struct control control;
@@ -152,13 +170,7 @@ static int run(struct node *node, struct listeners *listeners)
         status = worker_start(&node->workers[started]);
         started += status == STATUS_OK;
     }
-    log_note("healcached %s: node %u, %u threads, %s, %llu MB%s; listening", SERVER_VERSION,
-             node->options.self, node->worker_count,
-             node->options.data != NULL ? node->options.data : "in memory",
-             (unsigned long long)node->segment_size * node->segment_count_shard *
-                     node->worker_count >>
-                 20,
-             node->net != NULL ? "" : ", single");
+    say_started(node);
     if (status == STATUS_OK)
         status = control_run(&control);
     stop_workers(node, started);
