@@ -21,14 +21,10 @@ static void ask_members(struct heal *heal, struct replica *replica)
     send_empty(replica, replica->view.members, MSG_HEAL_ASK, 0, 0, 0);
 }
 
-/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). */
+/* Also begins again within an epoch: then what this epoch brought stays confirmed, because it was acknowledged, and the next
+ * buddy may not have heard of it yet. */
 static void begin_session(struct heal *heal, struct replica *replica)
 {
-    struct mark mark = {0};
-    bool known = store_mark_last(replica->store, &mark) && mark.lsn != 0;
-    heal->mark = known && !heal->always_full ? mark.lsn : 0;
-    if (!FAULT(UNCONFIRMED_TRUSTED))
-        replica_mark_unconfirmed(replica, heal->mark);
     heal->session = (uint64_t)replica->view.epoch << 16 | ((heal->session + 1) & 0xffff);
     heal->full = heal->end_seen = false;
     heal->cursor = (struct store_cursor){0};
@@ -39,9 +35,20 @@ static void begin_session(struct heal *heal, struct replica *replica)
     ask_members(heal, replica);
 }
 
+/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). */
+static void distrust(struct heal *heal, struct replica *replica)
+{
+    struct mark mark = {0};
+    bool known = store_mark_last(replica->store, &mark) && mark.lsn != 0;
+    heal->mark = known && !heal->always_full && !heal->full_begun ? mark.lsn : 0;
+    if (!FAULT(UNCONFIRMED_TRUSTED))
+        replica_mark_unconfirmed(replica, heal->mark);
+}
+
 void heal_on_view(struct heal *heal, struct replica *replica)
 {
     if (replica_is_healing(replica)) {
+        distrust(heal, replica);
         begin_session(heal, replica);
         return;
     }
@@ -64,8 +71,11 @@ static void choose_buddy(struct heal *heal, struct replica *replica)
         return;
     heal->buddy = best;
     heal->full = heal->mark == 0 || heal->offer[best] == 0;
-    if (heal->full && heal->mark != 0)
-        replica_mark_unconfirmed(replica, 0); /* nobody shares a mark: nothing here is known to be the group's */
+    if (heal->full && heal->mark != 0) { /* nobody shares a mark: nothing here is known to be the group's */
+        replica_distrust_valid(replica);
+        heal->mark = 0;
+    }
+    heal->full_begun = heal->full;
     heal->phase = heal->full ? HEAL_TAKING : HEAL_CHECKING;
     heal->listed_us = heal->full ? replica->mono_us : 0;
     send_empty(replica, node_bit(best), MSG_HEAL_OPEN, heal->session, heal->full, 0);
@@ -277,6 +287,7 @@ void heal_advance(struct heal *heal, struct replica *replica)
     if (heal->phase != HEAL_SETTLING || replica->durable < heal->settle)
         return;
     heal->phase = HEAL_HEALED;
+    heal->full_begun = false;
     struct action action = {.type = ACTION_HEALED, .epoch = replica->view.epoch};
     replica->actions->take(replica->actions->user, &action);
 }

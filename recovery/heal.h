@@ -24,6 +24,7 @@ struct heal {
     unsigned shard;
     bool always_full;
     bool full;
+    bool full_begun; /* records before the mark are unconfirmed, too: only a full session can end that */
     bool end_seen;
     uint64_t session;
     uint64_t mark; /* own records from here on are unconfirmed */

@@ -180,6 +180,9 @@ void replica_became_valid(struct replica *replica, struct op *op);
 /* Makes every current record from `lsn_min` on UNCONFIRMED, and forgets all ops: a session begins. */
 void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min);
 
+/* Makes every VALID record UNCONFIRMED. What is INVALID stays: this epoch brought it, and it was acknowledged. */
+void replica_distrust_valid(struct replica *replica);
+
 /* No record before `lsn` is open: see doc/protocol.md, rounds. *cursor is 0 to begin, and stays true for the same lsn. */
 bool replica_finished_before(const struct replica *replica, uint64_t lsn, uint32_t *cursor);
 

@@ -110,6 +110,17 @@ void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min)
     replica_refresh_flush(replica);
 }
 
+void replica_distrust_valid(struct replica *replica)
+{
+    struct store_cursor cursor = {0};
+    struct found found;
+    uint64_t budget = UINT64_MAX;
+    while (store_walk(replica->store, &cursor, 0, &budget, &found))
+        if (found.record != NULL && found.state == STATE_VALID)
+            replica_set_state(replica, &found, STATE_UNCONFIRMED);
+    replica_refresh_flush(replica);
+}
+
 void replica_refuse_waiting(struct replica *replica)
 {
     for (uint32_t i = 0; i < replica->op_capacity; i++) {

@@ -152,6 +152,15 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
     return status;
 }
 
+static void close_store(struct sim_shard *shard)
+{
+    if (shard->store != NULL)
+        store_close(shard->store);
+    free(shard->store_memory);
+    shard->store = NULL;
+    shard->store_memory = NULL;
+}
+
 /* What an operator does with a disk that is refused: it is replaced. Only a damaged one may be refused. */
 static void open_or_replace(struct sim *sim, struct sim_node *n, struct sim_shard *shard, bool *blank)
 {
@@ -162,14 +171,15 @@ static void open_or_replace(struct sim *sim, struct sim_node *n, struct sim_shar
              status_text(status), report.record_count, report.torn_bytes, report.corrupt_count);
     if (!n->rotten && (status != STATUS_OK || report.corrupt_count > 0))
         sim_fail(sim, "node %u: an undamaged log is refused: %s, %u", n->id, status_text(status), report.corrupt_count);
+    *blank |= status != STATUS_OK || report.corrupt_count > 0;
+    if (status == STATUS_OK && report.corrupt_count > 0) {
+        status = store_drop_marks_nodrain(shard->store);
+        if (status != STATUS_OK)
+            close_store(shard);
+    }
     if (status != STATUS_OK) {
         sim_medium_wipe(shard->medium);
-        *blank = true;
         status = open_store(sim, shard, &report);
-        assert(status == STATUS_OK);
-    } else if (report.corrupt_count > 0) {
-        *blank = true;
-        status = store_drop_marks_nodrain(shard->store);
         assert(status == STATUS_OK);
     }
 }
@@ -273,13 +283,10 @@ void sim_node_free(struct sim *sim, unsigned node)
     struct sim_node *n = &sim->nodes[node];
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         struct sim_shard *shard = &n->shards[number];
-        if (shard->store != NULL)
-            store_close(shard->store);
+        close_store(shard);
         free(shard->shard_memory);
-        free(shard->store_memory);
-        shard->store = NULL;
         shard->shard = NULL;
-        shard->shard_memory = shard->store_memory = NULL;
+        shard->shard_memory = NULL;
     }
 }
 
