@@ -89,7 +89,7 @@ unit: $(TESTS)
 	t/run-unit $(TESTS)
 
 # ---- the two commands of README.md, and their parts (doc/hacking.md) --------------------------------
-.PHONY: run check check-tidy check-asan check-tsan check-e2e threads
+.PHONY: run check check-tidy check-asan check-tsan check-smoke check-e2e threads
 run:
 	t/install build
 	$(MAKE) -j2 all
@@ -105,13 +105,17 @@ check-tidy: $(call libs,base pmem store replica recovery proto)
 check-asan:
 	$(MAKE) VARIANT=asan unit
 
-check-tsan:
-	$(MAKE) VARIANT=tsan threads
+check-tsan: load
+	$(MAKE) VARIANT=tsan threads build/tsan/healcached
+	HEALCACHED=build/tsan/healcached setarch -R t/e2e/run one_node many_pipelined killed_under_load
 
 # The tests in which several threads run at once; address layout fixed, as ThreadSanitizer needs it.
 THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))
 threads: $(THREAD_TESTS)
 	setarch -R t/run-unit $(THREAD_TESTS)
+
+check-smoke: all
+	t/server-smoke
 
 check-e2e: all load
 	t/e2e/run
