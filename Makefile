@@ -103,7 +103,8 @@ check-tidy: $(call libs,base pmem store replica recovery proto)
 	t/tidy
 
 check-asan:
-	$(MAKE) VARIANT=asan unit
+	$(MAKE) VARIANT=asan unit build/asan/healcached
+	HEALCACHED=build/asan/healcached t/e2e/run one_node bad_clients garbage
 
 check-tsan: load
 	$(MAKE) VARIANT=tsan threads build/tsan/healcached

@@ -188,8 +188,8 @@ def case_memccapable_says_the_same_as_of_memcached():
         cluster.start()
         want = ascii_passes(memcached.port) - OLDER_ONLY
         check(len(want) > 20, f"memccapable says of memcached: {want}")
-        for node in cluster.nodes:
-            check(want <= ascii_passes(node.port), f"{node.name} fails: {want - ascii_passes(node.port)}")
+        got = ascii_passes(cluster.nodes[1].port)
+        check(want <= got, f"it is content with memcached, but not with us: {want - got}")
 
 
 def case_stats_show_view_role_and_peers():

@@ -16,6 +16,7 @@ PROGRAM = os.environ.get("HEALCACHED", os.path.join(ROOT, "build", "healcached")
 RAFT_OFFSET = 10000  # membership listens at the peer port and this
 SERVE_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
+REPORTS = "Assertion|Sanitizer|runtime error:"  # of a node, in any case
 
 
 class Failure(Exception):
@@ -226,11 +227,14 @@ class Cluster:
     def __exit__(self, kind, value, trace):
         for node in self.nodes:
             node.end()
-        if kind is not None:
+        reports = [line for node in self.nodes for line in lines_matching(node.log_text(), REPORTS)]
+        if kind is not None or reports:
             for node in self.nodes:
-                lines = node.log_text().splitlines()[-25:]
+                lines = node.log_text().splitlines()[-60 if reports else -25:]
                 print("".join(f"    {node.name} | {line}\n" for line in lines), end="")
         shutil.rmtree(self.directory, ignore_errors=True)
+        if kind is None:
+            check(not reports, f"a node reports: {reports[:5]}")
 
     def start(self):
         for node in self.nodes:
