@@ -34,6 +34,22 @@ void buddy_on_open(struct buddy *buddy, struct replica *replica, const struct me
         buddy->lsn_min = buddy->lsn_end;
 }
 
+uint64_t buddy_left_bytes(const struct buddy *buddy, const struct replica *replica)
+{
+    const struct log *log = store_log(replica->store);
+    uint64_t left = 0;
+    for (uint32_t i = 0; buddy->active && !buddy->walked && i < log_segment_count(log); i++) {
+        const struct segment *segment = log_segment(log, i);
+        bool holds = segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
+        if (!holds || segment->lsn_max < buddy->lsn_min || segment->generation < buddy->cursor.generation)
+            continue;
+        left += segment->used;
+        if (segment->generation == buddy->cursor.generation)
+            left -= buddy->cursor.offset < segment->used ? buddy->cursor.offset : segment->used;
+    }
+    return left;
+}
+
 /* Sends the group's record, valid or not: one that is skipped would be missed for good (protocol check, flaw 6). */
 static void send_current(struct buddy *buddy, struct replica *replica, unsigned node, const struct found *found,
                          uint8_t flags)
@@ -45,7 +61,7 @@ static void send_current(struct buddy *buddy, struct replica *replica, unsigned 
     message.number[0] = buddy->session;
     message.number[1] = ++buddy->sent;
     uint64_t size = record_size(found->record);
-    message.number[2] = size;
+    message.number[2] = heal_progress_make(size, buddy->left_bytes);
     buddy->bytes_ahead += size;
     buddy->sent_records++;
     buddy->sent_bytes += size;
@@ -111,6 +127,7 @@ static void end_session(struct buddy *buddy, struct replica *replica, unsigned n
 static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
 {
     uint64_t budget = BUDDY_WALK_BUDGET;
+    buddy->left_bytes = buddy_left_bytes(buddy, replica);
     while (window_open(buddy)) {
         struct found found;
         if (!store_walk(replica->store, &buddy->cursor, buddy->lsn_min, &budget, &found)) {

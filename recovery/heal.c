@@ -1,5 +1,7 @@
 #include "recovery/heal.h"
 
+#include "recovery/buddy.h"
+
 static void send_empty(struct replica *replica, uint8_t to, enum message_type type, uint64_t first, uint64_t second,
                        uint64_t third)
 {
@@ -138,7 +140,9 @@ static bool of_this_session(const struct heal *heal, const struct message *messa
 static void count_taken(struct heal *heal, struct replica *replica, const struct message *message)
 {
     heal->received = message->number[1];
-    heal->bytes_untold += message->number[2];
+    heal->bytes_untold += heal_progress_size(message->number[2]);
+    if (message->type == MSG_HEAL_RECORD)
+        heal->left_bytes = heal_progress_left(message->number[2]);
     if (message->type != MSG_HEAL_RECORD || (message->flags & MESSAGE_ANSWER))
         heal->answers++;
     if (heal->received - heal->told < HEAL_TAKEN_EVERY && heal->bytes_untold < 64 << 10)
@@ -250,6 +254,7 @@ void heal_on_end(struct heal *heal, struct replica *replica, const struct messag
             replica->floor = message->cas;
     }
     heal->end_seen = true;
+    heal->left_bytes = 0;
     heal->cursor = (struct store_cursor){0};
 }
 

@@ -38,6 +38,7 @@ struct heal {
     uint64_t bytes_untold;
     uint64_t settle;           /* the log has to be durable up to here */
     uint64_t records, bytes, discarded, confirmed;
+    uint64_t left_bytes; /* of the buddy's log, as it said last */
     uint64_t started_us, listed_us, ended_us;
 };
 

@@ -249,6 +249,7 @@ static void heal_stats(const struct shard *shard, struct shard_stats *stats)
     stats->heal_received = heal->records;
     stats->heal_received_bytes = heal->bytes;
     stats->heal_discarded = heal->discarded;
+    stats->heal_left_bytes = heal->left_bytes;
     stats->heal_started_us = heal->started_us;
     stats->heal_listed_us = heal->listed_us;
     stats->heal_ended_us = heal->ended_us;
@@ -256,6 +257,7 @@ static void heal_stats(const struct shard *shard, struct shard_stats *stats)
         const struct buddy *buddy = &shard->buddies[node];
         if (buddy->active && !buddy->ended)
             stats->buddy_of |= node_bit(node);
+        stats->walk_left_bytes += buddy_left_bytes(buddy, &shard->replica);
         stats->walk_sent += buddy->sent_records;
         stats->walk_sent_bytes += buddy->sent_bytes;
     }

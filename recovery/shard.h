@@ -57,6 +57,7 @@ struct shard_stats {
     /* healing, this node */
     unsigned buddy;         /* 0: none */
     bool heal_full;
+    uint64_t heal_left_bytes; /* of the buddy's log, about */
     uint64_t heal_checked, heal_received, heal_received_bytes, heal_discarded;
     uint64_t heal_started_us, heal_listed_us, heal_ended_us; /* mono; 0: not yet */
     /* as buddy */

@@ -225,7 +225,7 @@ static void add_heal(struct stats_heal *heal, const struct shard_stats *shard)
     heal->received += shard->heal_received;
     heal->received_bytes += shard->heal_received_bytes;
     heal->discarded += shard->heal_discarded;
-    heal->left_bytes += shard->walk_left_bytes;
+    heal->left_bytes += shard->heal_left_bytes;
     heal->healing_count += shard->healing && shard->heal_ended_us == 0;
     heal->full = heal->full || shard->heal_full;
     if (shard->heal_started_us != 0 &&
@@ -259,10 +259,12 @@ static void heal_stats(struct text *text, const struct node *node)
     stat_number(text, "heal_received", heal.received);
     stat_number(text, "heal_received_bytes", heal.received_bytes);
     stat_number(text, "heal_discarded", heal.discarded);
-    if (heal.started_us != 0)
-        stat_number(
-            text, "heal_ms",
-            ((heal.healing_count == 0 ? heal.ended_us : clock_mono_us()) - heal.started_us) / 1000);
+    stat_number(text, "heal_left_bytes", heal.left_bytes);
+    if (heal.started_us != 0) {
+        uint64_t took_us = (heal.healing_count == 0 ? heal.ended_us : clock_mono_us()) - heal.started_us;
+        stat_number(text, "heal_ms", took_us / 1000);
+        stat_number(text, "heal_bytes_per_s", heal.received_bytes * 1000000 / (took_us | 1));
+    }
     for (unsigned i = 0; i < node->worker_count; i++) {
         struct published published;
         publication_read_any(&node->workers[i].publication, &published);

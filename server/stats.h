@@ -15,7 +15,7 @@ enum reply stats_answer(struct worker *worker, const char *words, struct job *jo
 /* Sums over all shards, for log lines. */
 struct stats_heal {
     uint64_t checked, received, received_bytes, discarded;
-    uint64_t left_bytes;                      /* at this node as buddy */
+    uint64_t left_bytes;                      /* of the buddy's log, about */
     uint64_t started_us, listed_us, ended_us; /* earliest start, latest ends; 0: not yet */
     unsigned healing_count;
     bool full;
