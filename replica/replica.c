@@ -137,7 +137,7 @@ void replica_reply(struct replica *replica, struct request *request, enum outcom
 static bool edge_is_legal(enum record_state from, enum record_state to)
 {
     static const uint8_t legal[] = {
-        [STATE_VALID] = 1 << STATE_UNCONFIRMED | 1 << STATE_VALID,
+        [STATE_VALID] = 1 << STATE_UNCONFIRMED | 1 << STATE_VALID | 1 << STATE_INVALID,
         [STATE_INVALID] = 1 << STATE_VALID | 1 << STATE_REPLAY | 1 << STATE_UNCONFIRMED | 1 << STATE_INVALID,
         [STATE_WRITE] = 1 << STATE_VALID | 1 << STATE_UNCONFIRMED,
         [STATE_REPLAY] = 1 << STATE_VALID | 1 << STATE_UNCONFIRMED | 1 << STATE_REPLAY | 1 << STATE_INVALID,

@@ -36,8 +36,9 @@ static void answer_older(struct replica *replica, const struct message *message,
     acknowledge(replica, message, FAULT(OLDER_ACK_AT_ONCE) ? 0 : found->record->lsn);
 }
 
-/* A healing node's unconfirmed record that the group now sends: it is the group's from here on. */
-static void confirm_unconfirmed(struct replica *replica, const struct message *message, struct found *found)
+/* A healing node's record that the group now sends: it is the group's from here on. A VALID one too becomes INVALID: what this
+ * epoch brought has to outlive a full session, whose buddy may not have heard of it yet. */
+static void confirm_equal(struct replica *replica, const struct message *message, struct found *found)
 {
     struct op *op = op_take(replica, message_key(message), hash_key(message_key(message)));
     if (op == NULL)
@@ -57,8 +58,9 @@ void replica_on_inv(struct replica *replica, const struct message *message)
     bool unconfirmed = any && found.state == STATE_UNCONFIRMED && replica_is_healing(replica);
     uint64_t mine = any ? found.record->ts : 0;
     replica_see_version(replica, ts_version(message->ts));
-    if (unconfirmed && mine == message->ts) {
-        confirm_unconfirmed(replica, message, &found);
+    bool trusted = any && found.state == STATE_VALID && replica_is_healing(replica);
+    if ((unconfirmed || trusted) && mine == message->ts) {
+        confirm_equal(replica, message, &found);
     } else if (mine < message->ts || (unconfirmed && !FAULT(UNCONFIRMED_TRUSTED))) {
         struct op *op = replica_take_record(replica, message, STATE_INVALID);
         if (op != NULL) /* else no room: it is not acknowledged, and sent again later */

@@ -302,10 +302,12 @@ static enum status open_store(struct worker *worker)
     worker->empty = report.record_count == 0 && !store_mark_last(worker->store, &mark);
     if (!worker->damaged || node->net == NULL)
         return STATUS_OK;
+    /* A full log may have no room for it. Then the damage itself, which stays until the shard has healed, says the same at
+     * the next start. */
     status = store_drop_marks_nodrain(worker->store);
     if (status != STATUS_OK)
-        store_close(worker->store);
-    return status;
+        log_warn("shard %u: could not void its marks: %s", worker->number, status_text(status));
+    return STATUS_OK;
 }
 
 static enum status open_core(struct worker *worker)
