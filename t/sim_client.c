@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 10, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 6, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -56,10 +56,11 @@ static void draw_value(struct sim *sim, struct sim_operation *operation)
 
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
+    unsigned hot = sim->profile.key_count < 2 ? 1 : 2;
     *operation = (struct sim_operation){
         .type = draw_type(sim),
         .client = (uint8_t)client,
-        .key = (uint16_t)sim_below(sim, sim_chance(sim, sim->profile.skew_percent) ? 2 : sim->profile.key_count),
+        .key = (uint16_t)sim_below(sim, sim_chance(sim, sim->profile.skew_percent) ? hot : sim->profile.key_count),
         .flags = (uint32_t)sim_below(sim, 4),
         .delta = 1 + sim_below(sim, 20),
     };
@@ -165,7 +166,8 @@ void sim_client_next(struct sim *sim, unsigned client)
 {
     struct sim_client *c = &sim->clients[client];
     unsigned node = c->home != 0 ? c->home : 1 + (unsigned)sim_below(sim, sim->profile.node_count);
-    if (c->busy || sim->settling || sim->operation_count >= sim->profile.operation_count)
+    if (c->busy || sim->settling || sim->operation_count - sim->refused >= sim->profile.operation_count ||
+        sim->operation_count >= 3 * sim->profile.operation_count)
         return;
     if (!sim->nodes[node].up) {
         next_at(sim, client, sim->now + sim_between(sim, 1000, 20000));

@@ -205,8 +205,51 @@ static void healing(struct sim *sim, struct sim_profile *p)
     p->slow_link_percent = 40;
     p->slow_factor = 10;
     p->round_us = 30000;
-    p->down_max_us = 30000;
+    p->down_max_us = ONE_OF(sim, 3000, 30000);
+    p->fault_gap_us = 60000;
+    p->keep_majority = sim_chance(sim, 80);
+    p->key_count = 4;
     p->wall_frozen = sim_chance(sim, 50);
+}
+
+static void only(struct sim_profile *p, enum request_type first, enum request_type second, enum request_type third)
+{
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        p->weight[i] = 0;
+    p->weight[REQUEST_GET] = 3;
+    p->weight[first] = p->weight[second] = p->weight[third] = 3;
+}
+
+/* One or two keys, no pause, and nodes that come back at once: what was under way at a change of view is the point. */
+static void churn(struct sim *sim, struct sim_profile *p)
+{
+    conflicts(sim, p);
+    clear_faults(p);
+    p->key_count = 1 + (unsigned)sim_below(sim, 2);
+    p->shard_count = 1;
+    p->crash = 4;
+    p->reset = (unsigned)sim_below(sim, 4);
+    p->keep_majority = sim_chance(sim, 80);
+    p->fault_gap_us = ONE_OF(sim, 40000, 100000);
+    p->down_max_us = ONE_OF(sim, 3000, 30000);
+    p->slow_link_percent = (unsigned)ONE_OF(sim, 0, 30, 50);
+    p->delay_tail_percent = 5;
+    p->view_delay_us = ONE_OF(sim, 500, 5000);
+    p->think_us = 2000;
+    p->operation_count = 700;
+    p->wall_frozen = sim_chance(sim, 50);
+}
+
+static void churn_rmw(struct sim *sim, struct sim_profile *p)
+{
+    churn(sim, p);
+    only(p, REQUEST_INCR, REQUEST_INCR, sim_chance(sim, 50) ? REQUEST_APPEND : REQUEST_SET);
+}
+
+static void churn_sets(struct sim *sim, struct sim_profile *p)
+{
+    churn(sim, p);
+    only(p, REQUEST_SET, REQUEST_SET, REQUEST_DELETE);
 }
 
 static void rot(struct sim *sim, struct sim_profile *p)
@@ -238,6 +281,8 @@ static const struct scenario scenarios[] = {
     {"deletes", "delete, add and set of two keys, fast rounds, a small log", deletes},
     {"deletes-and-crashes", "the same with crashes", deletes_and_crashes},
     {"cleaning", "a log that turns over, and power cuts", cleaning},
+    {"churn-rmw", "read-modify-writes while nodes come and go at once", churn_rmw},
+    {"churn-sets", "sets and deletes while nodes come and go at once", churn_sets},
     {"healing", "nodes that crash while others heal, on a slow network", healing},
     {"rot", "disks that are damaged or replaced", rot},
     {"resets", "connections that break inside an epoch", resets},
