@@ -1,5 +1,6 @@
 """Nodes die, stop and come back under load; nothing acknowledged is lost, nobody reads the past."""
 import os
+import random
 import shutil
 import signal
 import threading
@@ -232,6 +233,94 @@ def case_load_goes_on_while_a_node_is_stopped():
             node.wait_serving()
         say(f"longest time without a write {gap * 1000:.0f} ms; {load.summary()}")
         load.verify(cluster.nodes)
+
+
+def case_five_nodes_go_on_without_two():
+    with Cluster(5) as cluster:
+        cluster.start()
+        load = Load(cluster.nodes, seed=9)
+        load.prepare()
+        with load:
+            time.sleep(0.5)
+            first, second = cluster.nodes[0], cluster.nodes[3]
+            first.kill()
+            killed = second.kill()
+            time.sleep(3)
+            gap = load.longest_gap(killed, 2.5)
+            first.start()
+            second.start()
+            cluster.wait_serving()
+            time.sleep(0.5)
+        say(f"longest time without a write {gap * 1000:.0f} ms; {load.summary()}")
+        load.verify(cluster.nodes)
+
+
+class Chaos:
+    """Kills, stops and restarts at random. A wiped disk counts as one failure: the others must hold everything."""
+
+    def __init__(self, cluster, seed):
+        self.cluster, self.dice = cluster, random.Random(seed)
+        self.story = []
+
+    def note(self, text):
+        self.story.append(text)
+
+    def kill(self):
+        node = self.dice.choice(self.cluster.nodes)
+        wipe = self.dice.random() < 0.25
+        if wipe:
+            self.cluster.wait_serving()  # else it could be the only one that knows
+        node.kill()
+        time.sleep(self.dice.uniform(0, 1.5))
+        if wipe:
+            shutil.rmtree(node.data)
+            self.note(f"wipe {node.name}")
+        node.start()
+        self.note(f"kill {node.name}")
+        time.sleep(self.dice.uniform(0, 1.5))
+
+    def pause(self):
+        node = self.dice.choice(self.cluster.nodes)
+        node.signal(signal.SIGSTOP)
+        time.sleep(self.dice.choice((0.05, 0.2, 0.5, 1.5)))
+        node.signal(signal.SIGCONT)
+        self.note(f"pause {node.name}")
+
+    def kill_all(self):
+        self.cluster.wait_serving()
+        for node in self.cluster.nodes:
+            node.kill()
+        for node in self.dice.sample(self.cluster.nodes, len(self.cluster.nodes)):
+            node.start()
+            time.sleep(self.dice.uniform(0, 0.5))
+        self.note("kill all")
+        self.cluster.wait_serving()
+
+    def run(self, seconds):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.dice.choice((self.kill, self.kill, self.pause, self.pause, self.kill_all))()
+            if self.dice.random() < 0.5:
+                self.cluster.wait_serving()
+
+
+def case_random_deaths_and_pauses_lose_nothing():
+    seed = int(os.environ.get("SEED", time.time_ns() % 100000))
+    seconds = float(os.environ.get("SECONDS", 15))
+    with Cluster(3) as cluster:
+        cluster.start()
+        load = Load(cluster.nodes, seed=seed)
+        load.prepare()
+        chaos = Chaos(cluster, seed)
+        try:
+            with load:
+                chaos.run(seconds)
+            cluster.wait_serving()
+            load.verify(cluster.nodes)
+        except Failure:
+            say(f"SEED={seed}: {', '.join(chaos.story)}")
+            raise
+        say(f"SEED={seed}: {len(chaos.story)} faults; {load.summary()}")
 
 
 def case_exactly_one_of_many_adds_wins():
