@@ -48,6 +48,8 @@ BAD_LINES = (b"", b"x", b"nonsense", b"nonsense with words", b"get", b"gets", b"
 class Memcached:
     """Debian's, as the judge."""
 
+    name = "memcached"
+
     def __enter__(self):
         self.port = free_ports(1)[0][0]
         user = ["-u", "root"] if os.geteuid() == 0 else []

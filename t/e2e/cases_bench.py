@@ -1,9 +1,11 @@
 """bench/load is a checker as well: it must find nothing in a group, and must be able to find something."""
 import os
 import subprocess
+import time
 
 from cases_basic import Memcached
-from cluster import ROOT, Cluster, check
+from cluster import ROOT, Cluster, Failure, check
+from load import Load
 
 LOAD = os.path.join(ROOT, "build", "bench", "load")
 
@@ -19,6 +21,20 @@ def case_the_load_generator_finds_fault_with_two_caches_that_do_not_know_each_ot
     with Memcached() as first, Memcached() as second:
         code, text = load((first.port, second.port), "--fill", "--keys=1000", "--seconds=0.5", "--durable")
         check(code == 1 and "stale" in text and "lost" in text, text)
+
+
+def case_the_mixed_load_finds_fault_with_caches_that_do_not_know_each_other():
+    with Memcached() as first, Memcached() as second:
+        load = Load([first, second])
+        load.prepare()
+        with load:
+            time.sleep(1)
+        try:
+            load.verify([first, second])
+        except Failure as failure:
+            check("had been seen" in str(failure), str(failure))
+        else:
+            raise Failure("it found no fault")
 
 
 def case_the_load_generator_finds_no_fault_with_memcached():
