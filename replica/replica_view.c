@@ -98,11 +98,24 @@ void replica_on_up(struct replica *replica, unsigned peer)
 
 /* ---- start and restart ---- */
 
+/* Records before the mark that an INV of an earlier epoch made INVALID: as before it, the mark says that they are complete. */
+static void trust_again(struct replica *replica, uint64_t lsn_min)
+{
+    for (uint32_t i = 0; i < replica->op_capacity; i++) {
+        const struct op *op = &replica->ops[i];
+        struct found found;
+        if (op->used && store_find(replica->store, op_key(op), op->hash, &found) && found.state == STATE_INVALID &&
+            found.record->lsn < lsn_min)
+            replica_set_state(replica, &found, STATE_VALID);
+    }
+}
+
 void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min)
 {
     struct store_cursor cursor = {0};
     struct found found;
     uint64_t budget = UINT64_MAX;
+    trust_again(replica, lsn_min);
     op_forget_all(replica);
     while (store_walk(replica->store, &cursor, lsn_min, &budget, &found))
         if (found.record != NULL && found.state != STATE_UNCONFIRMED)
