@@ -71,6 +71,7 @@ struct sim_profile {
     unsigned weight[REQUEST_EXPIRE]; /* of each command */
     uint32_t segment_size, segment_count;
     unsigned pad_max;      /* of values */
+    unsigned window;       /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to all */
     unsigned skew_percent; /* commands that go to the first two keys; the others have time to be forgotten */
     unsigned verify_every; /* shard_verify() after every so many steps */
 };

@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 6, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 4, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -54,13 +54,24 @@ static void draw_value(struct sim *sim, struct sim_operation *operation)
     value->size = (uint8_t)size;
 }
 
+static unsigned draw_key(struct sim *sim)
+{
+    unsigned count = sim->profile.key_count, first = 0;
+    unsigned hot = count < 2 ? 1 : 2;
+    if (sim->profile.window == 0)
+        return (unsigned)sim_below(sim, sim_chance(sim, sim->profile.skew_percent) ? hot : count);
+    unsigned skip = (unsigned)sim_below(sim, sim->profile.window);
+    while (first + 1 < count && (sim->open_ended[first] >= OPEN_ENDED_MAX || skip > 0))
+        skip -= sim->open_ended[first++] < OPEN_ENDED_MAX;
+    return first;
+}
+
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
-    unsigned hot = sim->profile.key_count < 2 ? 1 : 2;
     *operation = (struct sim_operation){
         .type = draw_type(sim),
         .client = (uint8_t)client,
-        .key = (uint16_t)sim_below(sim, sim_chance(sim, sim->profile.skew_percent) ? hot : sim->profile.key_count),
+        .key = (uint16_t)draw_key(sim),
         .flags = (uint32_t)sim_below(sim, 4),
         .delta = 1 + sim_below(sim, 20),
     };
@@ -162,10 +173,23 @@ static void think(struct sim *sim, unsigned client)
     next_at(sim, client, sim->now + pause);
 }
 
+/* Mostly a node that serves, as far as anybody knows; sometimes any. */
+static unsigned choose_node(struct sim *sim, const struct sim_client *c)
+{
+    unsigned node = c->home != 0 ? c->home : 1 + (unsigned)sim_below(sim, sim->profile.node_count);
+    for (unsigned tries = 0; tries < 4 && c->home == 0 && !sim_chance(sim, 10); tries++) {
+        if (sim->nodes[node].up && (sim->newest.members & node_bit(node)) != 0 &&
+            sim->newest.incarnation[node] == sim->nodes[node].incarnation)
+            break;
+        node = 1 + (unsigned)sim_below(sim, sim->profile.node_count);
+    }
+    return node;
+}
+
 void sim_client_next(struct sim *sim, unsigned client)
 {
     struct sim_client *c = &sim->clients[client];
-    unsigned node = c->home != 0 ? c->home : 1 + (unsigned)sim_below(sim, sim->profile.node_count);
+    unsigned node = choose_node(sim, c);
     if (c->busy || sim->settling || sim->operation_count - sim->refused >= sim->profile.operation_count ||
         sim->operation_count >= 3 * sim->profile.operation_count)
         return;

@@ -208,7 +208,9 @@ static void healing(struct sim *sim, struct sim_profile *p)
     p->down_max_us = ONE_OF(sim, 3000, 30000);
     p->fault_gap_us = 60000;
     p->keep_majority = sim_chance(sim, 80);
-    p->key_count = 4;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 3;
+    p->skew_percent = 0;
     p->wall_frozen = sim_chance(sim, 50);
 }
 
@@ -225,7 +227,9 @@ static void churn(struct sim *sim, struct sim_profile *p)
 {
     conflicts(sim, p);
     clear_faults(p);
-    p->key_count = 1 + (unsigned)sim_below(sim, 2);
+    p->key_count = SIM_KEY_MAX;
+    p->window = 1 + (unsigned)sim_below(sim, 2);
+    p->skew_percent = 0;
     p->shard_count = 1;
     p->crash = 4;
     p->reset = (unsigned)sim_below(sim, 4);
@@ -243,13 +247,16 @@ static void churn(struct sim *sim, struct sim_profile *p)
 static void churn_rmw(struct sim *sim, struct sim_profile *p)
 {
     churn(sim, p);
-    only(p, REQUEST_INCR, REQUEST_INCR, sim_chance(sim, 50) ? REQUEST_APPEND : REQUEST_SET);
+    only(p, REQUEST_INCR, sim_chance(sim, 50) ? REQUEST_APPEND : REQUEST_DECR, REQUEST_CAS);
+    p->weight[REQUEST_ADD] = 2;
+    p->weight[REQUEST_GET] = 2;
 }
 
 static void churn_sets(struct sim *sim, struct sim_profile *p)
 {
     churn(sim, p);
     only(p, REQUEST_SET, REQUEST_SET, REQUEST_DELETE);
+    p->weight[REQUEST_GET] = 2;
 }
 
 static void rot(struct sim *sim, struct sim_profile *p)
