@@ -58,6 +58,7 @@ struct sim_profile {
     uint64_t lease_us, suspect_us, election_us, boot_grace_us;
     uint32_t drift_ppm, round_us, ask_us, slow_us;
     unsigned control_loss_percent;
+    uint8_t victims;       /* nodes that crash and pause; 0: all */
     bool keep_majority;    /* crashes and pauses leave most nodes alone */
     uint64_t fault_gap_us; /* mean time between faults */
     unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal; /* weights */
@@ -307,7 +308,8 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
 void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned to);
 void sim_network_wake(struct sim *sim, unsigned to); /* everything that waits for this node: a view, a resume, a healed partition */
 void sim_network_reset(struct sim *sim, unsigned shard, unsigned a, unsigned b, bool keep_some);
-void sim_network_reset_node(struct sim *sim, unsigned node, bool keep_some);
+void sim_network_reset_node(struct sim *sim, unsigned node);
+void sim_network_died(struct sim *sim, unsigned node); /* what it had sent may still arrive, until its end is noticed */
 void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b);
 void sim_network_control(struct sim *sim, unsigned from, unsigned to, const struct member_message *message);
 void sim_network_listen(struct sim *sim, unsigned node); /* heartbeats */

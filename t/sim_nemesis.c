@@ -10,6 +10,14 @@ static unsigned any_node(struct sim *sim)
     return 1 + (unsigned)sim_below(sim, sim->profile.node_count);
 }
 
+static unsigned any_victim(struct sim *sim)
+{
+    unsigned node = any_node(sim);
+    while (sim->profile.victims != 0 && (sim->profile.victims & node_bit(node)) == 0)
+        node = any_node(sim);
+    return node;
+}
+
 static void start_at(struct sim *sim, unsigned node, uint64_t at)
 {
     struct sim_event *event = sim_at(sim, at, SIM_EVENT_START);
@@ -54,7 +62,7 @@ static bool may_damage(const struct sim *sim, unsigned node)
             return false;
         if (other == node || !is_member(sim, other))
             continue;
-        if (!sim_running(sim, other))
+        if (!sim_running(sim, other) || sim->newest.incarnation[other] != n->incarnation)
             return false;
         others++;
     }
@@ -137,7 +145,7 @@ static void power_cut(struct sim *sim)
 
 static void pause_node(struct sim *sim)
 {
-    unsigned node = any_node(sim);
+    unsigned node = any_victim(sim);
     if (!sim_running(sim, node) || too_many(sim, node))
         return;
     sim->pauses++;
@@ -208,7 +216,7 @@ static void strike(struct sim *sim)
         draw -= weights[kind++];
     switch (kind) {
     case 0:
-        crash(sim, any_node(sim));
+        crash(sim, any_victim(sim));
         break;
     case 1:
     case 2:

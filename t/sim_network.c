@@ -160,24 +160,42 @@ static void cut_channel(struct sim *sim, unsigned shard, unsigned from, unsigned
 void sim_network_reset(struct sim *sim, unsigned shard, unsigned a, unsigned b, bool keep_some)
 {
     struct sim_link *link = link_of(sim, shard, a, b);
-    if (link->up) {
-        link->up = false;
+    if (link->up)
         sim_note(sim, a * 8 + b, "reset %u-%u shard %u", a, b, shard);
-        cut_channel(sim, shard, a, b, keep_some);
-        cut_channel(sim, shard, b, a, keep_some);
-        sim->channels[shard][a][b].heard_us = 0;
-        sim->channels[shard][b][a].heard_us = 0;
-    }
+    link->up = false;
+    cut_channel(sim, shard, a, b, keep_some);
+    cut_channel(sim, shard, b, a, keep_some);
+    sim->channels[shard][a][b].heard_us = 0;
+    sim->channels[shard][b][a].heard_us = 0;
     link->generation++;
     schedule_connect(sim, shard, a, b, sim->now + sim_between(sim, 200, 20000));
 }
 
-void sim_network_reset_node(struct sim *sim, unsigned node, bool keep_some)
+void sim_network_reset_node(struct sim *sim, unsigned node)
 {
     for (unsigned shard = 0; shard < sim->profile.shard_count; shard++)
         for (unsigned peer = 1; peer <= sim->profile.node_count; peer++)
             if (peer != node)
-                sim_network_reset(sim, shard, node, peer, keep_some);
+                sim_network_reset(sim, shard, node, peer, false);
+}
+
+void sim_network_died(struct sim *sim, unsigned node)
+{
+    for (unsigned shard = 0; shard < sim->profile.shard_count; shard++) {
+        for (unsigned peer = 1; peer <= sim->profile.node_count; peer++) {
+            struct sim_link *link = link_of(sim, shard, node, peer);
+            if (peer == node)
+                continue;
+            if (!link->up || sim_chance(sim, 30)) {
+                sim_network_reset(sim, shard, node, peer, true);
+                continue;
+            }
+            link->up = false;
+            link->generation++;
+            cut_channel(sim, shard, peer, node, false);
+            schedule_connect(sim, shard, node, peer, sim->now + sim_between(sim, 200, 20000));
+        }
+    }
 }
 
 static bool fenced(const struct sim *sim, unsigned a, unsigned b)
@@ -202,6 +220,8 @@ void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b
         schedule_connect(sim, shard, a, b, sim->now + sim_between(sim, 5000, 20000));
         return;
     }
+    cut_channel(sim, shard, a, b, false); /* a new connection starts empty */
+    cut_channel(sim, shard, b, a, false);
     link->up = true;
     sim_note(sim, a * 8 + b, "connect %u-%u shard %u", a, b, shard);
     tell_up(sim, a, b, shard);

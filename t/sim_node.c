@@ -78,7 +78,7 @@ static void on_removed(void *user)
     sim_note(sim, n->id, "%u: was removed, comes back as %" PRIu64, n->id, n->incarnation);
     member_new_incarnation(&n->member, n->incarnation);
     send_mail(n, &(struct sim_mail){.restart = true, .incarnation = n->incarnation});
-    sim_network_reset_node(sim, n->id, false);
+    sim_network_reset_node(sim, n->id);
 }
 
 static void quiet_send(void *user, unsigned to, const struct member_message *message)
@@ -265,7 +265,6 @@ void sim_node_start(struct sim *sim, unsigned node)
     n->up = true;
     sim->restarts++;
     start_member(sim, n, blank || (n->damaged && !marked), last_epoch);
-    sim_network_reset_node(sim, node, false);
     schedule_tick(sim, n, sim->now + sim_below(sim, TICK_US));
 }
 
@@ -302,7 +301,7 @@ void sim_node_crash(struct sim *sim, unsigned node)
     n->paused_until = 0;
     sim->crashes++;
     sim_consensus_stop(sim, node);
-    sim_network_reset_node(sim, node, true);
+    sim_network_died(sim, node);
     sim_worker_drop_calls(sim, node);
     sim_node_count(sim, node);
     sim_node_free(sim, node);

@@ -259,6 +259,28 @@ static void churn_sets(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_GET] = 2;
 }
 
+/* Three nodes stay and write; two come and go all the time, so that each heals over several changes of view. */
+static void rejoin(struct sim *sim, struct sim_profile *p)
+{
+    churn(sim, p);
+    p->node_count = 5;
+    p->victims = 0x18;
+    p->crash = 1;
+    p->reset = (unsigned)sim_below(sim, 2);
+    p->keep_majority = false;
+    p->fault_gap_us = ONE_OF(sim, 8000, 15000, 30000);
+    p->down_max_us = 2000;
+    p->safety_us = 2000000;
+    p->slow_link_percent = 40;
+    p->slow_factor = (unsigned)ONE_OF(sim, 5, 20);
+    p->delay_min_us = 50;
+    p->delay_max_us = ONE_OF(sim, 100, 500);
+    p->view_delay_us = ONE_OF(sim, 50, 1000);
+    p->client_patience_us = 500000;
+    p->round_us = 30000;
+    only(p, REQUEST_SET, sim_chance(sim, 50) ? REQUEST_INCR : REQUEST_SET, REQUEST_DELETE);
+}
+
 static void rot(struct sim *sim, struct sim_profile *p)
 {
     (void)sim;
@@ -290,6 +312,7 @@ static const struct scenario scenarios[] = {
     {"cleaning", "a log that turns over, and power cuts", cleaning},
     {"churn-rmw", "read-modify-writes while nodes come and go at once", churn_rmw},
     {"churn-sets", "sets and deletes while nodes come and go at once", churn_sets},
+    {"rejoin", "two of five nodes come and go all the time", rejoin},
     {"healing", "nodes that crash while others heal, on a slow network", healing},
     {"rot", "disks that are damaged or replaced", rot},
     {"resets", "connections that break inside an epoch", resets},

@@ -198,6 +198,8 @@ static void prepare(struct sim *sim)
                 sim->channels[shard][from][to].pump_at = SIM_FOREVER;
                 sim->channels[shard][from][to].slowness = sim_chance(sim, p->slow_link_percent) ? p->slow_factor : 1;
             }
+    for (unsigned node = 1; node <= p->node_count; node++)
+        sim_network_reset_node(sim, node); /* which begins to dial */
     for (unsigned node = 1; node <= p->node_count; node++) {
         struct sim_event *event = sim_at(sim, sim_below(sim, 50000), SIM_EVENT_START);
         event->a = (uint8_t)node;
