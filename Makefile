@@ -169,7 +169,6 @@ check-sim: $(B)/sim
 	t/run-sim $(B)/sim $(SIM_SEEDS)
 
 check-faults:
-	$(MAKE) VARIANT=faults build/faults/sim
 	t/planted-faults
 
 soak: $(B)/sim
