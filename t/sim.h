@@ -23,7 +23,7 @@ enum {
     SIM_NODE_LIMIT,   /* size of arrays indexed by node id */
     SIM_SHARD_MAX = 2,
     SIM_KEY_MAX = 16,
-    SIM_CLIENT_MAX = 6,
+    SIM_CLIENT_MAX = 12,
     SIM_KEY_SIZE = 4,
     SIM_REASON_SIZE = 1024,
     SIM_WALL_START = 1700000000, /* seconds since 1970 when a run begins */

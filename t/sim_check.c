@@ -207,7 +207,7 @@ static bool wrote(const struct sim_call *call, enum outcome outcome, bool local)
     return false;
 }
 
-/* synch: whatever is acknowledged is durable at every member of the coordinator's view. */
+/* synch: whatever is acknowledged is durable at every member of the coordinator's view that is still one. */
 void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local)
 {
     unsigned key = call->request.key.size == 0 ? SIM_KEY_MAX : key_of(call->request.key);
@@ -216,7 +216,10 @@ void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call
         return;
     uint64_t ts = own->keys[key].own_ts;
     for (unsigned member = 1; member <= sim->profile.node_count; member++) {
-        if ((own->view.members & node_bit(member)) == 0 || sim->nodes[member].damaged)
+        /* Who has left meanwhile heals anew, and may be given an older record on the way: it no longer counts. */
+        bool left = (sim->newest.members & node_bit(member)) == 0 ||
+                    sim->newest.incarnation[member] != own->view.incarnation[member];
+        if ((own->view.members & node_bit(member)) == 0 || left || sim->nodes[member].damaged)
             continue;
         const struct sim_shadow *shadow = &sim->nodes[member].shards[call->shard].keys[key];
         if (shadow->appends[0].ts < ts)

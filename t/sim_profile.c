@@ -123,7 +123,7 @@ static void calm(struct sim *sim, struct sim_profile *p)
 static void conflicts(struct sim *sim, struct sim_profile *p)
 {
     p->key_count = 2;
-    p->client_count = SIM_CLIENT_MAX;
+    p->client_count = 6;
     p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
     p->delay_max_us = p->delay_min_us + 2000;
     p->operation_count = 800;
@@ -247,6 +247,9 @@ static void churn(struct sim *sim, struct sim_profile *p)
 static void churn_rmw(struct sim *sim, struct sim_profile *p)
 {
     churn(sim, p);
+    p->client_count = SIM_CLIENT_MAX;
+    p->think_us = 500;
+    p->operation_count = 1500;
     only(p, REQUEST_INCR, sim_chance(sim, 50) ? REQUEST_APPEND : REQUEST_DECR, REQUEST_CAS);
     p->weight[REQUEST_ADD] = 2;
     p->weight[REQUEST_GET] = 2;
@@ -265,6 +268,10 @@ static void rejoin(struct sim *sim, struct sim_profile *p)
     churn(sim, p);
     p->node_count = 5;
     p->victims = 0x18;
+    p->client_count = SIM_CLIENT_MAX;
+    p->window = 4;
+    p->think_us = 500;
+    p->operation_count = 1500;
     p->crash = 1;
     p->reset = (unsigned)sim_below(sim, 2);
     p->keep_majority = false;
