@@ -126,7 +126,7 @@ static void end_session(struct buddy *buddy, struct replica *replica, unsigned n
 
 static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
 {
-    uint64_t budget = BUDDY_WALK_BUDGET;
+    uint64_t budget = replica_walk_budget(replica, BUDDY_WALK_BUDGET, &buddy->tail);
     buddy->left_bytes = buddy_left_bytes(buddy, replica);
     while (window_open(buddy)) {
         struct found found;
@@ -138,8 +138,11 @@ static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
             return;
         bool sent_as_inv = found.record->lsn >= buddy->lsn_end;
         bool skipped = FAULT(WALK_SKIPS_INVALID) && found.state != STATE_VALID;
-        if (!sent_as_inv && !skipped && found.record->kind != RECORD_DISCARD)
-            send_current(buddy, replica, node, &found, 0);
+        if (sent_as_inv || skipped || found.record->kind == RECORD_DISCARD)
+            continue;
+        uint64_t size = record_size(found.record);
+        budget -= size < budget ? size : budget;
+        send_current(buddy, replica, node, &found, 0);
     }
 }
 

@@ -21,6 +21,7 @@ struct buddy {
     uint64_t lsn_min; /* the walk begins here */
     uint64_t lsn_end; /* from here on the node got every INV itself */
     struct store_cursor cursor;
+    uint64_t tail; /* for replica_walk_budget */
     uint64_t sent, taken; /* sequence numbers */
     uint64_t bytes_ahead;
     uint64_t sent_records, sent_bytes;

@@ -25,7 +25,7 @@ static void ask_members(struct heal *heal, struct replica *replica)
 
 /* Also begins again within an epoch: then what this epoch brought stays confirmed, because it was acknowledged, and the next
  * buddy may not have heard of it yet. */
-static void begin_session(struct heal *heal, struct replica *replica)
+static void prepare_session(struct heal *heal, struct replica *replica)
 {
     heal->session = (uint64_t)replica->view.epoch << 16 | ((heal->session + 1) & 0xffff);
     heal->full = heal->end_seen = false;
@@ -34,7 +34,22 @@ static void begin_session(struct heal *heal, struct replica *replica)
     heal->listed_us = heal->ended_us = 0;
     if (heal->started_us == 0)
         heal->started_us = replica->mono_us;
+}
+
+static void begin_session(struct heal *heal, struct replica *replica)
+{
+    prepare_session(heal, replica);
     ask_members(heal, replica);
+}
+
+/* There was no room: cleaning has to go on first. Asks when the time for offers is over. */
+static void begin_later(struct heal *heal, struct replica *replica)
+{
+    prepare_session(heal, replica);
+    heal->phase = HEAL_ASKING;
+    heal->buddy = 0;
+    heal->offered = 0;
+    heal->asked_us = replica->mono_us;
 }
 
 /* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). */
@@ -106,10 +121,16 @@ void heal_on_up(struct heal *heal, struct replica *replica, unsigned peer)
 
 /* ---- checking own records ---- */
 
+static uint64_t check_window(const struct replica *replica)
+{
+    uint64_t count = HEAL_CHECK_BYTES / (replica->options.value_size_max | 1);
+    return count > HEAL_CHECK_WINDOW ? HEAL_CHECK_WINDOW : count < 1 ? 1 : count;
+}
+
 static void check_some(struct heal *heal, struct replica *replica)
 {
-    uint64_t budget = HEAL_BUDGET;
-    while (heal->checks - heal->answers < HEAL_CHECK_WINDOW) {
+    uint64_t budget = replica_walk_budget(replica, HEAL_BUDGET, &heal->tail);
+    while (heal->checks - heal->answers < check_window(replica)) {
         struct found found;
         if (!store_walk(replica->store, &heal->cursor, heal->mark, &budget, &found)) {
             heal->phase = HEAL_TAKING;
@@ -152,15 +173,19 @@ static void count_taken(struct heal *heal, struct replica *replica, const struct
     heal->bytes_untold = 0;
 }
 
-static void settle_state(struct replica *replica, struct found *found, bool valid)
+/* False: no room to follow a record that is not valid yet; nothing changed. */
+static bool settle_state(struct replica *replica, struct found *found, bool valid)
 {
     struct slice key = record_key(found->record);
     struct op *op = valid ? op_find(replica, key, hash_key(key)) : op_take(replica, key, hash_key(key));
-    if (op != NULL && !valid)
+    if (op == NULL && !valid)
+        return false;
+    if (!valid)
         op->lsn = found->record->lsn;
     replica_set_state(replica, found, valid ? STATE_VALID : STATE_INVALID);
     if (op != NULL && valid)
         replica_became_valid(replica, op);
+    return true;
 }
 
 /* The group's record: taken unless this epoch has brought a newer one. What is unconfirmed gives way to anything. */
@@ -173,7 +198,7 @@ static bool take_group_record(struct heal *heal, struct replica *replica, const 
     bool unconfirmed = any && found.state == STATE_UNCONFIRMED;
     if (any && found.record->ts == message->ts) {
         if (unconfirmed || (found.state == STATE_INVALID && valid))
-            settle_state(replica, &found, valid);
+            return settle_state(replica, &found, valid);
         return true;
     }
     if (any && !unconfirmed && found.record->ts > message->ts && !FAULT(FRESH_RULE_OFF))
@@ -193,7 +218,7 @@ void heal_on_record(struct heal *heal, struct replica *replica, const struct mes
     if (!of_this_session(heal, message))
         return;
     if (!take_group_record(heal, replica, message)) {
-        begin_session(heal, replica); /* no room just now: cleaning goes on, and so does the next try */
+        begin_later(heal, replica);
         return;
     }
     count_taken(heal, replica, message);
@@ -207,7 +232,10 @@ void heal_on_same(struct heal *heal, struct replica *replica, const struct messa
         return;
     if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
         found.record->ts == message->ts) {
-        settle_state(replica, &found, (message->flags & MESSAGE_INVALID_HERE) == 0);
+        if (!settle_state(replica, &found, (message->flags & MESSAGE_INVALID_HERE) == 0)) {
+            begin_later(heal, replica);
+            return;
+        }
         heal->confirmed++;
     }
     count_taken(heal, replica, message);
@@ -235,7 +263,7 @@ void heal_on_absent(struct heal *heal, struct replica *replica, const struct mes
         return;
     if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
         !discard(heal, replica, key)) {
-        begin_session(heal, replica);
+        begin_later(heal, replica);
         return;
     }
     count_taken(heal, replica, message);
@@ -261,7 +289,7 @@ void heal_on_end(struct heal *heal, struct replica *replica, const struct messag
 /* After a full session: what the walk did not bring is not the group's. False: not through yet. */
 static bool drop_unconfirmed(struct heal *heal, struct replica *replica)
 {
-    uint64_t budget = HEAL_BUDGET;
+    uint64_t budget = replica_walk_budget(replica, HEAL_BUDGET, &heal->tail);
     struct found found;
     while (store_walk(replica->store, &heal->cursor, 0, &budget, &found)) {
         uint8_t key[RECORD_KEY_SIZE_MAX];
@@ -319,8 +347,8 @@ void heal_on_tick(struct heal *heal, struct replica *replica)
     heal_advance(heal, replica);
 }
 
-bool heal_wants_turn(const struct heal *heal)
+bool heal_wants_turn(const struct heal *heal, const struct replica *replica)
 {
-    return (heal->phase == HEAL_CHECKING && heal->checks - heal->answers < HEAL_CHECK_WINDOW) ||
+    return (heal->phase == HEAL_CHECKING && heal->checks - heal->answers < check_window(replica)) ||
            (heal->phase == HEAL_TAKING && (heal->end_seen || heal->received != heal->told));
 }

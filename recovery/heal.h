@@ -12,7 +12,8 @@
 
 enum {
     HEAL_OFFER_US = 200000,  /* wait for offers of all members; then the best so far */
-    HEAL_CHECK_WINDOW = 512, /* checks without an answer */
+    HEAL_CHECK_WINDOW = 512, /* checks without an answer... */
+    HEAL_CHECK_BYTES = 32 << 20, /* ...and what the answers may come to */
     HEAL_TAKEN_EVERY = 64,
     HEAL_BUDGET = 256 << 10, /* bytes of own log a turn */
 };
@@ -33,6 +34,7 @@ struct heal {
     uint64_t offer[8];         /* round, by node */
     unsigned buddy;            /* 0: none */
     struct store_cursor cursor;
+    uint64_t tail; /* for replica_walk_budget */
     uint64_t checks, answers;
     uint64_t received, told;   /* sequence numbers: taken, and said so */
     uint64_t bytes_untold;
@@ -53,6 +55,6 @@ void heal_on_end(struct heal *heal, struct replica *replica, const struct messag
 
 /* After any event: moves on to the next phase where nothing more is missing. */
 void heal_advance(struct heal *heal, struct replica *replica);
-bool heal_wants_turn(const struct heal *heal);
+bool heal_wants_turn(const struct heal *heal, const struct replica *replica);
 
 #endif

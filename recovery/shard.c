@@ -142,11 +142,18 @@ bool shard_holds(const struct shard *shard, const struct message *message)
 
 /* ---- the other events ---- */
 
+/* What the log holds is the group's again, and may be trusted the next time. */
+static void full_heal_is_through(struct shard *shard)
+{
+    store_repair(shard->replica.store);
+    shard->heal.always_full = false;
+}
+
 static void on_view(struct shard *shard, const struct view *view)
 {
     replica_on_view(&shard->replica, view);
     if (shard->heal.phase == HEAL_HEALED && shard->heal.full && replica_is_member(&shard->replica))
-        store_repair(shard->replica.store);
+        full_heal_is_through(shard);
     memset(shard->buddies, 0, sizeof(shard->buddies));
     round_on_view(&shard->round, &shard->replica);
     heal_on_view(&shard->heal, &shard->replica);
@@ -226,7 +233,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;
-    if (heal_wants_turn(&shard->heal) || store_wants_cleaning(replica->store) || replica->check_all)
+    if (heal_wants_turn(&shard->heal, replica) || store_wants_cleaning(replica->store) || replica->check_all)
         return true;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         if (buddy_wants_turn(&shard->buddies[node]))

@@ -29,6 +29,7 @@
 enum {
     PLAIN_STEP = 4, /* a plain write orders after any read-modify-write from the same base (Hermes section 3.6) */
     RMW_STEP = 1,
+    OWN_BYTES_MAX = 32 << 20, /* of own writes under way: what a channel that breaks has to be sent again */
     RESEND_US = 1000000, /* an unanswered INV is sent again: channels are reliable, dropped for want of space is not */
     OP_NONE = 0,
 };
@@ -40,6 +41,7 @@ struct pending {
     uint64_t sent_us;
     uint64_t started_us;
     uint8_t acked; /* node set */
+    uint32_t size; /* of its record */
     bool rmw;
     enum outcome outcome;
     uint64_t number;
@@ -100,6 +102,7 @@ struct replica {
     struct op *op_free;
     uint32_t op_capacity, op_table_mask;
     uint32_t op_used, own_count, replay_count;
+    uint64_t own_bytes;
     uint32_t sweep; /* next op to look at for timeouts */
 
     struct deferred *deferred;
@@ -111,6 +114,7 @@ struct replica {
 
     bool unconfirmed; /* cold start: the walk over unconfirmed records is not done */
     struct store_cursor unconfirmed_cursor;
+    uint64_t unconfirmed_tail; /* for replica_walk_budget */
 
     /* the flush record: key "" */
     struct {
@@ -170,6 +174,16 @@ static inline void replica_see_version(struct replica *replica, uint64_t version
 
 /* Makes the record in `message` the current one of its key, in `state`, whatever was there. NULL: no room, nothing changed. */
 struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state);
+
+/* What a walk over the log may look at in one turn: more when the log grew since its last one, or it would never reach the
+ * tail under load. *tail: the log's tail at the last turn, 0 to begin. */
+static inline uint64_t replica_walk_budget(const struct replica *replica, uint64_t base, uint64_t *tail)
+{
+    uint64_t now = log_tail(store_log(replica->store));
+    uint64_t grown = *tail == 0 ? 0 : now - *tail;
+    *tail = now;
+    return base + 2 * STORE_WALK_COST * grown;
+}
 
 /* The only writer of a record's state. */
 void replica_set_state(struct replica *replica, struct found *found, enum record_state state);

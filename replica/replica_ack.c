@@ -54,6 +54,7 @@ void replica_refuse_own(struct replica *replica, struct op *op)
     op->own.ts = 0;
     op->own.requests = NULL;
     replica->own_count--;
+    replica->own_bytes -= op->own.size;
     replica->rmw_retries++;
     if (request != NULL) /* an expiry's own request waits already */
         op_wait(replica, op, request, true);
@@ -80,10 +81,12 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
     bool current = store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == done.ts;
     pending->ts = 0;
     pending->requests = NULL;
-    if (pending == &op->own)
+    if (pending == &op->own) {
         replica->own_count--;
-    else
+        replica->own_bytes -= done.size;
+    } else {
         replica->replay_count--;
+    }
     if (current && found.state != STATE_VALID)
         set_valid_and_tell(replica, op, &found);
     reply_all(replica, done.requests, done.outcome, current ? found.record : NULL, done.number);
@@ -152,6 +155,8 @@ void replica_on_durable(struct replica *replica, uint64_t durable)
         else
             look_again(replica, op_of_token(replica, next.token), next.ts);
     }
+    if (replica_is_member(replica))
+        replica_unblock(replica); /* there may be room now: what waits for it need not wait for the next tick */
     if (!replica->check_all)
         return;
     replica->check_all = false;

@@ -205,6 +205,17 @@ static void join_sets(struct replica *replica, struct op *op, struct request *fi
     last->next = NULL;
 }
 
+static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base);
+
+/* A set that found no memory must not leave the old value, as if nothing had been set (memcached). Here, not by a command
+ * of its own: a later set of the same client must not be deleted by it. */
+static enum execute delete_instead(struct replica *replica, struct request *request, uint64_t base)
+{
+    struct plan plan = {.outcome = OUTCOME_NO_MEMORY};
+    plan.spec = (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
+    return write_start(replica, request, &plan, base);
+}
+
 /* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened. */
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base)
 {
@@ -215,7 +226,13 @@ static enum execute write_start(struct replica *replica, struct request *request
         return EXECUTE_BLOCKED;
     assert(op->own.ts == 0);
     bool removes = plan->spec.kind == RECORD_TOMBSTONE;
+    uint64_t size = plan->spec.value.size + plan->spec.value_tail.size;
     struct found found;
+    if (replica->own_count > 0 && replica->own_bytes + size > OWN_BYTES_MAX && !removes) {
+        if (made)
+            op_give_if_idle(replica, op, STATE_VALID);
+        return EXECUTE_BLOCKED;
+    }
     plan->spec.ts = next_ts(replica, plan, base);
     enum status put = store_put_nodrain(replica->store, &plan->spec, request->hash, STATE_WRITE, removes, &found);
     if (put != STATUS_OK) {
@@ -223,6 +240,9 @@ static enum execute write_start(struct replica *replica, struct request *request
             op_give_if_idle(replica, op, STATE_VALID);
         if (put == STATUS_BUSY)
             return EXECUTE_BLOCKED;
+        if (put == STATUS_NO_SPACE && request->type == REQUEST_SET && !removes &&
+            store_find(replica->store, request->key, request->hash, &found) && found.record->kind == RECORD_VALUE)
+            return delete_instead(replica, request, base);
         bool large = put == STATUS_TOO_LARGE;
         request->next = NULL;
         replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0, false);
@@ -234,6 +254,7 @@ static enum execute write_start(struct replica *replica, struct request *request
         .ts = plan->spec.ts,
         .lsn = found.record->lsn,
         .started_us = replica->mono_us,
+        .size = (uint32_t)record_size(found.record),
         .rmw = !plan->plain,
         .outcome = plan->outcome,
         .number = plan->number,
@@ -241,6 +262,7 @@ static enum execute write_start(struct replica *replica, struct request *request
     };
     request->next = NULL;
     replica->own_count++;
+    replica->own_bytes += op->own.size;
     if (plan->plain)
         replica->writes++;
     else

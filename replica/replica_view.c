@@ -210,7 +210,7 @@ static void walk_unconfirmed(struct replica *replica)
 {
     struct mark mark = {0};
     struct found found;
-    uint64_t budget = UNCONFIRMED_BUDGET;
+    uint64_t budget = replica_walk_budget(replica, UNCONFIRMED_BUDGET, &replica->unconfirmed_tail);
     (void)store_mark_last(replica->store, &mark);
     while (replica->replay_count < replica->options.op_count_max) {
         if (!store_walk(replica->store, &replica->unconfirmed_cursor, mark.lsn, &budget, &found)) {

@@ -28,8 +28,6 @@ static enum reply too_large_reply(const struct job *job)
 /* The answer's line; REPLY_COUNT: it is none of the fixed ones. */
 static enum reply fixed_reply(const struct job *job)
 {
-    if (job->no_memory)
-        return memory_reply(job);
     if (job->lost)
         return REPLY_NO_MEMORY_GETTING;
     switch (job->outcome) {

@@ -49,7 +49,6 @@ struct job {
 
     /* owner */
     enum outcome outcome;
-    bool no_memory; /* a set found no memory, now its old value is being deleted */
     bool lost;      /* a value was found, but there is no memory to copy it */
     uint64_t sequence;
     uint64_t deadline_us; /* not executed by then: refused */

@@ -20,7 +20,7 @@ static void tally_storage(struct worker *worker, const struct job *job)
         add(worker, COUNTER_total_items);
     if (outcome == OUTCOME_TOO_LARGE)
         add(worker, COUNTER_store_too_large);
-    if (outcome == OUTCOME_NO_MEMORY || job->no_memory)
+    if (outcome == OUTCOME_NO_MEMORY)
         add(worker, COUNTER_store_no_memory);
     if (job->command != COMMAND_CAS)
         return;

@@ -79,7 +79,6 @@ struct worker {
     uint64_t sequence;
     struct job_queue
         parked; /* cannot be answered now (no lease, not serving); in the order of their sequence */
-    struct job_queue again; /* to be executed once more when the present step is over */
     uint64_t retried_us;
 
     /* clients */

@@ -69,18 +69,6 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     return lease_copy(job->value, value, lease_holds, worker) || !action->local;
 }
 
-/* A set that found no memory must not leave the old value behind, as if nothing had been set
- * (memcached). */
-static bool delete_instead(struct worker *worker, struct job *job, enum outcome outcome)
-{
-    if (outcome != OUTCOME_NO_MEMORY || job->request.type != REQUEST_SET)
-        return false;
-    job->no_memory = true;
-    job->request.type = REQUEST_DELETE;
-    job_queue_put(&worker->again, job);
-    return true;
-}
-
 static void on_reply(struct worker *worker, const struct action *action)
 {
     struct job *job = job_of(action->request);
@@ -90,7 +78,7 @@ static void on_reply(struct worker *worker, const struct action *action)
         action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)
         park(worker, job);
-    else if (!delete_instead(worker, job, action->outcome))
+    else
         worker_finish(worker, job);
 }
 
@@ -127,26 +115,13 @@ static void take(void *user, const struct action *action)
 /* ---- steps
  * ----------------------------------------------------------------------------------------- */
 
-static void step_once(struct worker *worker, struct event *event)
-{
-    event->wall_us = worker->wall_us;
-    event->mono_us = worker->mono_us;
-    shard_step(worker->shard, event, &worker->actions);
-}
-
-static void step_request(struct worker *worker, struct job *job)
-{
-    struct event event = {.type = EVENT_REQUEST, .request = &job->request};
-    step_once(worker, &event);
-}
-
 void worker_step(struct worker *worker, struct event *event)
 {
     if (worker->clocks_old)
         worker_read_clocks(worker);
-    step_once(worker, event);
-    for (struct job *job; (job = job_queue_take(&worker->again)) != NULL;)
-        step_request(worker, job);
+    event->wall_us = worker->wall_us;
+    event->mono_us = worker->mono_us;
+    shard_step(worker->shard, event, &worker->actions);
 }
 
 void worker_execute(struct worker *worker, struct job *job)

@@ -82,6 +82,7 @@ enum status store_drop_marks_nodrain(struct store *store) MUST_CHECK;
  * any such are skipped. Stays right while the store changes between calls: a record that is current during the whole
  * walk is given at least once. Begin with a zeroed cursor; false: the end was reached. `budget` bytes of log are looked
  * at per call at most; *found->record is NULL when the budget ran out first. */
+enum { STORE_WALK_COST = 64 }; /* of looking at one record, in bytes of budget; what is done with it costs the caller */
 struct store_cursor {
     uint32_t generation;
     uint32_t offset;

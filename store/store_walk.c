@@ -3,7 +3,6 @@
 #include "base/hash.h"
 #include "store/store_private.h"
 
-enum { SCAN_COST = 64 };
 
 static bool walkable(const struct segment *segment)
 {
@@ -54,8 +53,7 @@ bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_m
         const struct record *record;
         while (*budget > 0 &&
                (record = log_segment_next(store->log, number, &cursor->offset, &place)) != NULL) {
-            uint64_t cost = SCAN_COST + record_size(record);
-            *budget -= cost < *budget ? cost : *budget;
+            *budget -= STORE_WALK_COST < *budget ? STORE_WALK_COST : *budget;
             if (wanted(store, record, place, lsn_min, found))
                 return true;
         }

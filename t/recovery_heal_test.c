@@ -294,3 +294,44 @@ TEST(restart, of_a_living_node_says_what_it_does_not_know)
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), cluster_get(cluster, 2, "k"));
     cluster_close(cluster);
 }
+
+static void deliver_all(struct cluster *cluster)
+{
+    for (bool any = true; any;) {
+        any = false;
+        for (unsigned from = 1; from <= CLUSTER_NODES; from++)
+            for (unsigned to = 1; to <= CLUSTER_NODES; to++)
+                any = cluster_deliver(cluster, from, to) || any;
+    }
+}
+
+/* More is written in each turn than the walk looks at in one: it has to keep up with the tail all the same. */
+TEST(heal, ends_under_sustained_writes)
+{
+    enum { KEYS = 48, SIZE = 3500, TURNS_MAX = 1500 };
+    static char value[SIZE + 1];
+    struct cluster *cluster = cluster_open();
+    memset(value, 'x', SIZE);
+    char keys[KEYS][16];
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(keys[i], sizeof(keys[i]), "k%d", i);
+        set_and_settle(cluster, 1, keys[i], value);
+    }
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 3, 3, 4);
+    unsigned turns = 0;
+    for (; turns < TURNS_MAX && cluster->healed_epoch != 3; turns++) {
+        cluster->request_count = 0;
+        for (int i = 0; i < KEYS; i++)
+            cluster_request(cluster, 1 + (unsigned)i % 2, REQUEST_SET, keys[i], value);
+        deliver_all(cluster);
+        cluster_tick(cluster, 10000);
+        deliver_all(cluster);
+        for (unsigned i = 0; i < KEYS; i++)
+            ASSERT(cluster->replies[i].done);
+    }
+    EXPECT_EQ(cluster->healed_epoch, 3);
+    cluster_close(cluster);
+}
