@@ -2,6 +2,9 @@
  * rule is taken out (t/planted_faults.txt). Method: three real shards whose channels the test moves by hand. */
 #include <stdio.h>
 
+#include "base/hash.h"
+#include "base/ts.h"
+
 #include "t/cluster.h"
 
 static const char *reply_of(const struct cluster *cluster, unsigned index)
@@ -95,5 +98,115 @@ TEST(rule, a_healed_node_knows_the_floor_that_was_adopted_without_it)
     cluster_settle(cluster);
     EXPECT_EQ(cluster->healed_epoch, 2);
     EXPECT(floor_of(cluster, 3) >= floor_of(cluster, 1));
+    cluster_close(cluster);
+}
+
+static uint64_t ts_of(const struct cluster *cluster, unsigned node, const char *key)
+{
+    struct found found;
+    bool any = store_find(cluster->stores[node], slice_text(key), hash_key(slice_text(key)), &found);
+    return any ? found.record->ts : 0;
+}
+
+static void round_between(struct cluster *cluster, unsigned a, unsigned b)
+{
+    cluster_tick(cluster, 150000);
+    for (unsigned i = 0; i < 20; i++) {
+        cluster_deliver(cluster, a, b);
+        cluster_deliver(cluster, b, a);
+    }
+}
+
+/* What only node 3 knew counts as older than anything, whatever its timestamp. */
+TEST(rule, an_inv_is_taken_over_an_unconfirmed_record_that_is_newer)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 3, REQUEST_SET, "k", "alone");
+    cluster_crash(cluster, 3);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 4);
+    cluster_request(cluster, 1, REQUEST_SET, "k", "group"); /* the same moment, a lower node */
+    ASSERT(ts_of(cluster, 3, "k") > ts_of(cluster, 1, "k"));
+    while (cluster_deliver(cluster, 1, 3))
+        ;
+    EXPECT(ts_of(cluster, 3, "k") == ts_of(cluster, 1, "k"));
+    cluster_close(cluster);
+}
+
+/* Node 3 has the write of node 1 from before its crash; its buddy, node 2, gets it only after it has answered. */
+TEST(rule, an_inv_of_equal_timestamp_makes_an_unconfirmed_record_the_groups)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "k", "old");
+    cluster_settle(cluster);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "new");
+    EXPECT(cluster_deliver(cluster, 1, 3));
+    cluster_crash(cluster, 3);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 4);
+    EXPECT(cluster_deliver(cluster, 1, 3)); /* the INV again */
+    EXPECT(cluster_deliver(cluster, 3, 2)); /* only node 2 is asked in time */
+    EXPECT(cluster_deliver(cluster, 2, 3));
+    cluster_tick(cluster, 250000);
+    for (unsigned i = 0; i < 20; i++) {
+        cluster_deliver(cluster, 3, 2);
+        cluster_deliver(cluster, 2, 3);
+        cluster_tick(cluster, 10000);
+    }
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT(ts_of(cluster, 3, "k") == ts_of(cluster, 1, "k"));
+    cluster_close(cluster);
+}
+
+/* Protocol check, flaw 6: the coordinator completes in the old view what the buddy's walk met half done in the new one. */
+TEST(rule, the_walk_does_not_skip_a_record_that_is_not_valid_yet)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    while (cluster_deliver(cluster, 1, 2))
+        ;
+    cluster_restart(cluster, 3);
+    cluster_install(cluster, 2, 3, 3, 4);
+    cluster_install(cluster, 3, 3, 3, 4);
+    for (unsigned i = 0; i < 40; i++) {
+        cluster_deliver(cluster, 3, 2);
+        cluster_deliver(cluster, 2, 3);
+        cluster_tick(cluster, 10000);
+    }
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT(cluster_deliver(cluster, 2, 1)); /* the ACK of view 2 */
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    cluster_install(cluster, 1, 3, 3, 4);
+    cluster_settle(cluster);
+    EXPECT(ts_of(cluster, 3, "k") == ts_of(cluster, 1, "k"));
+    cluster_close(cluster);
+}
+
+TEST(rule, no_floor_is_adopted_while_a_node_heals)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    cluster_crash(cluster, 3);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 4);
+    round_between(cluster, 1, 2);
+    EXPECT(floor_of(cluster, 1) == 0);
+    cluster_close(cluster);
+}
+
+TEST(rule, a_record_for_an_absent_key_is_newer_than_anything_forgotten)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    cluster_tick(cluster, 150000);
+    cluster_settle(cluster);
+    ASSERT(floor_of(cluster, 1) > 0);
+    cluster_request(cluster, 1, REQUEST_ADD, "fresh", "v");
+    EXPECT(ts_version(ts_of(cluster, 1, "fresh")) > floor_of(cluster, 1));
     cluster_close(cluster);
 }
