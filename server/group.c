@@ -109,12 +109,13 @@ static void on_install(void *user, const struct view *view)
     struct group *group = user;
     char members[16], healing[16], configured[16];
     struct node_view now = {.view = *view, .leading = member_leads(&group->member)};
-    tell_workers(group->node, &(struct letter){.type = LETTER_VIEW, .view = *view});
-    node_set_view(group->node, &now);
     log_note("view %u: members %s; healing %s; configured %s", view->epoch,
              node_names(view->members, members), node_names(view->healing, healing),
              node_names(view->configured, configured));
     note_role(group, view);
+    /* Last: who sees the view in `stats` finds its line in the log. */
+    tell_workers(group->node, &(struct letter){.type = LETTER_VIEW, .view = *view});
+    node_set_view(group->node, &now);
 }
 
 /* The lease is void at once; the shards forget what is volatile, then the node asks to join as

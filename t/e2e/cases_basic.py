@@ -54,7 +54,7 @@ class Memcached:
         self.port = free_ports(1)[0][0]
         user = ["-u", "root"] if os.geteuid() == 0 else []
         self.process = subprocess.Popen(["memcached", "-p", str(self.port), "-l", "127.0.0.1", "-U", "0", *user])
-        wait_until("memcached listens", lambda: not is_free(self.port), 5)
+        wait_until("memcached listens", lambda: not is_free(self.port), 30)
         return self
 
     def __exit__(self, *ignored):
@@ -131,7 +131,7 @@ def case_each_of_three_nodes_answers_as_memcached_does():
 def case_pymemcache_finds_on_every_node_what_any_has_stored():
     with Cluster(3) as cluster:
         cluster.start()
-        clients = [Client(("127.0.0.1", node.port), timeout=5) for node in cluster.nodes]
+        clients = [Client(("127.0.0.1", node.port), timeout=30) for node in cluster.nodes]
         for i, writer in enumerate(clients):
             check(writer.set(f"key{i}", f"value{i}", noreply=False), "set")
             check(writer.set_many({f"m{i}.{n}": str(n) for n in range(50)}, noreply=False) == [], "set_many")
@@ -214,20 +214,20 @@ def case_bad_clients_cost_nothing():
         node = cluster.start().nodes[0]
         for data in (b"get", b"set a 0 0 100\r\nhalf", b"\0\1\2\3" * 1000, b"x" * 70000, b"get " + b"a " * 20000):
             for _ in range(20):
-                with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+                with socket.create_connection(("127.0.0.1", node.port), timeout=30) as connection:
                     try:
                         connection.sendall(data)
                     except OSError:
                         pass
         with node.connect() as connection:
             check(connection.set(b"a", b"fine") == b"STORED" and connection.get(b"a") == b"fine", "goes on")
-            wait_until("the connections are gone", lambda: int(connection.stats()["curr_connections"]) < 5, 5)
+            wait_until("the connections are gone", lambda: int(connection.stats()["curr_connections"]) < 5, 30)
 
 
 def case_too_many_connections_are_told_so():
     with Cluster(1, durable=False, arguments=("-m", "64", "-t", "2", "-c", "10")) as cluster:
         node = cluster.start().nodes[0]
-        wait_until("earlier probes are gone", lambda: count_connections(node) <= 2, 5)
+        wait_until("earlier probes are gone", lambda: count_connections(node) <= 2, 30)
         served, refused = [], 0
         for _ in range(20):
             connection = node.connect()
@@ -244,7 +244,7 @@ def case_too_many_connections_are_told_so():
             check(connection.line() == b"ERROR Too many open connections", "memcached's own words")
         for connection in served:
             connection.socket.close()
-        wait_until("there is room again", lambda: count_connections(node) <= 2, 5)
+        wait_until("there is room again", lambda: count_connections(node) <= 2, 30)
 
 
 def count_connections(node):
@@ -263,7 +263,7 @@ def case_sigterm_ends_a_node_at_once_with_0():
             for node in cluster.nodes:
                 code, seconds = node.stop()
                 check(code == 0, f"{node.name} ended with {code}")
-                check(seconds < 3, f"{node.name} took {seconds:.1f} s")
+                check(seconds < 15, f"{node.name} took {seconds:.1f} s")
             for connection in idle:
                 connection.socket.close()
 
@@ -272,7 +272,7 @@ def case_sigint_ends_a_node_too():
     with Cluster(1, durable=False) as cluster:
         node = cluster.start().nodes[0]
         node.signal(signal.SIGINT)
-        check(node.wait_exit(5) == 0, "SIGINT")
+        check(node.wait_exit(30) == 0, "SIGINT")
 
 
 def case_wrong_options_are_named():
@@ -281,7 +281,7 @@ def case_wrong_options_are_named():
         for wrong in (["--nonsense"], ["-t", "0"], ["-m", "abc"], ["--node=9", f"--peers={cluster.peers}"],
                       ["--peers=1@127.0.0.1"], ["-p", "70000"]):
             done = subprocess.run(node.command(wrong), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  timeout=10, check=False)
+                                  timeout=30, check=False)
             name = wrong[0].split("=")[0]
             check(done.returncode not in (0, -signal.SIGABRT, -signal.SIGSEGV), f"{wrong}: {done.returncode}")
             check(name.lstrip("-") in done.stdout or "peers" in done.stdout, f"{wrong}: {done.stdout!r}")

@@ -8,13 +8,13 @@ from cluster import (RAFT_OFFSET, Cluster, Node, check, files_below, lines_match
 
 
 def fill(node, count=300, prefix=b"k"):
-    with node.connect(timeout=10) as connection:
+    with node.connect(timeout=30) as connection:
         for i in range(count):
             check(connection.set(prefix + b"%d" % i, b"value-%d-" % i + b"x" * 200) == b"STORED", "set")
 
 
 def check_filled(node, count=300, prefix=b"k"):
-    with node.connect(timeout=10) as connection:
+    with node.connect(timeout=30) as connection:
         for i in range(count):
             value = connection.get(prefix + b"%d" % i)
             check(value == b"value-%d-" % i + b"x" * 200, f"{node.name}: {prefix}{i} is {value!r}")
@@ -37,7 +37,7 @@ def check_refused(node, words, without=("lock",)):
     """The start fails, says why with the directory's name, and writes nothing."""
     before, size = tree_hash(node.data, without), len(node.log_text())
     node.start()
-    code = node.wait_exit(10)
+    code = node.wait_exit(30)
     text = node.log_since(size)
     check(code != 0, f"{node.name} ended with 0")
     check(code > 0, f"{node.name} was ended by signal {-code}: {text[-800:]}")
@@ -153,7 +153,7 @@ def case_a_data_directory_has_one_process():
         second.log_path += ".second"
         second.start()
         try:
-            code = second.wait_exit(5)
+            code = second.wait_exit(30)
             check(code > 0, f"ended with {code}")
             check(lines_matching(second.log_text(), "another process"), second.log_text())
         finally:
@@ -194,7 +194,7 @@ def case_a_damaged_log_of_a_single_node_is_reported_and_kept():
         size = len(node.log_text())
         node.start()
         wait_until("it says so by name",
-                   lambda: lines_matching(node.log_since(size), os.path.relpath(hit[0][0], cluster.directory)), 10)
+                   lambda: lines_matching(node.log_since(size), os.path.relpath(hit[0][0], cluster.directory)), 30)
         check(find(hit[0][0], b"value-7-") == hit[0][1], "the damaged file was written over")
 
 
@@ -208,7 +208,7 @@ def check_stranger(cluster, node, pattern):
     sizes = [len(other.log_text()) for other in cluster.nodes]
     node.start()
     wait_until(f"a line about it\n{others[0].log_text()[-1000:]}",
-               lambda: refusal_lines(cluster, sizes, pattern), 10)
+               lambda: refusal_lines(cluster, sizes, pattern), 30)
     time.sleep(2)
     for other, size in zip(cluster.nodes, sizes):
         if other is not node:
@@ -279,7 +279,7 @@ def case_garbage_on_the_membership_port_is_refused():
             fill(node, 20)
             check_filled(node, 20)
         cluster.nodes[0].kill()  # membership still works
-        with cluster.nodes[1].connect(timeout=10) as connection:
-            wait_until("a view without it", lambda: connection.set(b"a", b"b") == b"STORED", 10)
+        with cluster.nodes[1].connect(timeout=30) as connection:
+            wait_until("a view without it", lambda: connection.set(b"a", b"b") == b"STORED", 30)
         cluster.nodes[0].start()
         cluster.nodes[0].wait_serving()

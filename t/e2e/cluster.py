@@ -14,8 +14,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.environ.get("HEALCACHED", os.path.join(ROOT, "build", "healcached"))
 RAFT_OFFSET = 10000  # membership listens at the peer port and this
-SERVE_SECONDS_MAX = 30
-STOP_SECONDS_MAX = 10
+SERVE_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 30
+ANSWER_SECONDS_MAX = 30  # nobody waits so long; a slow machine is no fault
 REPORTS = "Assertion|Sanitizer|runtime error:"  # of a node, in any case
 
 
@@ -60,7 +61,7 @@ def wait_until(what, condition, seconds):
 class Connection:
     """Speaks the text protocol, byte by byte as the case wants it."""
 
-    def __init__(self, port, timeout=5):
+    def __init__(self, port, timeout=ANSWER_SECONDS_MAX):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.pending = b""
 
@@ -176,7 +177,7 @@ class Node:
             self.process.wait()
             self.process = None
 
-    def connect(self, timeout=5):
+    def connect(self, timeout=ANSWER_SECONDS_MAX):
         return Connection(self.port, timeout)
 
     def serves(self):
