@@ -85,12 +85,13 @@ static enum hello_refusal check_shape(const struct hello *hello)
 /* What both directions must agree in. */
 static enum hello_refusal check_settings(const struct hello *hello, const struct hello_side *side)
 {
-    if (hello->configuration != side->configuration)
-        return HELLO_OTHER_CONFIGURATION;
+    /* The first two are part of the configuration, too, but have a clearer name. */
     if (hello->lane_count != side->lane_count)
         return HELLO_OTHER_LANES;
     if (hello->message_size_max != side->message_size_max)
         return HELLO_OTHER_SIZE;
+    if (hello->configuration != side->configuration)
+        return HELLO_OTHER_CONFIGURATION;
     if (hello->secured != (side->secret != NULL))
         return HELLO_SECRET;
     if (hello->from == 0 || hello->from > 31 || (side->known & 1u << hello->from) == 0)

@@ -21,7 +21,7 @@
 enum {
     BULK_BACKLOG_DEFAULT = 256 << 10,
     BACKLOG_DEFAULT = 64 << 20,
-    MESSAGE_SIZE_LIMIT = 1 << 30,
+    MESSAGE_SIZE_LIMIT = (1 << 30) + (1 << 20), /* the largest -I and its header */
     LISTEN_QUEUE = 128,
     USER_TIMEOUT_MIN_MS = 1000,
 };

@@ -453,6 +453,7 @@ static bool take_force(struct parse *parse)
 static bool check_together(struct parse *parse)
 {
     struct options *options = parse->options;
+    options->item_size_group = options->item_size_max;
     if (options->peer_count > 0 && parse->nodes == NULL)
         return refuse(parse, "--peers needs --node: which of them this one is");
     if (options->peer_count == 0) {
@@ -537,8 +538,9 @@ uint64_t options_directory_hash(const struct options *options)
 uint64_t options_cluster_hash(const struct options *options)
 {
     char text[160];
-    int size = snprintf(text, sizeof(text), "%016llx item=%u suspect=%u lease=%u election=%u",
-                        (unsigned long long)options_directory_hash(options), options->item_size_max,
-                        options->suspect_ms, options->lease_ms, options->election_ms);
+    int size =
+        snprintf(text, sizeof(text), "%016llx item=%u suspect=%u lease=%u election=%u",
+                 (unsigned long long)options_directory_hash(options), options->item_size_group,
+                 options->suspect_ms, options->lease_ms, options->election_ms);
     return hash_key(slice_make(text, (size_t)size));
 }

@@ -33,7 +33,9 @@ struct options {
     uint32_t thread_count;
     bool no_eviction;
     bool no_flush;
-    uint32_t item_size_max;
+    uint32_t item_size_max; /* of what clients store from now on */
+    uint32_t
+        item_size_group; /* of what the group may hold: at least item_size_max; see directory.h */
     int backlog;
     uint32_t per_turn_max;
     int verbose;

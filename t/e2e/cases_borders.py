@@ -229,7 +229,7 @@ def case_a_peer_with_another_configuration_is_refused():
         shutil.rmtree(node.data)
         right = list(node.arguments)
         node.arguments = ["-I", "2m", *right]
-        check_stranger(cluster, node, "configuration|message size")
+        check_stranger(cluster, node, "another largest item size")
         shutil.rmtree(node.data, ignore_errors=True)
         node.arguments = ["3" if before == "-t" else word for before, word in zip([""] + right, right)]
         check_stranger(cluster, node, "configuration|lanes|shards")
@@ -283,3 +283,57 @@ def case_garbage_on_the_membership_port_is_refused():
             wait_until("a view without it", lambda: connection.set(b"a", b"b") == b"STORED", 30)
         cluster.nodes[0].start()
         cluster.nodes[0].wait_serving()
+
+
+def restart_with(node, arguments):
+    node.kill()
+    node.arguments = arguments
+    node.start()
+    node.wait_serving()
+
+
+def case_a_smaller_item_limit_leaves_larger_items_alone():
+    """-I is lowered one node at a time. What is larger stays readable, can be touched, and heals; new items are limited."""
+    with Cluster(3, arguments=("-m", "256", "-t", "2", "-I", "4m")) as cluster:
+        cluster.start()
+        value = os.urandom(1_500_000).hex().encode()
+        with cluster.nodes[0].connect() as connection:
+            check(connection.set(b"large", value) == b"STORED", "a set of 3 MB with -I 4m")
+        for node in cluster.nodes:
+            small = ["1m" if word == "4m" else word for word in node.arguments]
+            restart_with(node, small)
+            check(lines_matching(node.log_text(), "may hold items of up to 4096 KB"), node.log_text())
+        victim = cluster.nodes[1]
+        victim.kill()
+        with cluster.nodes[0].connect() as connection:
+            check(connection.set(b"other", value).startswith(b"SERVER_ERROR object too large"), "a new one is too large")
+            check(connection.ask(b"touch large 0") == b"TOUCHED", "a write of the larger item")
+        victim.start()
+        victim.wait_serving()
+        victim.kill()
+        shutil.rmtree(victim.data)
+        sizes = [len(node.log_text()) for node in cluster.nodes]
+        victim.start()
+        wait_until("a wiped node that knows of no larger items is refused by name",
+                   lambda: refusal_lines(cluster, sizes, "another largest item size"), 30)
+        check(not victim.serves(), "it serves in spite of it")
+        restart_with(victim, [*victim.arguments, "-I", "4m"])
+        restart_with(victim, [*victim.arguments, "-I", "1m"])
+        for node in cluster.nodes:
+            with node.connect() as connection:
+                check(connection.get(b"large") == value, f"{node.name}: the larger item")
+
+
+def case_an_item_limit_that_was_refused_is_not_remembered():
+    """A typo in -I on one node: refused by name, and the next start with the right one is as if nothing had been."""
+    with Cluster(3) as cluster:
+        cluster.start()
+        node = cluster.nodes[2]
+        right = list(node.arguments)
+        node.kill()
+        node.arguments = ["-I", "2m", *right]
+        check_stranger(cluster, node, "another largest item size")
+        node.arguments = right
+        node.start()
+        node.wait_serving()
+        check_filled(node, 20)
