@@ -115,21 +115,34 @@ void replica_send_record(struct replica *replica, uint8_t to, bool bulk, struct 
     replica_send(replica, to, bulk, message, record_key(record), record_value(record));
 }
 
-void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
-                   uint64_t number, bool local)
+static void reply(struct replica *replica, struct request *request, struct action *action)
 {
     if (request == &replica->internal_flush) {
         replica->internal_flush_busy = false;
         return;
     }
-    struct action action = {.type = ACTION_REPLY,
-                            .epoch = replica->view.epoch,
-                            .request = request,
-                            .outcome = outcome,
-                            .record = record,
-                            .number = number,
-                            .local = local};
-    replica->actions->take(replica->actions->user, &action);
+    action->type = ACTION_REPLY;
+    action->epoch = replica->view.epoch;
+    action->request = request;
+    replica->actions->take(replica->actions->user, action);
+}
+
+void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
+                   uint64_t number, bool local)
+{
+    reply(replica, request,
+          &(struct action){.outcome = outcome,
+                           .record = record,
+                           .number = number,
+                           .cas = record != NULL ? record_cas(record) : 0,
+                           .local = local});
+}
+
+void replica_reply_written(struct replica *replica, struct request *request, const struct pending *write, uint64_t cas,
+                           const struct record *record)
+{
+    reply(replica, request,
+          &(struct action){.outcome = write->outcome, .record = record, .number = write->number, .cas = cas});
 }
 
 /* ---- states ---- */

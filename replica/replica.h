@@ -45,6 +45,7 @@ struct pending {
     bool rmw;
     enum outcome outcome;
     uint64_t number;
+    uint64_t cas; /* of its record */
     struct request *requests; /* to answer, linked by next; the last one's value is the one written */
 };
 
@@ -221,6 +222,9 @@ void op_forget_all(struct replica *replica);
 void defer(struct replica *replica, const struct deferred *deferred);
 void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
                    uint64_t number, bool local);
+/* The answer to a write that is complete. `record`: it, if it is still there. */
+void replica_reply_written(struct replica *replica, struct request *request, const struct pending *write, uint64_t cas,
+                           const struct record *record);
 void replica_refuse_waiting(struct replica *replica);
 
 /* Executes a request now; false: it was put to wait, and nothing behind it on this key may go first. */

@@ -35,15 +35,20 @@ void replica_send_inv(struct replica *replica, struct op *op, struct pending *pe
         send_from_request(replica, op, pending, &message, to);
 }
 
-/* Answers the requests of an own write that is over. */
-static void reply_all(struct replica *replica, struct request *requests, enum outcome outcome,
-                      const struct record *record, uint64_t number)
+/* Answers the requests of an own write that is over. SETs that went out as one were overwritten by the last of them: each
+ * gets a unique of its own from the versions that next_ts() left free for them, or a cas of one would succeed on the value
+ * of another. */
+static void reply_all(struct replica *replica, const struct pending *done, const struct record *record)
 {
-    while (requests != NULL) {
-        struct request *next = requests->next;
-        requests->next = NULL;
-        replica_reply(replica, requests, outcome, record, number, false);
-        requests = next;
+    unsigned behind = 0;
+    for (const struct request *request = done->requests; request != NULL; request = request->next)
+        behind++;
+    for (struct request *request = done->requests, *next; request != NULL; request = next) {
+        next = request->next;
+        request->next = NULL;
+        behind--;
+        uint64_t cas = behind == 0 || FAULT(ONE_UNIQUE) ? done->cas : done->ts - ts_make(behind, 0, 0);
+        replica_reply_written(replica, request, done, cas, record);
     }
 }
 
@@ -89,7 +94,7 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
     }
     if (current && found.state != STATE_VALID)
         set_valid_and_tell(replica, op, &found);
-    reply_all(replica, done.requests, done.outcome, current ? found.record : NULL, done.number);
+    reply_all(replica, &done, current ? found.record : NULL);
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
     if (any && found.state == STATE_VALID)
         replica_became_valid(replica, op);

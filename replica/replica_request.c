@@ -15,6 +15,7 @@ struct current {
 struct plan {
     struct record_spec spec;
     bool plain;
+    unsigned joined; /* other SETs that it answers */
     enum outcome outcome;
     uint64_t number;
     char digits[32];
@@ -97,6 +98,16 @@ static enum outcome plan_flush(const struct replica *replica, const struct reque
     return OUTCOME_OK;
 }
 
+/* An incr or decr of what is not there. */
+static enum outcome plan_initial(const struct request *request, struct plan *plan)
+{
+    if (!request->vivify)
+        return OUTCOME_NOT_FOUND;
+    plan->spec.value = slice_make(plan->digits, decimal_format(request->initial, plan->digits));
+    plan->number = request->initial;
+    return OUTCOME_NUMBER;
+}
+
 /* True: write plan->spec, then answer plan->outcome. False: answer plan->outcome now. */
 static bool plan_write(const struct replica *replica, const struct request *request, const struct current *now,
                        struct plan *plan)
@@ -112,6 +123,11 @@ static bool plan_write(const struct replica *replica, const struct request *requ
     };
     plan->plain = false;
     plan->outcome = OUTCOME_STORED;
+    bool compares = request->compare && !FAULT(NO_COMPARE);
+    if (compares && record != NULL && record_cas(record) != request->cas) {
+        plan->outcome = OUTCOME_EXISTS;
+        return false;
+    }
     switch (request->type) {
     case REQUEST_SET:
         plan->plain = true;
@@ -134,7 +150,8 @@ static bool plan_write(const struct replica *replica, const struct request *requ
         break;
     case REQUEST_INCR:
     case REQUEST_DECR:
-        plan->outcome = record == NULL ? OUTCOME_NOT_FOUND : plan_arithmetic(request, record, plan);
+        plan->outcome =
+            record == NULL ? plan_initial(request, plan) : plan_arithmetic(request, record, plan);
         break;
     case REQUEST_TOUCH:
     case REQUEST_GAT:
@@ -173,6 +190,7 @@ static uint64_t next_ts(struct replica *replica, const struct plan *plan, uint64
         version = larger(base + plain_step, replica->clock + plain_step);
         if (!FAULT(PLAIN_PLUS_ONE))
             version = larger(version, replica->wall_us);
+        version += plan->joined; /* the versions below are theirs: reply_all() */
     }
     replica_see_version(replica, version);
     return ts_make(version, replica->options.self,
@@ -180,13 +198,16 @@ static uint64_t next_ts(struct replica *replica, const struct plan *plan, uint64
 }
 
 /* SETs that wait right behind a SET go out with it as one write, the last; all are answered. */
-static struct request *last_of_sets(const struct op *op, struct request *first)
+static struct request *last_of_sets(const struct op *op, struct request *first, unsigned *joined)
 {
     struct request *last = first;
+    *joined = 0;
     if (op == NULL || first->type != REQUEST_SET)
         return last;
-    for (struct request *next = op->wait_first; next != NULL && next->type == REQUEST_SET; next = next->next)
+    for (struct request *next = op->wait_first; next != NULL && next->type == REQUEST_SET; next = next->next) {
         last = next;
+        ++*joined;
+    }
     return last;
 }
 
@@ -258,6 +279,7 @@ static enum execute write_start(struct replica *replica, struct request *request
         .rmw = !plan->plain,
         .outcome = plan->outcome,
         .number = plan->number,
+        .cas = record_cas(found.record),
         .requests = request,
     };
     request->next = NULL;
@@ -348,7 +370,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         replica_reply(replica, request, plan.outcome, NULL, plan.number, true);
         return EXECUTE_DONE;
     }
-    struct request *last = last_of_sets(op, request);
+    struct request *last = last_of_sets(op, request, &plan.joined);
     if (last != request) {
         plan.spec.client_flags = last->client_flags;
         plan.spec.exptime = last->exptime;

@@ -53,8 +53,12 @@ struct request {
     uint64_t hash;    /* hash_key(key) */
     struct slice key;
     struct slice value;
-    uint64_t cas;     /* REQUEST_CAS: the unique to compare with */
+    uint64_t cas;     /* the unique to compare with */
     uint64_t delta;   /* incr, decr */
+    bool compare;     /* not executed if there is a record with another unique than `cas`: OUTCOME_EXISTS. REQUEST_CAS
+                         does so by itself; not for SET and FLUSH, which look at nothing */
+    bool vivify;      /* incr, decr of a key that is not there: it is made, with `initial`, client_flags and exptime */
+    uint64_t initial;
 
     /* core */
     struct request *next;

@@ -58,6 +58,8 @@ struct action {
     enum outcome outcome;
     const struct record *record; /* HIT: copy it with lease_copy() before take() returns */
     uint64_t number;
+    uint64_t cas; /* STORED, NUMBER, TOUCHED, HIT: the unique of what this request has written or read. Another's write may
+                     have replaced it by now, but it never names another's value */
     bool local; /* the answer rests on a local read: it is worth something only under a lease that holds after the copy */
 };
 

@@ -61,7 +61,6 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     if (action->record != NULL) {
         value = record_value(action->record);
         job->answer_flags = action->record->client_flags;
-        job->answer_cas = record_cas(action->record);
         job->lost = !job_reserve(job, (uint32_t)value.size);
         if (job->lost)
             value.size = 0;
@@ -74,6 +73,7 @@ static void on_reply(struct worker *worker, const struct action *action)
     struct job *job = job_of(action->request);
     job->outcome = action->outcome;
     job->number = action->number;
+    job->answer_cas = action->cas;
     bool current =
         action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)

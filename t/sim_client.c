@@ -87,7 +87,10 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         draw_value(sim, o);
     if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen && o->type != REQUEST_FLUSH)
         o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
-    if (o->type == REQUEST_CAS)
+    o->compare = o->type != REQUEST_SET && o->type != REQUEST_FLUSH && o->type != REQUEST_GET && sim_chance(sim, 10);
+    o->vivify = (o->type == REQUEST_INCR || o->type == REQUEST_DECR) && sim_chance(sim, 30);
+    o->initial = o->delta * 1000;
+    if (o->type == REQUEST_CAS || o->compare)
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
 }
 
@@ -134,7 +137,10 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
                                      .key = key,
                                      .value = slice_make(call->value.bytes, call->value.size),
                                      .cas = operation.cas,
-                                     .delta = operation.delta};
+                                     .delta = operation.delta,
+                                     .compare = operation.compare,
+                                     .vivify = operation.vivify,
+                                     .initial = operation.initial};
     call->next = n->calls;
     n->calls = call;
     sim->open_count++;
@@ -229,6 +235,11 @@ void sim_client_patience(struct sim *sim, unsigned client, uint32_t command)
     think(sim, client);
 }
 
+static bool tells_unique(enum outcome outcome)
+{
+    return outcome == OUTCOME_HIT || outcome == OUTCOME_STORED || outcome == OUTCOME_NUMBER || outcome == OUTCOME_TOUCHED;
+}
+
 static void write_down(struct sim *sim, const struct sim_call *call, enum outcome outcome)
 {
     struct sim_operation *operation = &sim->history[call->operation];
@@ -237,10 +248,13 @@ static void write_down(struct sim *sim, const struct sim_call *call, enum outcom
     operation->ended_us = sim->now;
     operation->wall_max = sim->wall_max;
     operation->number = call->number;
+    if (tells_unique(outcome)) {
+        assert(call->result_cas != 0);
+        operation->result_cas = call->result_cas;
+    }
     if (outcome == OUTCOME_HIT) {
         operation->result = call->result;
         operation->result_flags = call->result_flags;
-        operation->result_cas = call->result_cas;
     }
 }
 
@@ -260,7 +274,7 @@ void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outc
         never_answered(sim, call->operation);
     if (call->client == FINAL_CLIENT)
         return;
-    if (outcome == OUTCOME_HIT)
+    if (tells_unique(outcome))
         c->cas_seen[sim->history[call->operation].key] = call->result_cas;
     c->busy = false;
     if (outcome == OUTCOME_REFUSED || outcome == OUTCOME_UNKNOWN || outcome == OUTCOME_NO_MEMORY)

@@ -230,7 +230,7 @@ static void group_uniques(struct search *search)
     for (uint32_t i = 0; i < search->count; i++) {
         const struct sim_operation *operation = search->operations[i];
         search->cas_group[i] = UINT32_MAX;
-        if (operation->answered == UINT64_MAX || operation->outcome != OUTCOME_HIT)
+        if (operation->answered == UINT64_MAX || operation->result_cas == 0)
             continue;
         search->cas_group[i] = i;
         for (uint32_t j = 0; j < i; j++)

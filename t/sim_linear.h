@@ -32,12 +32,13 @@ struct sim_operation {
     uint8_t client;
     uint8_t node;
     uint32_t flags, exptime;
-    uint64_t cas, delta;
+    uint64_t cas, delta, initial;
+    bool compare, vivify; /* as in struct request */
     struct sim_value value;
     /* what was answered */
     struct sim_value result;
     uint32_t result_flags;
-    uint64_t result_cas;
+    uint64_t result_cas; /* of what was read or written; 0: not told */
     uint64_t number;
     /* clocks: an exptime above wall_max (seconds) can't have passed anywhere when it was answered; one below
      * wall_min had passed at its node when it began */

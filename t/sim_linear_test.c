@@ -43,7 +43,7 @@ static bool any_order(const struct history *history, unsigned placed, const stru
         bool cas_seen = false;
         for (unsigned j = 0; j < history->count; j++) {
             const struct sim_operation *other = &history->operations[j];
-            cas_seen |= (placed >> j & 1) != 0 && is_known(other) && other->outcome == OUTCOME_HIT &&
+            cas_seen |= (placed >> j & 1) != 0 && is_known(other) && other->result_cas != 0 &&
                         other->result_cas == operation->result_cas;
         }
         for (int expired = 0; expired < 2; expired++) {
@@ -75,6 +75,9 @@ static struct sim_operation random_command(struct prng *prng)
         .value = value_of(values[prng_below(prng, 3)]),
         .cas = prng_below(prng, 4),
         .delta = 1 + prng_below(prng, 2),
+        .initial = prng_below(prng, 10),
+        .compare = prng_chance(prng, 20),
+        .vivify = prng_chance(prng, 30),
         .exptime = prng_chance(prng, 20) ? 5 : 0,
         .wall_max = prng_chance(prng, 50) ? 9 : 1,
     };
@@ -89,12 +92,18 @@ static void answer(struct sim_operation *operation, struct sim_state *state, uin
     operation->answered = 1;
     operation->result = state->value;
     operation->result_flags = state->flags;
-    operation->result_cas = state->cas;
+    bool reads = operation->type == REQUEST_GET || operation->type == REQUEST_GAT || operation->type == REQUEST_TOUCH;
+    operation->result_cas = reads ? state->cas : 0;
     for (operation->outcome = 0; operation->outcome < OUTCOME_UNKNOWN; operation->outcome++)
         for (operation->number = 0; operation->number < 100; operation->number++)
             if (sim_spec_apply(state, operation, expired, false, &after)) {
                 if (after.exists && after.cas == 0)
                     after.cas = ++*version;
+                bool wrote = operation->outcome == OUTCOME_STORED || operation->outcome == OUTCOME_NUMBER;
+                if (wrote && *version % 2 == 0) /* text clients are not told */
+                    operation->result_cas = after.cas;
+                else if (operation->outcome != OUTCOME_HIT && operation->outcome != OUTCOME_TOUCHED)
+                    operation->result_cas = 0;
                 *state = after;
                 return;
             }

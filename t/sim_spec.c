@@ -92,10 +92,20 @@ static enum outcome extend(struct sim_state *state, const struct sim_operation *
     return OUTCOME_STORED;
 }
 
+static enum outcome create_number(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+{
+    if (!operation->vivify)
+        return OUTCOME_NOT_FOUND;
+    *state = (struct sim_state){.exists = true, .flags = operation->flags, .exptime = operation->exptime};
+    number_to(&state->value, operation->initial);
+    *number = operation->initial;
+    return OUTCOME_NUMBER;
+}
+
 static enum outcome count(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
 {
     if (!state->exists)
-        return OUTCOME_NOT_FOUND;
+        return create_number(state, operation, number);
     if (!number_of(&state->value, number))
         return OUTCOME_NON_NUMERIC;
     if (operation->type == REQUEST_INCR)
@@ -126,10 +136,30 @@ static enum outcome touch(struct sim_state *state, const struct sim_operation *o
     return yes;
 }
 
+/* A command for one version of the key only. A unique that nobody saw is no one's guess. */
+static bool is_of_another(const struct sim_state *state, const struct sim_operation *operation)
+{
+    return operation->compare && state->exists && (state->cas == 0 || state->cas != operation->cas);
+}
+
+/* The unique of what a command has written, if it was told: new, or with touch the old one. */
+static bool written(struct sim_state *state, const struct sim_operation *operation, bool cas_seen)
+{
+    bool keeps = operation->outcome == OUTCOME_TOUCHED && state->cas != 0;
+    if (operation->result_cas == 0)
+        return true;
+    if (keeps)
+        return state->cas == operation->result_cas;
+    state->cas = operation->result_cas;
+    return !cas_seen;
+}
+
 /* Executes; the answer that memcached would give. */
 static enum outcome execute(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
 {
     bool exists = state->exists;
+    if (is_of_another(state, operation))
+        return OUTCOME_EXISTS;
     switch (operation->type) {
     case REQUEST_GET:
         return exists ? OUTCOME_HIT : OUTCOME_MISS;
@@ -186,8 +216,10 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
         return true;
     if (outcome != operation->outcome)
         return false;
-    if (outcome == OUTCOME_NUMBER)
-        return number == operation->number;
+    if (outcome == OUTCOME_NUMBER && number != operation->number)
+        return false;
+    if (outcome == OUTCOME_NUMBER || outcome == OUTCOME_STORED || outcome == OUTCOME_TOUCHED)
+        return written(after, operation, cas_seen);
     return outcome != OUTCOME_HIT || hit(after, operation, cas_seen);
 }
 
@@ -205,8 +237,9 @@ void sim_operation_print(const struct sim_operation *operation, char *text, size
     bool open = o->answered == UINT64_MAX;
     int at = snprintf(text, size, "%10.6f..%10.6f client %u node %u: %s key%u", (double)o->started_us / 1e6,
                       (double)o->ended_us / 1e6, o->client, o->node, request_names[o->type], o->key);
-    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64,
-                   o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta);
+    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64 "%s%s",
+                   o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta, o->compare ? " compare" : "",
+                   o->vivify ? " vivify" : "");
     if (open)
         snprintf(text + at, size - (size_t)at, " -> ?");
     else

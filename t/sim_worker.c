@@ -49,7 +49,7 @@ static void take_result(struct sim_call *call, const struct record *record)
     call->result = (struct sim_value){.size = (uint8_t)value.size};
     memcpy(call->result.bytes, value.data, value.size);
     call->result_flags = record->client_flags;
-    call->result_cas = record_cas(record);
+    assert(call->result_cas == record_cas(record));
 }
 
 static void unlink_call(struct sim_node *n, struct sim_call *call)
@@ -112,6 +112,7 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     sim_check_reply(sim, node, call, action->outcome, action->local);
     call->outcome = action->outcome;
     call->number = action->number;
+    call->result_cas = action->cas;
     reading.size = action->outcome == OUTCOME_HIT ? whole_size(action->record) : 0;
     assert(reading.size <= sizeof(reading.copy));
     if (!action->local) {
