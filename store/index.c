@@ -18,15 +18,16 @@ uint64_t store_index_size(uint64_t log_size)
     uint64_t entries = log_size / RECORD_SIZE_MIN + MAIN_COUNT_MIN;
     uint64_t main_max = entries / 4 + MAIN_COUNT_MIN;
     uint64_t total = 2 * main_max + entries / BUCKET_ENTRIES + MAIN_COUNT_MIN;
-    return (sizeof(struct store) + 2 * BUCKET_SIZE) + total * BUCKET_SIZE;
+    return (sizeof(struct store) + 2 * BUCKET_SIZE) + total * (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
 }
 
 void index_init(struct index *index, void *memory, uint64_t size)
 {
-    uint64_t total = size / BUCKET_SIZE;
+    uint64_t total = size / (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
     assert(total > 2 * MAIN_COUNT_MIN);
     index->buckets = memory;
     index->total = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
+    index->accesses = (void *)(index->buckets + index->total);
     index->main_count = MAIN_COUNT_MIN;
     index->overflow_low = index->total;
 }
@@ -138,6 +139,13 @@ static uint32_t chain_length(const struct index *index, const struct bucket *buc
     return length;
 }
 
+/* An entry and its access word go to another place. */
+static void move(struct index *index, uint64_t *to, const uint64_t *from)
+{
+    entry_store(to, entry_load(from));
+    *index_access(index, to) = *index_access(index, from);
+}
+
 static void advance(const struct index *index, struct spot *spot)
 {
     if (++spot->slot < BUCKET_ENTRIES || spot->bucket->overflow == 0)
@@ -164,9 +172,10 @@ static void split(struct store *store)
             break;
         uint64_t hash = hash_key(record_key(log_record(store->log, entry_place(word))));
         if (bucket_of(hash, index->main_count) == added) {
-            entry_store(first_free(index, &index->buckets[added]), word);
+            move(index, first_free(index, &index->buckets[added]),
+                 &read.bucket->entries[read.slot]);
         } else {
-            entry_store(&write.bucket->entries[write.slot], word);
+            move(index, &write.bucket->entries[write.slot], &read.bucket->entries[read.slot]);
             advance(index, &write);
         }
         advance(index, &read);
@@ -189,6 +198,7 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
     if (entry == NULL)
         return NULL;
     entry_store(entry, word);
+    *index_access(index, entry) = 0;
     index->entry_count++;
     return entry;
 }
@@ -203,7 +213,7 @@ void index_remove(struct store *store, uint64_t hash, uint64_t *entry)
         last.bucket = &index->buckets[last.bucket->overflow];
     while (last.slot + 1 < BUCKET_ENTRIES && entry_load(&last.bucket->entries[last.slot + 1]) != 0)
         last.slot++;
-    entry_store(entry, entry_load(&last.bucket->entries[last.slot]));
+    move(index, entry, &last.bucket->entries[last.slot]);
     cut_chain(index, head, last);
     index->entry_count--;
 }

@@ -255,5 +255,6 @@ void store_stats(const struct store *store, struct store_stats *stats)
     *stats = store->stats;
     stats->log_bytes = clean_log_bytes(store);
     stats->index_bytes =
-        (uint64_t)(index->main_count + index->total - index->overflow_low) * BUCKET_SIZE;
+        (uint64_t)(index->main_count + index->total - index->overflow_low) *
+        (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
 }

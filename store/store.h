@@ -62,6 +62,17 @@ bool store_find(const struct store *store, struct slice key, uint64_t hash, stru
 enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
                               enum record_state state, bool urgent, struct found *found) MUST_CHECK;
 
+/* When a key was last read here, and whether at all since its current value was set. Volatile, of this node only, and exact
+ * to the second: for `h`, `l` and `la=`, and to choose what to evict. 4 bytes an entry beside the index. `now` is
+ * CLOCK_REALTIME in seconds. */
+struct access {
+    uint32_t at; /* seconds since 1970; 0: neither set nor read since the start */
+    bool fetched;
+};
+struct access store_access_of(const struct store *store, const struct found *found, uint32_t now);
+void store_accessed(struct store *store, const struct found *found, uint32_t now);     /* read */
+void store_access_reset(struct store *store, const struct found *found, uint32_t now); /* set to a new value */
+
 /* Changes the state bits of a found entry. */
 void store_set_state(struct store *store, struct found *found, enum record_state state);
 

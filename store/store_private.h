@@ -9,6 +9,7 @@
 
 enum {
     BUCKET_ENTRIES = 7,
+    ACCESS_BUCKET_SIZE = BUCKET_ENTRIES * sizeof(uint32_t),
     BUCKET_SIZE = 64,
     STATE_SHIFT = PLACE_BITS,
     STATE_BITS = 3,
@@ -29,6 +30,7 @@ static_assert(sizeof(struct bucket) == BUCKET_SIZE, "a bucket is one cache line"
 
 struct index {
     struct bucket *buckets;
+    uint32_t *accesses;     /* BUCKET_ENTRIES a bucket, in the same order: store_access.c */
     uint32_t total;         /* buckets in the range */
     uint32_t main_count;    /* at the bottom: one chain each */
     uint32_t overflow_low;  /* from the top down: the lowest overflow bucket ever used */
@@ -85,6 +87,14 @@ static inline place_t entry_place(uint64_t word)
 static inline enum record_state entry_state(uint64_t word)
 {
     return (enum record_state)((word >> STATE_SHIFT) & ((1U << STATE_BITS) - 1));
+}
+
+/* The access word of an entry. Only the owner looks at it: it is not atomic. */
+static inline uint32_t *index_access(const struct index *index, const uint64_t *entry)
+{
+    size_t word = (size_t)(entry - (const uint64_t *)index->buckets);
+    enum { WORDS = BUCKET_SIZE / sizeof(uint64_t) };
+    return &index->accesses[word / WORDS * BUCKET_ENTRIES + word % WORDS];
 }
 
 /* ---- index.c: linear hashing ---- */
