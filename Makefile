@@ -68,6 +68,11 @@ $(B)/%.o: %.cc Makefile
 $(B)/healcached: $(B)/server/main.o $(call libs,$(USES_server))
 	$(CC) $(LDFLAGS) $^ -o $@ $(call syslibs,$(USES_server))
 
+# The manual page is made from the table of options and committed; check-smoke compares.
+.PHONY: manual
+manual: $(B)/healcached
+	$(B)/healcached --manual > doc/healcached.1
+
 # ---- unit tests: t/FOLDER_NOUN_test.c links FOLDER and what it may use ------------------------------
 TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
 

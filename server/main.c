@@ -20,7 +20,7 @@ int main(int count, char **arguments)
         return 0;
     case OPTIONS_WRONG:
         fprintf(stderr, "healcached: %s\n", why);
-        return EXIT_USAGE;
+        return options.exit_code;
     case OPTIONS_RUN:
         break;
     }

@@ -221,6 +221,8 @@ static int prepare_process(const struct options *options)
 {
     int code = process_check_user(options);
     if (code == 0)
+        code = process_allow_core(options);
+    if (code == 0)
         code = process_raise_descriptors(options);
     if (code == 0)
         code = process_detach(options);
@@ -231,7 +233,8 @@ int node_run(const struct options *options)
 {
     static struct node node;
     struct listeners listeners;
-    log_set_level(options->verbose > 2 ? 2 : options->verbose);
+    log_set_level(options->verbose > 2 ? 2 : (int)options->verbose);
+    options_log_ignored(options);
     node.options = *options;
     node.started_us = clock_mono_us();
     pthread_mutex_init(&node.view_lock, NULL);

@@ -12,9 +12,11 @@ enum {
     OPTIONS_PEER_MAX = 7,
     OPTIONS_SECRET_SIZE_MAX = 256,
     OPTIONS_THREAD_MAX = 64,
-    EXIT_USAGE = 64,   /* as memcached: wrong use */
-    EXIT_NO_USER = 67, /* unknown user */
-    EXIT_SYSTEM = 71,  /* cannot listen */
+    OPTIONS_IGNORED_MAX = 192, /* rows of option.def */
+    EXIT_WRONG = 1,            /* as memcached: unknown options, and some wrong values */
+    EXIT_USAGE = 64,           /* as memcached: wrong use */
+    EXIT_NO_USER = 67,         /* unknown user */
+    EXIT_SYSTEM = 71,          /* cannot listen */
 };
 
 /* A numeric address or a name, and a port. */
@@ -24,8 +26,13 @@ struct options_address {
     char host[256]; /* empty: all interfaces */
 };
 
+enum options_protocol {
+    PROTOCOL_AUTO,
+    PROTOCOL_ASCII,
+};
+
 struct options {
-    int port; /* 0: no client port, unless --listen names one */
+    uint32_t port; /* 0: no client port, unless --listen names one */
     struct options_address listen[OPTIONS_LISTEN_MAX];
     uint32_t listen_count; /* at least 1, with -p 0 maybe none */
     uint64_t memory_size;
@@ -33,13 +40,24 @@ struct options {
     uint32_t thread_count;
     bool no_eviction;
     bool no_flush;
+    bool no_dump;  /* stats cachedump and detail, lru_crawler metadump and mgdump */
+    bool no_watch; /* the command watch */
+    bool no_cas;   /* every cas unique is printed as 0 */
+    bool shutdown_allowed;
     uint32_t item_size_max; /* of what clients store from now on */
     uint32_t
         item_size_group; /* of what the group may hold: at least item_size_max; see directory.h */
-    int backlog;
+    uint32_t backlog;
     uint32_t per_turn_max;
-    int verbose;
+    uint32_t protocol; /* enum options_protocol */
+    uint32_t idle_timeout_s;
+    uint32_t watcher_buffer_kb;
+    bool track_sizes;
+    bool detail;    /* stats detail is on from the start */
+    char delimiter; /* ends the prefix of a key, for stats detail */
+    uint32_t verbose;
     bool daemon;
+    bool core_dumps;
     const char *pid_file;
     const char *user;
 
@@ -56,19 +74,29 @@ struct options {
     uint32_t stall_ms;
     char secret[OPTIONS_SECRET_SIZE_MAX]; /* empty: none */
     uint8_t force_members;                /* node set; 0: not forced */
+
+    int exit_code;                              /* after OPTIONS_WRONG */
+    uint64_t ignored[OPTIONS_IGNORED_MAX / 64]; /* given, but without a meaning here */
 };
 
 enum options_verdict {
     OPTIONS_RUN,
-    OPTIONS_EXIT, /* -h or -V was answered on stdout */
-    OPTIONS_WRONG /* one line about it is in `why` */
+    OPTIONS_EXIT, /* -h, -V or the like was answered on stdout */
+    OPTIONS_WRONG /* one line about it is in `why`; end with options->exit_code */
 };
 
 /* Texts point into `arguments`. `why` gets one line, which names the option and what is allowed. */
 enum options_verdict options_parse(struct options *options, int count, char **arguments, char *why,
                                    size_t why_size);
 
+/* Says once, in the log, which of the given options have no meaning here, and why. */
+void options_log_ignored(const struct options *options);
+
+/* options_text.c: what -h, -V, -i and --manual answer. */
 void options_print_help(FILE *out);
+void options_print_version(FILE *out);
+void options_print_license(FILE *out);
+void options_print_manual(FILE *out); /* roff: doc/healcached.1 */
 
 /* Hashes of what must be equal on all nodes (for connecting), and of what a data directory belongs
  * to. */

@@ -44,6 +44,21 @@ int process_raise_descriptors(const struct options *options)
     return EXIT_SYSTEM;
 }
 
+int process_allow_core(const struct options *options)
+{
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    if (!options->core_dumps || setrlimit(RLIMIT_CORE, &limit) == 0)
+        return 0;
+    /* Not root: as much as is allowed. */
+    if (getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max > 0) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_CORE, &limit) == 0)
+            return 0;
+    }
+    log_error("-r (--enable-coredumps): core files are not allowed here (ulimit -c)");
+    return EXIT_SYSTEM;
+}
+
 int process_detach(const struct options *options)
 {
     if (!options->daemon)

@@ -6,6 +6,7 @@
 
 /* Each returns 0, or the exit code after a line on stderr. */
 int process_check_user(const struct options *options); /* root needs -u, as in memcached */
+int process_allow_core(const struct options *options); /* -r */
 int process_raise_descriptors(const struct options *options);
 int process_detach(const struct options *options); /* -d */
 int process_write_pid(const struct options *options);

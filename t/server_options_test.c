@@ -1,6 +1,6 @@
 /* Goal: the command line as memcached's users know it, and refusals that name the option and what
  * is allowed. Method: command lines in, the struct or the line out. */
-#include "server/options.h"
+#include "server/options_private.h"
 
 #include <stdio.h>
 
@@ -121,6 +121,142 @@ TEST(options, unknown_ones_get_the_nearest_name)
     EXPECT(refused("--daemon=1", "no argument"));
     EXPECT(refused("--port", "needs an argument"));
     EXPECT(refused("-p", "needs an argument"));
+}
+
+/* An argument that the row takes; NULL: it takes none, or one of a shape of its own. */
+static const char *good_argument(const struct option_row *row)
+{
+    static char text[32];
+    if (row->argument == NULL || row->argument[0] == '[')
+        return NULL;
+    if (strchr(row->argument, '|') != NULL)
+        snprintf(text, sizeof(text), "%.*s", (int)strcspn(row->argument, "|"), row->argument);
+    else if (row->min == 0 && row->max == 1)
+        snprintf(text, sizeof(text), "0.5");
+    else
+        snprintf(text, sizeof(text), "%lld", (long long)row->min + 1);
+    return text;
+}
+
+static const char *line_of(const struct option_row *row, const char *argument)
+{
+    static char line[256];
+    const char *begin = row->extended ? "-o " : "--";
+    snprintf(line, sizeof(line), "%s%s%s%s", begin, row->word, argument != NULL ? "=" : "",
+             argument != NULL ? argument : "");
+    return line;
+}
+
+TEST(options, without_a_meaning_are_taken_and_noted)
+{
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (!row->ignored)
+            continue;
+        const char *line = line_of(row, good_argument(row));
+        EXPECT_EQ(parse(line), OPTIONS_RUN);
+        EXPECT_TEXT(why, "");
+        for (int j = 0; j < OPTION_COUNT; j++)
+            EXPECT_EQ(options.ignored[j / 64] >> j % 64 & 1, i == j);
+        if (row->max != 0) {
+            char number[32];
+            snprintf(number, sizeof(number), "%lld", (long long)row->min);
+            EXPECT(refused(line_of(row, number), row->word));
+            snprintf(number, sizeof(number), "%lld", (long long)row->max);
+            EXPECT(refused(line_of(row, number), "below"));
+            EXPECT(refused(line_of(row, "x"), "a number"));
+            EXPECT(refused(line_of(row, "5x"), "a number"));
+        }
+    }
+    ASSERT_EQ(parse("-p 1"), OPTIONS_RUN);
+    for (int j = 0; j < OPTIONS_IGNORED_MAX / 64; j++)
+        EXPECT_EQ(options.ignored[j], 0);
+}
+
+TEST(options, of_every_row_say_when_their_argument_is_missing_or_too_much)
+{
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (row->word != NULL && option_needs_argument(row)) {
+            EXPECT(refused(line_of(row, NULL), "needs an argument"));
+            EXPECT(strstr(why, row->word) != NULL);
+        } else if (row->word != NULL && !option_takes_argument(row)) {
+            EXPECT(refused(line_of(row, "1"), "takes no argument"));
+        }
+    }
+}
+
+TEST(options, of_every_row_are_named_when_one_letter_is_wrong)
+{
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        char word[64], line[128];
+        if (row->word == NULL)
+            continue;
+        snprintf(word, sizeof(word), "%s", row->word);
+        word[strlen(word) / 2] = '_';
+        if (strcmp(word, row->word) == 0)
+            word[strlen(word) / 2] = 'Q';
+        snprintf(line, sizeof(line), "%s%s", row->extended ? "-o " : "--", word);
+        EXPECT(refused(line, row->word));
+        EXPECT_EQ(options.exit_code, EXIT_WRONG);
+    }
+}
+
+TEST(options, letters_are_used_once)
+{
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        for (int j = 0; j < i; j++)
+            EXPECT(option_rows[i].letter == 0 || option_rows[i].letter != option_rows[j].letter);
+    }
+}
+
+TEST(options, extended_ones_are_a_list)
+{
+    ASSERT_EQ(parse("-o modern,track_sizes,,idle_timeout=7 -o watcher_logbuf_size=9"), OPTIONS_RUN);
+    EXPECT(options.track_sizes);
+    EXPECT_EQ(options.idle_timeout_s, 7);
+    EXPECT_EQ(options.watcher_buffer_kb, 9);
+    ASSERT_EQ(parse("--extended=modern,track_sizes"), OPTIONS_RUN);
+    EXPECT(options.track_sizes);
+    EXPECT(refused("-o modern,nonsens", "nonsens"));
+    EXPECT(refused("-o idle_timeout=x", "-o idle_timeout"));
+    EXPECT_EQ(options.exit_code, EXIT_WRONG);
+    EXPECT(refused("-o hash_algorithm=md5", "jenkins or murmur3 or xxh3"));
+}
+
+TEST(options, end_with_the_status_of_memcached)
+{
+    static const char *const with_1[] = {"-t 0", "-c 0", "-R 0", "-f 1",
+                                         "-n 0", "-D",   "-N 0", "-Q"};
+    static const char *const with_64[] = {"-p 65536", "-I 1",     "-B some",
+                                          "-m x",     "--node=9", "word"};
+    for (unsigned i = 0; i < sizeof(with_1) / sizeof(with_1[0]); i++) {
+        EXPECT_EQ(parse(with_1[i]), OPTIONS_WRONG);
+        EXPECT_EQ(options.exit_code, 1);
+    }
+    for (unsigned i = 0; i < sizeof(with_64) / sizeof(with_64[0]); i++) {
+        EXPECT_EQ(parse(with_64[i]), OPTIONS_WRONG);
+        EXPECT_EQ(options.exit_code, 64);
+    }
+}
+
+TEST(options, switches_of_memcached_are_switches_here)
+{
+    ASSERT_EQ(parse("-AXWCrF -D / -B ascii --verbose=2"), OPTIONS_RUN);
+    EXPECT(options.shutdown_allowed);
+    EXPECT(options.no_dump);
+    EXPECT(options.no_watch);
+    EXPECT(options.no_cas);
+    EXPECT(options.core_dumps);
+    EXPECT(options.no_flush);
+    EXPECT_EQ(options.delimiter, '/');
+    EXPECT(options.detail);
+    EXPECT_EQ(options.protocol, PROTOCOL_ASCII);
+    EXPECT(refused("-D ab", "one character"));
+    ASSERT_EQ(parse(""), OPTIONS_RUN);
+    EXPECT_EQ(options.delimiter, ':');
+    EXPECT(!options.detail);
 }
 
 TEST(options, hashes_tell_what_must_be_equal)
