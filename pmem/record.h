@@ -22,11 +22,13 @@ enum record_kind {
 enum record_flags {
     RECORD_RMW = 1, /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
     RECORD_CAS = 2, /* carries a cas unique other than its ts (touch, gat) */
+    RECORD_LARGE = 128, /* the value is a manifest: what the client stored lies in pieces (replica/piece.h) */
 };
 
 enum {
     RECORD_ALIGN = 8,
-    RECORD_KEY_SIZE_MAX = 250,
+    RECORD_CLIENT_KEY_SIZE_MAX = 250,
+    RECORD_KEY_SIZE_MAX, /* one more: keys of pieces, which no client can name */
 };
 
 struct record {

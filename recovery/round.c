@@ -34,6 +34,7 @@ static void mark_now(struct round *round, struct replica *replica, unsigned lead
 void round_on_view(struct round *round, struct replica *replica)
 {
     round->next_us = replica->mono_us;
+    round->stable_mark = 0;
     if (FAULT(ROUND_ANY_EPOCH))
         return;
     round->number = round->led = 0;
@@ -69,6 +70,7 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
     round->stable = round->number;
+    round->stable_mark = round->mark;
     round->stable_count++;
     bool quiet = log_tail(store_log(replica->store)) == round->logged_tail;
     if (present == replica->view.configured && floor > replica->floor && !quiet)

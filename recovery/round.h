@@ -26,6 +26,7 @@ struct round {
     uint8_t done_nodes; /* node set */
 
     uint64_t stable;      /* newest stable round known here */
+    uint64_t stable_mark; /* own mark of the newest stable round of this epoch; 0: none yet */
     uint64_t stable_count;
     uint64_t logged_tail; /* log's tail behind the last MARK: nothing new, no new MARK */
     uint8_t logged_members;

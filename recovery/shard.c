@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "recovery/buddy.h"
+#include "recovery/collect.h"
 #include "recovery/heal.h"
 #include "recovery/round.h"
 
@@ -13,6 +14,7 @@ struct shard {
     struct round round;
     struct heal heal;
     struct buddy buddies[8]; /* by healing node */
+    struct collect collect;
 };
 
 static struct replica_options replica_options(const struct shard_options *options)
@@ -192,6 +194,12 @@ static void on_tick(struct shard *shard)
     heal_on_tick(&shard->heal, replica);
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         buddy_on_tick(&shard->buddies[node], replica, node);
+    collect_on_tick(&shard->collect, replica, &shard->round);
+}
+
+void shard_set_upload_floor(struct shard *shard, uint64_t upload)
+{
+    shard->collect.upload_floor = upload;
 }
 
 void shard_step(struct shard *shard, const struct event *event, const struct actions *actions)
@@ -233,7 +241,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;
-    if (heal_wants_turn(&shard->heal, replica) || store_wants_cleaning(replica->store) || replica->check_all)
+    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || store_wants_cleaning(replica->store) || replica->check_all)
         return true;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         if (buddy_wants_turn(&shard->buddies[node]))
@@ -288,6 +296,7 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->replays = replica->replays;
     stats->asks = replica->asks;
     stats->expired = replica->expired;
+    stats->pieces_collected = shard->collect.deleted;
     stats->round = shard->round.stable;
     stats->rounds = shard->round.stable_count;
     stats->floor = replica->floor;

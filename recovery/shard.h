@@ -37,6 +37,10 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
 /* The message is of an epoch that is not installed here yet. */
 bool shard_holds(const struct shard *shard, const struct message *message);
 
+/* This node's uploads of large values below `upload` are over: their pieces may go if no value names them (replica/piece.h).
+ * Never falls. */
+void shard_set_upload_floor(struct shard *shard, uint64_t upload);
+
 /* There is work that waits for no event (walks, replays, cleaning): pass EVENT_TICK soon. */
 bool shard_wants_turn(const struct shard *shard);
 
@@ -51,6 +55,7 @@ struct shard_stats {
     uint64_t waiting_count; /* requests that wait for a key */
     uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks;
     uint64_t expired;
+    uint64_t pieces_collected; /* of large values that are gone */
     uint64_t round;         /* newest stable round */
     uint64_t rounds;
     uint64_t floor, clock;

@@ -117,8 +117,8 @@ void replica_send_record(struct replica *replica, uint8_t to, bool bulk, struct 
 
 static void reply(struct replica *replica, struct request *request, struct action *action)
 {
-    if (request == &replica->internal_flush) {
-        replica->internal_flush_busy = false;
+    if (request->busy != NULL) {
+        *request->busy = false;
         return;
     }
     action->type = ACTION_REPLY;

@@ -23,6 +23,7 @@
 #include "base/fault.h"
 #include "base/hash.h"
 #include "base/ts.h"
+#include "replica/piece.h"
 #include "replica/step.h"
 #include "store/store.h"
 
@@ -47,6 +48,15 @@ struct pending {
     uint64_t number;
     uint64_t cas; /* of its record */
     struct request *requests; /* to answer, linked by next; the last one's value is the one written */
+};
+
+/* Manifests whose value this node has replaced: their pieces may soon go (recovery/collect.h). A ring: what does not fit is
+ * found by a walk instead. */
+enum { REPLACED_COUNT_MAX = 64 };
+struct replaced {
+    struct manifest manifests[REPLACED_COUNT_MAX];
+    uint64_t since_us[REPLACED_COUNT_MAX];
+    uint32_t head, count;
 };
 
 /* What is known of a key that is not at rest. */
@@ -128,6 +138,8 @@ struct replica {
     struct request internal_flush; /* a delayed flush that falls due */
     bool internal_flush_busy;
 
+    struct replaced replaced;
+
     uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks, expired;
     uint64_t waiting;
 };
@@ -153,6 +165,12 @@ static inline bool replica_is_member(const struct replica *replica)
 static inline bool replica_is_healing(const struct replica *replica)
 {
     return (replica->view.healing & node_bit(replica->options.self)) != 0;
+}
+
+/* Records that flush_all makes absent: neither its own, whose key is empty, nor pieces, which go when their value has gone. */
+static inline bool replica_under_flush(size_t key_size)
+{
+    return key_size > 0 && key_size <= RECORD_CLIENT_KEY_SIZE_MAX;
 }
 
 /* Everybody who has to acknowledge, this node left out. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/decimal.h"
+#include "replica/piece.h"
 #include "replica/replica.h"
 
 /* What a command sees of its key. */
@@ -18,6 +19,7 @@ struct plan {
     unsigned joined; /* other SETs that it answers */
     enum outcome outcome;
     uint64_t number;
+    struct manifest replaces; /* size 0: none */
     char digits[32];
 };
 
@@ -34,7 +36,7 @@ static struct current look(const struct replica *replica, const struct found *fo
     if (found == NULL)
         return (struct current){.base = absent};
     const struct record *record = found->record;
-    bool flushed = replica->flush.known && record->key_size > 0 && record->ts < replica->flush.ts;
+    bool flushed = replica->flush.known && replica_under_flush(record->key_size) && record->ts < replica->flush.ts;
     if (record->kind != RECORD_VALUE || flushed)
         return (struct current){.base = larger(absent, ts_version(record->ts))};
     return (struct current){
@@ -54,14 +56,16 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
     plan->spec.value_tail = append ? request->value : record_value(record);
     plan->spec.client_flags = record->client_flags;
     plan->spec.exptime = record->exptime;
-    uint64_t size = sizeof(*record) + request->key.size + plan->spec.value.size + plan->spec.value_tail.size;
-    return size > replica->options.value_size_max ? OUTCOME_TOO_LARGE : OUTCOME_STORED;
+    uint64_t size = record_client_size(record) + request->value.size;
+    if (sizeof(*record) + request->key.size + size > replica->options.value_size_max)
+        return OUTCOME_TOO_LARGE;
+    return (record->flags & RECORD_LARGE) || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
 }
 
 static enum outcome plan_arithmetic(const struct request *request, const struct record *record, struct plan *plan)
 {
     uint64_t number;
-    if (record->value_size > sizeof(plan->digits) - 1 ||
+    if (record->value_size > sizeof(plan->digits) - 1 || (record->flags & RECORD_LARGE) ||
         decimal_parse_stored(record_value(record), &number) != STATUS_OK)
         return OUTCOME_NON_NUMERIC;
     if (request->type == REQUEST_INCR)
@@ -82,7 +86,7 @@ static enum outcome plan_touch(const struct request *request, const struct recor
 {
     plan->spec.value = record_value(record);
     plan->spec.client_flags = record->client_flags;
-    plan->spec.flags |= RECORD_CAS;
+    plan->spec.flags |= RECORD_CAS | (record->flags & RECORD_LARGE);
     plan->spec.cas = record_cas(record);
     return request->type == REQUEST_GAT ? OUTCOME_HIT : OUTCOME_TOUCHED;
 }
@@ -115,7 +119,7 @@ static bool plan_write(const struct replica *replica, const struct request *requ
     const struct record *record = now->record;
     plan->spec = (struct record_spec){
         .kind = RECORD_VALUE,
-        .flags = RECORD_RMW,
+        .flags = RECORD_RMW | (request->large ? RECORD_LARGE : 0),
         .client_flags = request->client_flags,
         .exptime = request->exptime,
         .key = request->key,
@@ -226,6 +230,18 @@ static void join_sets(struct replica *replica, struct op *op, struct request *fi
     last->next = NULL;
 }
 
+/* Its pieces are nobody's when the new record is complete; touch and gat keep them. */
+static void note_replaced(struct replica *replica, const struct plan *plan)
+{
+    struct replaced *replaced = &replica->replaced;
+    bool kept = (plan->spec.flags & RECORD_LARGE) && manifest_of(plan->spec.value).upload == plan->replaces.upload;
+    if (plan->replaces.size == 0 || kept || replaced->count == REPLACED_COUNT_MAX)
+        return;
+    uint32_t at = (replaced->head + replaced->count++) % REPLACED_COUNT_MAX;
+    replaced->manifests[at] = plan->replaces;
+    replaced->since_us[at] = replica->mono_us;
+}
+
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base);
 
 /* A set that found no memory must not leave the old value, as if nothing had been set (memcached). Here, not by a command
@@ -291,15 +307,23 @@ static enum execute write_start(struct replica *replica, struct request *request
         replica->rmws++;
     if (request->key.size == 0)
         replica_refresh_flush(replica);
+    note_replaced(replica, plan);
     replica_send_inv(replica, op, &op->own, replica_peers(replica));
     defer(replica, &(struct deferred){.need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
     return EXECUTE_DONE;
 }
 
+static struct manifest replaced_by(const struct current *now)
+{
+    if (now->record == NULL || !(now->record->flags & RECORD_LARGE))
+        return (struct manifest){.size = 0};
+    return manifest_of(record_value(now->record));
+}
+
 /* A record past its time is deleted by a write of its own first; the request goes on when that is complete. */
 static enum execute expire_first(struct replica *replica, struct request *request, const struct current *now)
 {
-    struct plan plan = {.outcome = OUTCOME_DELETED};
+    struct plan plan = {.outcome = OUTCOME_DELETED, .replaces = replaced_by(now)};
     plan.spec = (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
     struct op *op = op_take(replica, request->key, request->hash);
     if (op == NULL)
@@ -349,7 +373,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         return wait_for(replica, request->key, request->hash, request);
 
     bool plain = request->type == REQUEST_SET || request->type == REQUEST_FLUSH;
-    bool under_flush = replica->flush.known && !replica->flush.valid && any && request->key.size > 0 &&
+    bool under_flush = replica->flush.known && !replica->flush.valid && any && replica_under_flush(request->key.size) &&
                        found.record->ts < replica->flush.ts;
     if (under_flush)
         return wait_for(replica, slice_make("", 0), hash_key(slice_make("", 0)), request);
@@ -364,7 +388,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     if (request->type == REQUEST_GET)
         return read_answer(replica, request, now.record);
 
-    struct plan plan = {.number = 0};
+    struct plan plan = {.replaces = replaced_by(&now)};
     if (!plan_write(replica, request, &now, &plan)) {
         request->next = NULL;
         replica_reply(replica, request, plan.outcome, NULL, plan.number, true);
@@ -375,6 +399,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         plan.spec.client_flags = last->client_flags;
         plan.spec.exptime = last->exptime;
         plan.spec.value = last->value;
+        plan.spec.flags = last->large ? RECORD_LARGE : 0;
     }
     enum execute started = write_start(replica, request, &plan, now.base);
     if (started == EXECUTE_DONE && op != NULL && op->used && op->own.requests == request)

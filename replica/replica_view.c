@@ -184,6 +184,7 @@ static void start_due_flush(struct replica *replica)
         return;
     replica->internal_flush = (struct request){.type = REQUEST_FLUSH, .hash = hash_key(slice_make("", 0))};
     replica->internal_flush.key = slice_make("", 0);
+    replica->internal_flush.busy = &replica->internal_flush_busy;
     replica->internal_flush_busy = true;
     replica_on_request(replica, &replica->internal_flush);
 }

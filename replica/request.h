@@ -39,6 +39,7 @@ enum outcome {
     OUTCOME_TOUCHED,
     OUTCOME_NUMBER,    /* incr, decr: `number` */
     OUTCOME_NON_NUMERIC,
+    OUTCOME_LARGE,     /* append, prepend: the result lies in pieces, which the core does not make; not applied */
     OUTCOME_TOO_LARGE, /* the result would not fit: append and prepend answer NOT_STORED for it */
     OUTCOME_NO_MEMORY, /* the store is full; not applied */
     OUTCOME_OK,        /* flush_all */
@@ -53,6 +54,7 @@ struct request {
     uint64_t hash;    /* hash_key(key) */
     struct slice key;
     struct slice value;
+    bool large;       /* the value is a manifest: set, add, replace, cas (replica/piece.h) */
     uint64_t cas;     /* the unique to compare with */
     uint64_t delta;   /* incr, decr */
     bool compare;     /* not executed if there is a record with another unique than `cas`: OUTCOME_EXISTS. REQUEST_CAS
@@ -62,6 +64,7 @@ struct request {
 
     /* core */
     struct request *next;
+    bool *busy; /* made by the core itself: no action, but this is cleared; else NULL */
 };
 
 #endif

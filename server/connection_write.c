@@ -49,6 +49,7 @@ static enum reply fixed_reply(const struct job *job)
         return REPLY_TOUCHED;
     case OUTCOME_NON_NUMERIC:
         return REPLY_NON_NUMERIC;
+    case OUTCOME_LARGE: /* never comes here: large_retry() */
     case OUTCOME_TOO_LARGE:
         return too_large_reply(job);
     case OUTCOME_NO_MEMORY:

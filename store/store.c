@@ -14,6 +14,11 @@ enum { PUT_CLEANS = 4 };
 
 /* ---- counting ---- */
 
+static bool is_piece(const struct record *record)
+{
+    return record->kind == RECORD_VALUE && record->key_size > RECORD_CLIENT_KEY_SIZE_MAX;
+}
+
 static bool is_tombstone(const struct record *record)
 {
     return record->kind == RECORD_TOMBSTONE || record->kind == RECORD_DISCARD;
@@ -23,6 +28,7 @@ void store_count_current(struct store *store, const struct record *record)
 {
     uint64_t size = record_size(record);
     store->stats.value_count += record->kind == RECORD_VALUE;
+    store->stats.piece_count += is_piece(record);
     store->stats.tombstone_count += is_tombstone(record);
     store->stats.live_bytes += size;
     store->tombstone_bytes += is_tombstone(record) ? size : 0;
@@ -34,6 +40,7 @@ void store_count_dead(struct store *store, const struct record *record, place_t 
 {
     uint64_t size = record_size(record);
     store->stats.value_count -= record->kind == RECORD_VALUE;
+    store->stats.piece_count -= is_piece(record);
     store->stats.tombstone_count -= is_tombstone(record);
     store->stats.live_bytes -= size;
     store->tombstone_bytes -= is_tombstone(record) ? size : 0;

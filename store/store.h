@@ -116,7 +116,8 @@ void store_clean(struct store *store, const struct store_drop *drop, uint64_t bu
 void store_repair(struct store *store);
 
 struct store_stats {
-    uint64_t value_count;     /* current VALUE records */
+    uint64_t value_count;     /* current VALUE records, pieces included */
+    uint64_t piece_count;     /* of these, the pieces of large values */
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
     uint64_t live_bytes;      /* of current records */
     uint64_t log_bytes;       /* that the log may use */

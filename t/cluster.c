@@ -319,7 +319,7 @@ const char *outcome_text(enum outcome outcome)
         [OUTCOME_EXISTS] = "EXISTS",     [OUTCOME_NOT_FOUND] = "NOT_FOUND",
         [OUTCOME_DELETED] = "DELETED",   [OUTCOME_TOUCHED] = "TOUCHED",
         [OUTCOME_NUMBER] = "NUMBER",     [OUTCOME_NON_NUMERIC] = "NON_NUMERIC",
-        [OUTCOME_TOO_LARGE] = "TOO_LARGE", [OUTCOME_NO_MEMORY] = "NO_MEMORY",
+        [OUTCOME_LARGE] = "LARGE", [OUTCOME_TOO_LARGE] = "TOO_LARGE", [OUTCOME_NO_MEMORY] = "NO_MEMORY",
         [OUTCOME_OK] = "OK",             [OUTCOME_REFUSED] = "REFUSED",
         [OUTCOME_UNKNOWN] = "UNKNOWN",
     };

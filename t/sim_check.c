@@ -198,6 +198,7 @@ static bool wrote(const struct sim_call *call, enum outcome outcome, bool local)
     case OUTCOME_EXISTS:
     case OUTCOME_NOT_FOUND:
     case OUTCOME_NON_NUMERIC:
+    case OUTCOME_LARGE:
     case OUTCOME_TOO_LARGE:
     case OUTCOME_NO_MEMORY:
     case OUTCOME_REFUSED:

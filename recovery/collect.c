@@ -1,0 +1,165 @@
+#include "recovery/collect.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+
+static bool self_is_lowest(const struct replica *replica)
+{
+    return (replica->view.members & (uint8_t)(node_bit(replica->options.self) - 1)) == 0;
+}
+
+enum need {
+    NEEDED,     /* the value's record names it */
+    OPEN,       /* that record is not VALID: not known now */
+    NOT_NEEDED, /* and never will be, if the upload is over */
+};
+
+/* Whether the current record of the value's key names the upload. *replaced_us: when that record
+ * was made, about. */
+static enum need need_of(const struct replica *replica, const struct record *piece,
+                         uint64_t *replaced_us)
+{
+    struct slice key = piece_client_key(record_value(piece));
+    struct found found;
+    *replaced_us = ts_version(piece->ts);
+    if (!store_find(replica->store, key, hash_key(key), &found))
+        return NOT_NEEDED;
+    if (found.state != STATE_VALID)
+        return OPEN;
+    const struct record *record = found.record;
+    bool flushed = replica->flush.known && record->ts < replica->flush.ts;
+    if (flushed && !replica->flush.valid)
+        return OPEN;
+    bool names = record->kind == RECORD_VALUE && (record->flags & RECORD_LARGE) &&
+                 manifest_of(record_value(record)).upload == piece_upload(piece);
+    if (names && !flushed && !FAULT(COLLECT_NEEDED))
+        return NEEDED;
+    *replaced_us = flushed ? ts_version(replica->flush.ts) : ts_version(record->ts);
+    return NOT_NEEDED;
+}
+
+/* False: too many are under way. */
+static bool delete_piece(struct collect *collect, struct replica *replica, struct slice key)
+{
+    for (unsigned i = 0; i < COLLECT_DELETES; i++) {
+        struct collect_delete *delete = &collect->deletes[i];
+        if (delete->busy)
+            continue;
+        memcpy(delete->key, key.data, key.size);
+        delete->request = (struct request){
+            .type = REQUEST_DELETE,
+            .key = slice_make(delete->key, key.size),
+            .hash = hash_key(key),
+            .busy = &delete->busy,
+        };
+        delete->busy = true;
+        collect->deleted++;
+        replica_on_request(replica, &delete->request);
+        return true;
+    }
+    return false;
+}
+
+static bool grace_is_over(const struct replica *replica, uint64_t then_us, uint64_t now_us)
+{
+    return now_us >= then_us + COLLECT_GRACE_US || store_wants_cleaning(replica->store);
+}
+
+/* ---- what this node has replaced itself ---- */
+
+/* One piece of the oldest. False: nothing can be done now. */
+static bool collect_replaced(struct collect *collect, struct replica *replica)
+{
+    struct replaced *replaced = &replica->replaced;
+    if (replaced->count == 0 ||
+        !grace_is_over(replica, replaced->since_us[replaced->head], replica->mono_us))
+        return false;
+    struct manifest manifest = replaced->manifests[replaced->head];
+    uint8_t bytes[PIECE_KEY_SIZE];
+    struct found found;
+    uint64_t replaced_us;
+    piece_key(manifest.upload, collect->number, bytes);
+    struct slice key = slice_make(bytes, sizeof(bytes));
+    enum need need = NOT_NEEDED;
+    if (collect->number >= piece_count(manifest.size)) {
+        need = NEEDED; /* All are gone. */
+    } else if (store_find(replica->store, key, hash_key(key), &found) &&
+               found.record->kind == RECORD_VALUE) {
+        if (found.state != STATE_VALID)
+            return false;
+        need = need_of(replica, found.record, &replaced_us);
+        if (need == OPEN || (need == NOT_NEEDED && !delete_piece(collect, replica, key)))
+            return false;
+    }
+    collect->number++;
+    if (need == NEEDED) {
+        replaced->head = (replaced->head + 1) % REPLACED_COUNT_MAX;
+        replaced->count--;
+        collect->number = 0;
+    }
+    return true;
+}
+
+/* ---- what nobody has replaced ---- */
+
+/* This node is the one to judge the piece. */
+static bool is_judge(const struct collect *collect, const struct replica *replica,
+                     const struct record *piece)
+{
+    uint64_t upload = piece_upload(piece);
+    unsigned node = ts_node(upload);
+    if (node == replica->options.self)
+        return upload < collect->upload_floor || FAULT(COLLECT_UPLOADING);
+    if ((replica->view.members & node_bit(node)) != 0)
+        return false;
+    return self_is_lowest(replica);
+}
+
+static bool is_orphan(const struct collect *collect, const struct replica *replica,
+                      const struct round *round, const struct found *found)
+{
+    const struct record *piece = found->record;
+    uint64_t replaced_us;
+    if (piece->kind != RECORD_VALUE || piece->key_size != PIECE_KEY_SIZE ||
+        found->state != STATE_VALID)
+        return false;
+    if (piece->lsn >= round->stable_mark && !FAULT(COLLECT_UNSTABLE))
+        return false;
+    return is_judge(collect, replica, piece) &&
+           need_of(replica, piece, &replaced_us) == NOT_NEEDED &&
+           grace_is_over(replica, replaced_us, replica->wall_us);
+}
+
+static void walk(struct collect *collect, struct replica *replica, const struct round *round)
+{
+    uint64_t budget = replica_walk_budget(replica, COLLECT_WALK_BUDGET, &collect->tail);
+    struct found found;
+    while (store_walk(replica->store, &collect->cursor, 0, &budget, &found)) {
+        if (found.record == NULL)
+            return;
+        if (is_orphan(collect, replica, round, &found) &&
+            !delete_piece(collect, replica, record_key(found.record)))
+            return; /* Whoever is passed over now is met by the next walk. */
+    }
+    collect->cursor = (struct store_cursor){0};
+    collect->tail = 0;
+    collect->walk_us = replica->mono_us + COLLECT_WALK_US;
+}
+
+void collect_on_tick(struct collect *collect, struct replica *replica, const struct round *round)
+{
+    struct store_stats stats;
+    store_stats(replica->store, &stats);
+    if (stats.piece_count == 0 || !replica_is_member(replica))
+        return;
+    while (collect_replaced(collect, replica))
+        ;
+    if (replica->mono_us >= collect->walk_us)
+        walk(collect, replica, round);
+}
+
+bool collect_wants_turn(const struct collect *collect)
+{
+    return collect->cursor.generation != 0;
+}

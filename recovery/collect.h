@@ -1,0 +1,51 @@
+/* collect.h: deletes the pieces of large values that no manifest names any more. Pure; owner thread
+ * only.
+ *
+ * A piece may go when the current record of its value's key is VALID and does not name its upload,
+ * and never will:
+ *
+ *  1. Its manifest was replaced. A manifest is written once; what replaced it builds on it. The
+ * node that replaced it knows (struct replaced), checks that the key is VALID without it, and
+ * deletes the pieces after a grace, for those who are just reading them.
+ *  2. Its manifest was never written: the node that stored it gave up or is gone. A slow walk finds
+ *     such pieces. The uploader decides while it is a member, as it knows what is under way
+ *     (`upload_floor`), otherwise the lowest member; and only for pieces before the own mark of a
+ *     round that became stable in this epoch: then no member holds a record of that upload that is
+ *     still to be completed by a replay.
+ *
+ * Each piece is deleted by an ordinary read-modify-write, so that all members agree. */
+#ifndef RECOVERY_COLLECT_H
+#define RECOVERY_COLLECT_H
+
+#include "recovery/round.h"
+#include "replica/replica.h"
+
+enum {
+    COLLECT_DELETES = 8,         /* under way at once */
+    COLLECT_GRACE_US = 5000000,  /* none while the log is nearly full */
+    COLLECT_WALK_US = 10000000,  /* between two walks */
+    COLLECT_WALK_BUDGET = 65536, /* bytes of log in one turn, see store_walk */
+};
+
+struct collect_delete {
+    struct request request;
+    bool busy;
+    uint8_t key[PIECE_KEY_SIZE];
+};
+
+struct collect {
+    uint64_t upload_floor; /* this node's uploads from here on may still be under way */
+    struct collect_delete deletes[COLLECT_DELETES];
+    uint32_t number; /* next piece of the oldest in replica->replaced */
+    struct store_cursor cursor;
+    uint64_t tail;
+    uint64_t walk_us; /* when the next walk begins */
+    uint64_t deleted;
+};
+
+void collect_on_tick(struct collect *collect, struct replica *replica, const struct round *round);
+
+/* The walk is in the middle of something. */
+bool collect_wants_turn(const struct collect *collect);
+
+#endif

@@ -1,0 +1,234 @@
+/* Goal: pieces of a large value stay while anything can need them, and go when nothing ever will. Method: three real shards
+ * (t/cluster.h); pieces and manifests are written as the server does it. */
+#include <stdio.h>
+
+#include "base/hash.h"
+#include "base/ts.h"
+#include "recovery/collect.h"
+#include "t/cluster.h"
+
+enum { SECOND_US = 1000000, SIZE = PIECE_SIZE + 1 };
+
+static uint64_t upload_of(unsigned node, unsigned number)
+{
+    return ts_make(number, node, 1);
+}
+
+static unsigned put_piece(struct cluster *cluster, unsigned node, uint64_t upload, uint32_t number)
+{
+    static uint8_t key[8][PIECE_KEY_SIZE];
+    static uint8_t value[] = {3, 'b', 'i', 'g', 'x'};
+    static unsigned used;
+    uint8_t *bytes = key[used++ % 8];
+    piece_key(upload, number, bytes);
+    struct request request = {.type = REQUEST_SET,
+                              .key = slice_make(bytes, PIECE_KEY_SIZE),
+                              .value = slice_make(value, sizeof(value))};
+    request.hash = hash_key(request.key);
+    return cluster_request_full(cluster, node, &request);
+}
+
+static void put_pieces(struct cluster *cluster, unsigned node, uint64_t upload)
+{
+    put_piece(cluster, node, upload, 0);
+    put_piece(cluster, node, upload, 1);
+    cluster_settle(cluster);
+}
+
+static void put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upload, uint64_t size)
+{
+    static struct manifest manifest;
+    manifest = (struct manifest){.upload = upload, .size = size};
+    struct request request = {.type = REQUEST_SET,
+                              .large = true,
+                              .key = slice_text("big"),
+                              .hash = hash_key(slice_text("big")),
+                              .value = slice_make(&manifest, sizeof(manifest))};
+    cluster_request_full(cluster, node, &request);
+    cluster_settle(cluster);
+}
+
+static void put_manifest(struct cluster *cluster, unsigned node, uint64_t upload)
+{
+    put_manifest_of(cluster, node, upload, SIZE);
+}
+
+static uint64_t pieces(const struct cluster *cluster, unsigned node)
+{
+    struct store_stats stats;
+    store_stats(cluster->stores[node], &stats);
+    return stats.piece_count;
+}
+
+/* Long enough for rounds, the grace and a walk. */
+static void wait_long(struct cluster *cluster)
+{
+    for (int i = 0; i < 60; i++) {
+        cluster_tick(cluster, SECOND_US / 2);
+        cluster_settle(cluster);
+    }
+}
+
+static void uploads_are_over(struct cluster *cluster)
+{
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        if (cluster->shards[node] != NULL)
+            shard_set_upload_floor(cluster->shards[node], UINT64_MAX);
+}
+
+TEST(collect, pieces_of_the_current_value_stay)
+{
+    struct cluster *cluster = cluster_open();
+    uploads_are_over(cluster);
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_manifest(cluster, 1, upload_of(1, 1));
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 2);
+    EXPECT_EQ(pieces(cluster, 3), 2);
+    cluster_close(cluster);
+}
+
+TEST(collect, pieces_of_a_value_that_another_node_replaced_go_everywhere_after_a_grace)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_manifest(cluster, 1, upload_of(1, 1));
+    cluster_request(cluster, 2, REQUEST_SET, "big", "small");
+    cluster_settle(cluster);
+    cluster_tick(cluster, SECOND_US);
+    cluster_settle(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 2); /* somebody may still be reading them */
+    wait_long(cluster);
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        EXPECT_EQ(pieces(cluster, node), 0);
+    EXPECT_TEXT(cluster_get(cluster, 3, "big"), "small");
+    cluster_close(cluster);
+}
+
+TEST(collect, a_touch_keeps_them)
+{
+    struct cluster *cluster = cluster_open();
+    uploads_are_over(cluster);
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_manifest(cluster, 1, upload_of(1, 1));
+    unsigned touch = cluster_request(cluster, 2, REQUEST_TOUCH, "big", "");
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[touch].outcome), "TOUCHED");
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 2), 2);
+    cluster_close(cluster);
+}
+
+TEST(collect, a_flush_takes_them_along)
+{
+    struct cluster *cluster = cluster_open();
+    uploads_are_over(cluster);
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_manifest(cluster, 1, upload_of(1, 1));
+    struct request flush = {.type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
+    cluster_request_full(cluster, 3, &flush);
+    cluster_settle(cluster);
+    EXPECT_EQ(pieces(cluster, 2), 2);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 2), 0);
+    cluster_close(cluster);
+}
+
+/* Its manifest comes after the flush: the value is there. */
+TEST(collect, a_flush_in_the_middle_of_an_upload_spares_its_pieces)
+{
+    struct cluster *cluster = cluster_open();
+    put_piece(cluster, 1, upload_of(1, 1), 0);
+    cluster_settle(cluster);
+    struct request flush = {.type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
+    cluster_request_full(cluster, 3, &flush);
+    cluster_settle(cluster);
+    put_piece(cluster, 1, upload_of(1, 1), 1);
+    put_manifest(cluster, 1, upload_of(1, 1));
+    wait_long(cluster);
+    uploads_are_over(cluster);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 2), 2);
+    struct request get = {.type = REQUEST_GET};
+    uint8_t key[PIECE_KEY_SIZE];
+    piece_key(upload_of(1, 1), 0, key);
+    get.key = slice_make(key, sizeof(key));
+    get.hash = hash_key(get.key);
+    unsigned read = cluster_request_full(cluster, 2, &get);
+    EXPECT_TEXT(outcome_text(cluster->replies[read].outcome), "HIT");
+    cluster_close(cluster);
+}
+
+TEST(collect, an_upload_under_way_is_left_alone_and_one_given_up_is_not)
+{
+    struct cluster *cluster = cluster_open();
+    shard_set_upload_floor(cluster->shards[1], upload_of(1, 2));
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_pieces(cluster, 1, upload_of(1, 2));
+    EXPECT_EQ(pieces(cluster, 3), 4);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 3), 2);
+    put_manifest(cluster, 1, upload_of(1, 2));
+    uploads_are_over(cluster);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 3), 2);
+    cluster_close(cluster);
+}
+
+TEST(collect, the_lowest_member_takes_what_a_departed_uploader_left)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 3, upload_of(3, 1));
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 2);
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    cluster_settle(cluster);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 0);
+    EXPECT_EQ(pieces(cluster, 2), 0);
+    cluster_close(cluster);
+}
+
+/* The manifest of the departed reached node 2 only. Until its replay is through, node 1 must not judge. */
+TEST(collect, a_manifest_that_a_replay_will_bring_counts)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 3, upload_of(3, 1));
+    for (int i = 0; i < 20; i++) {
+        cluster_tick(cluster, SECOND_US);
+        cluster_settle(cluster);
+    }
+    static struct manifest manifest;
+    manifest = (struct manifest){.upload = upload_of(3, 1), .size = SIZE};
+    struct request set = {.type = REQUEST_SET,
+                          .large = true,
+                          .key = slice_text("big"),
+                          .hash = hash_key(slice_text("big")),
+                          .value = slice_make(&manifest, sizeof(manifest))};
+    cluster_request_full(cluster, 3, &set);
+    EXPECT(cluster_deliver(cluster, 3, 2));
+    cluster_lose(cluster, 3, 1);
+    cluster_lose(cluster, 3, 2);
+    cluster_crash(cluster, 3);
+    cluster_install(cluster, 1, 2, 3, 0);
+    cluster_tick(cluster, 15 * SECOND_US); /* node 1 looks around before node 2 has said anything */
+    cluster_install(cluster, 2, 2, 3, 0);
+    cluster_settle(cluster);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 2);
+    EXPECT_EQ(pieces(cluster, 2), 2);
+    cluster_close(cluster);
+}
+
+TEST(collect, an_append_to_a_large_value_is_left_to_the_server)
+{
+    struct cluster *cluster = cluster_open();
+    put_manifest_of(cluster, 1, upload_of(1, 1), 100);
+    unsigned append = cluster_request(cluster, 2, REQUEST_APPEND, "big", "x");
+    unsigned incr = cluster_request(cluster, 2, REQUEST_INCR, "big", "");
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[append].outcome), "LARGE");
+    EXPECT_TEXT(outcome_text(cluster->replies[incr].outcome), "NON_NUMERIC");
+    cluster_close(cluster);
+}
