@@ -2,7 +2,9 @@
 # Objects go to build/ (the product), build/asan, build/tsan and build/faults: VARIANT=asan selects one.
 
 VARIANT ?=
-B := build$(if $(VARIANT),/$(VARIANT))
+# TLS=0: without OpenSSL's libssl, and without TLS for clients.
+TLS ?= 1
+B := build$(if $(VARIANT),/$(VARIANT))$(if $(filter 0,$(TLS)),/notls)
 
 CC       := gcc
 CXX      := g++
@@ -37,7 +39,7 @@ USES_server   := server recovery replica store pmem net proto base
 
 LIBS_pmem := -lpmem
 LIBS_net := -levent -lcrypto
-LIBS_server := -levent -lraft -luv
+LIBS_server := -levent -lraft -luv $(if $(filter-out 0,$(TLS)),-lssl -lcrypto)
 
 lib   = $(B)/lib$(1).a
 libs  = $(foreach folder,$(1),$(call lib,$(folder)))
@@ -47,8 +49,9 @@ syslibs = $(sort $(foreach folder,$(1),$(LIBS_$(folder)))) -lpthread
 all: $(B)/healcached
 
 # ---- objects and one archive a folder --------------------------------------------------------------
+NOT_IN_LIBS := server/main.c $(if $(filter 0,$(TLS)),server/tls.c,server/tls_none.c)
 define folder_rules
-SRC_$(1) := $$(filter-out server/main.c,$$(wildcard $(1)/*.c))
+SRC_$(1) := $$(filter-out $$(NOT_IN_LIBS),$$(wildcard $(1)/*.c))
 $(B)/lib$(1).a: $$(SRC_$(1):%.c=$(B)/%.o)
 	@rm -f $$@
 	ar rcs $$@ $$^

@@ -1,10 +1,8 @@
 #include "server/connection.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -131,7 +129,7 @@ static void close_connection(struct connection *connection)
     give_buffer(connection);
     watch_close(connection->read_watch);
     watch_close(connection->write_watch);
-    close(connection->fd);
+    stream_close(&connection->stream);
     if (connection->previous == NULL)
         worker->connections = connection->next;
     else
@@ -154,19 +152,16 @@ static bool may_parse(const struct connection *connection)
            connection->bytes < CONNECTION_BYTES_MAX && connection->get_count < gets_max;
 }
 
-/* Returns what recv did; the end and errors are noted. 0: nothing more now. */
+/* Returns how much came; the end and errors are noted. 0: nothing more now. */
 static size_t receive(struct connection *connection, void *to, size_t size)
 {
-    ssize_t got = recv(connection->fd, to, size, 0);
-    if (got > 0) {
-        counters_add(&connection->worker->counters, COUNTER_bytes_read, (uint64_t)got);
-        return (size_t)got;
-    }
-    if (got == 0)
-        connection->ended = true;
-    else if (errno != EAGAIN && errno != EINTR)
-        connection->broken = true;
-    return 0;
+    size_t got;
+    enum stream_result result = stream_receive(&connection->stream, to, size, &got);
+    connection->ended = connection->ended || result == STREAM_ENDED;
+    connection->broken = connection->broken || result == STREAM_BROKEN;
+    if (got > 0)
+        counters_add(&connection->worker->counters, COUNTER_bytes_read, got);
+    return got;
 }
 
 /* Moves bytes of a data block to where they belong: first what is in the buffer, then straight from
@@ -268,6 +263,8 @@ static void parse(struct connection *connection)
         }
         connection->more = advance(connection, &filled);
     }
+    if (!connection->ended && stream_has_more(&connection->stream))
+        connection->more = true;
     if (connection->buffer != NULL && connection->begin == connection->end)
         give_buffer(connection);
 }
@@ -287,7 +284,9 @@ static bool is_finished(const struct connection *connection)
 static void set_watches(struct connection *connection)
 {
     bool writes = connection->first != NULL && connection->first->done;
-    if (may_parse(connection) && !connection->ended)
+    bool reads = may_parse(connection) && !connection->ended;
+    stream_wanted_events(&connection->stream, &reads, &writes);
+    if (reads)
         watch_start(connection->read_watch, 0);
     else
         watch_stop(connection->read_watch);
@@ -336,19 +335,37 @@ static void on_readable(void *user)
     connection_set_due(connection);
 }
 
+/* What wants to receive may have had to wait for this, too. */
 static void on_writable(void *user)
 {
-    connection_set_due(user);
+    struct connection *connection = user;
+    if (connection->stream.receive_awaits_write)
+        parse(connection);
+    connection_set_due(connection);
 }
 
-static struct connection *make(struct worker *worker, int fd)
+static enum status open_stream(struct connection *connection, int fd)
+{
+    static const enum tls_verify verify[] = {
+        [LISTEN_TLS_OPTION] = TLS_VERIFY_OPTION,
+        [LISTEN_TLS_BASIC] = TLS_VERIFY_NONE,
+        [LISTEN_TLS_MUTUAL] = TLS_VERIFY_REQUIRE,
+    };
+    struct stream_commons *commons = &connection->worker->streams;
+    enum listen_tls kind = connection->listener->tls;
+    if (commons->tls == NULL || kind == LISTEN_TLS_NONE)
+        return stream_open_plain(&connection->stream, commons, fd);
+    return stream_open_tls(&connection->stream, commons, fd, verify[kind]);
+}
+
+static struct connection *make(struct worker *worker, int fd, unsigned listener)
 {
     struct connection *connection = malloc(sizeof(*connection));
     if (connection == NULL)
         return NULL;
     *connection = (struct connection){
         .worker = worker,
-        .fd = fd,
+        .listener = &worker->node->options.listen[listener],
         .value_hint = CONNECTION_HINT_INITIAL,
         .line_number = 1,
         .barrier = COMMAND_COUNT,
@@ -356,7 +373,8 @@ static struct connection *make(struct worker *worker, int fd)
     };
     connection->read_watch = watch_open(worker->base, fd, WATCH_READ, on_readable, connection);
     connection->write_watch = watch_open(worker->base, fd, WATCH_WRITE, on_writable, connection);
-    if (connection->read_watch != NULL && connection->write_watch != NULL)
+    if (connection->read_watch != NULL && connection->write_watch != NULL &&
+        open_stream(connection, fd) == STATUS_OK)
         return connection;
     watch_close(connection->read_watch);
     watch_close(connection->write_watch);
@@ -364,9 +382,9 @@ static struct connection *make(struct worker *worker, int fd)
     return NULL;
 }
 
-void connection_open(struct worker *worker, int fd)
+void connection_open(struct worker *worker, int fd, unsigned listener)
 {
-    struct connection *connection = make(worker, fd);
+    struct connection *connection = make(worker, fd, listener);
     if (connection == NULL) {
         log_error("no memory for a connection");
         close(fd);

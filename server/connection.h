@@ -1,8 +1,8 @@
 /* connection.h: one client: bytes in, jobs out, answers in the order of the commands. The worker's
  * own thread.
  *
- *     socket -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers ->
- * writev
+ *     stream -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers ->
+ * stream
  *
  * Many commands of one client are under way at once; each waits in the list of its connection until
  * all before it are answered. flush_all, stats, verbosity and quit wait until nothing is under way
@@ -16,6 +16,7 @@
 
 #include "proto/text.h"
 #include "server/job.h"
+#include "server/stream.h"
 
 struct worker;
 struct watch;
@@ -33,7 +34,8 @@ struct connection {
     struct connection *next_due;
     struct worker *worker;
     struct watch *read_watch, *write_watch;
-    int fd;
+    struct stream stream;
+    const struct options_listen *listener; /* where the client came in */
     bool is_due;
     bool ended;   /* the client sends no more */
     bool closing; /* nothing more is parsed; close when all is written */
@@ -60,8 +62,8 @@ struct connection {
     char barrier_words[64]; /* arguments of stats */
 };
 
-/* Takes the descriptor over. */
-void connection_open(struct worker *worker, int fd);
+/* Takes the descriptor over. `listener`: where it came in, in options.listen. */
+void connection_open(struct worker *worker, int fd, unsigned listener);
 
 /* A job has come back. May be called while the shard steps: it only notes it. */
 void connection_done(struct worker *worker, struct job *job);

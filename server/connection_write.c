@@ -1,8 +1,6 @@
 /* Answers: formatted when it is their turn, and written many at once. */
 #include "server/connection.h"
 
-#include <errno.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "proto/reply.h"
@@ -190,18 +188,15 @@ void connection_write(struct connection *connection)
     struct iovec pieces[PIECES_MAX];
     while (connection->first != NULL && connection->first->done) {
         unsigned count = gather(connection, pieces);
-        ssize_t sent = 0;
+        size_t sent = 0;
         if (count > 0) {
             skip_written(pieces, count, connection->written);
-            struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-            sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+            enum stream_result result = stream_send(&connection->stream, pieces, count, &sent);
+            connection->broken = connection->broken || result == STREAM_BROKEN;
+            if (result != STREAM_OK)
+                return;
         }
-        if (sent < 0) {
-            if (errno != EAGAIN && errno != EINTR)
-                connection->broken = true;
-            return;
-        }
-        counters_add(&connection->worker->counters, COUNTER_bytes_written, (uint64_t)sent);
-        advance(connection, (uint64_t)sent);
+        counters_add(&connection->worker->counters, COUNTER_bytes_written, sent);
+        advance(connection, sent);
     }
 }

@@ -74,7 +74,7 @@ enum status listeners_open(struct listeners *listeners, const struct options *op
 {
     *listeners = (struct listeners){.count = 0};
     for (uint32_t i = 0; i < options->listen_count; i++) {
-        if (!open_one(listeners, &options->listen[i], (int)options->backlog)) {
+        if (!open_one(listeners, &options->listen[i].at, (int)options->backlog)) {
             listeners_close(listeners);
             return STATUS_IO;
         }

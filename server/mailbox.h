@@ -14,7 +14,7 @@
 
 enum letter_type {
     /* to workers */
-    LETTER_CONNECTION,  /* `fd` is a new client's */
+    LETTER_CONNECTION,  /* `fd` is a new client's, come in by `listener` */
     LETTER_VIEW,        /* install `view` */
     LETTER_INCARNATION, /* this node was removed while alive: begin anew as `incarnation` */
     LETTER_STOP,
@@ -28,6 +28,7 @@ struct letter {
     struct letter *next;
     enum letter_type type;
     int fd;
+    unsigned listener; /* in options.listen */
     unsigned shard;
     uint32_t epoch;
     uint8_t nodes;

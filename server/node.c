@@ -161,7 +161,7 @@ static void say_started(const struct node *node)
     char where[256] = "nowhere";
     size_t used = 0;
     for (uint32_t i = 0; i < options->listen_count && used < sizeof(where); i++) {
-        const struct options_address *at = &options->listen[i];
+        const struct options_address *at = &options->listen[i].at;
         used += (size_t)snprintf(where + used, sizeof(where) - used, "%s%s:%u", i > 0 ? " " : "",
                                  at->host[0] != 0 ? at->host : "*", at->port);
     }

@@ -29,6 +29,7 @@ struct node {
     uint32_t segment_size;        /* bytes, constant */
     uint32_t segment_count_shard; /* constant */
     struct net *net;              /* NULL: a single node */
+    struct tls *tls;              /* of clients. NULL: none */
     struct worker *workers;
     unsigned worker_count;  /* and of shards */
     struct mailbox mailbox; /* to the control thread */

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "server/tls.h"
+
 enum {
     OPTIONS_LISTEN_MAX = 16,
     OPTIONS_PEER_MAX = 7,
@@ -31,9 +33,18 @@ enum options_protocol {
     PROTOCOL_ASCII,
 };
 
+/* With -Z, a listener may differ from what the options say of all. */
+enum listen_tls { LISTEN_TLS_OPTION, LISTEN_TLS_NONE, LISTEN_TLS_BASIC, LISTEN_TLS_MUTUAL };
+
+/* A place where clients connect. */
+struct options_listen {
+    struct options_address at;
+    enum listen_tls tls;
+};
+
 struct options {
     uint32_t port; /* 0: no client port, unless --listen names one */
-    struct options_address listen[OPTIONS_LISTEN_MAX];
+    struct options_listen listen[OPTIONS_LISTEN_MAX];
     uint32_t listen_count; /* at least 1, with -p 0 maybe none */
     uint64_t memory_size;
     uint32_t connection_max;
@@ -60,6 +71,8 @@ struct options {
     bool core_dumps;
     const char *pid_file;
     const char *user;
+    bool tls_enabled; /* -Z */
+    struct tls_options tls;
 
     unsigned self;                                  /* 1 without --peers */
     struct options_address peers[OPTIONS_PEER_MAX]; /* in the order of their ids */

@@ -56,7 +56,7 @@ TAKER(listen)
     struct slice piece;
     for (const char *list = text; next_piece(&list, &piece);) {
         if (options->listen_count == OPTIONS_LISTEN_MAX ||
-            !split_address(piece, 0, &options->listen[options->listen_count++]))
+            !split_address(piece, 0, &options->listen[options->listen_count++].at))
             return options_refuse_argument(parse, row, text,
                                            "up to 16 of host, host:port or [v6]:port");
     }
@@ -191,11 +191,11 @@ static bool check_listen(struct parse *parse)
     if (options->listen_count == 0 && options->port != 0)
         options->listen_count = 1; /* All interfaces, as memcached does. */
     for (uint32_t i = 0; i < options->listen_count; i++) {
-        if (options->listen[i].port == 0)
-            options->listen[i].port = (uint16_t)options->port;
-        if (options->listen[i].port == 0)
+        if (options->listen[i].at.port == 0)
+            options->listen[i].at.port = (uint16_t)options->port;
+        if (options->listen[i].at.port == 0)
             return options_refuse(parse, EXIT_USAGE, "--listen=%s has no port, and -p is 0",
-                                  options->listen[i].host);
+                                  options->listen[i].at.host);
     }
     return true;
 }

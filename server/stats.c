@@ -297,10 +297,10 @@ static void settings_stats(struct text *text, const struct node *node)
     stat_number(text, "maxbytes",
                 (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count);
     stat_number(text, "maxconns", options->connection_max);
-    stat_number(text, "tcpport", options->listen_count > 0 ? options->listen[0].port : 0);
+    stat_number(text, "tcpport", options->listen_count > 0 ? options->listen[0].at.port : 0);
     stat_number(text, "udpport", 0);
     stat(text, "inter", "%s",
-         options->listen_count > 0 && options->listen[0].host[0] ? options->listen[0].host
+         options->listen_count > 0 && options->listen[0].at.host[0] ? options->listen[0].at.host
                                                                  : "NULL");
     stat_number(text, "verbosity", (uint64_t)options->verbose);
     stat(text, "evictions", "off");

@@ -146,7 +146,7 @@ static void read_letter(struct worker *worker, const struct letter *letter)
 {
     switch (letter->type) {
     case LETTER_CONNECTION:
-        connection_open(worker, letter->fd);
+        connection_open(worker, letter->fd, letter->listener);
         break;
     case LETTER_VIEW:
         install_view(worker, &letter->view);
@@ -206,6 +206,7 @@ static void turn(struct worker *worker)
 {
     bool sleep = may_sleep(worker);
     worker->clocks_old = true;
+    stream_commons_begin_turn(&worker->streams);
     watch_turn(worker->base, sleep);
     atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
     worker_read_clocks(worker);
@@ -297,10 +298,16 @@ enum status worker_open(struct worker *worker, struct node *node, unsigned numbe
     status = open_watches(worker);
     if (status != STATUS_OK)
         goto close_shard;
+    status = stream_commons_open(&worker->streams, &worker->counters, node->tls,
+                                 (size_t)node->options.tls.buffer_kb << 10);
+    if (status != STATUS_OK)
+        goto close_watches;
     status = worker_net_open(worker);
     if (status == STATUS_OK)
         return STATUS_OK;
 
+    stream_commons_close(&worker->streams);
+close_watches:
     close_watches(worker);
 close_shard:
     worker_shard_close(worker);
@@ -334,6 +341,7 @@ static void free_queue(struct worker *worker, struct job_queue *queue)
 void worker_close(struct worker *worker)
 {
     net_lane_close(worker->lane);
+    stream_commons_close(&worker->streams);
     close_watches(worker);
     worker_shard_close(worker);
     watch_base_close(worker->base);

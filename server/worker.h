@@ -26,6 +26,7 @@
 #include "server/job.h"
 #include "server/mailbox.h"
 #include "server/options.h"
+#include "server/stream.h"
 #include "server/watch.h"
 
 struct node;
@@ -87,6 +88,7 @@ struct worker {
     struct job_pool jobs;
     void *buffers; /* free read buffers, linked by their first word */
     uint32_t buffer_count;
+    struct stream_commons streams;
     struct counters counters;
     struct publication publication;
 };

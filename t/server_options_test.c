@@ -30,8 +30,8 @@ TEST(options, without_any_is_a_memcached)
 {
     ASSERT_EQ(parse(""), OPTIONS_RUN);
     EXPECT_EQ(options.listen_count, 1);
-    EXPECT_EQ(options.listen[0].port, 11211);
-    EXPECT_TEXT(options.listen[0].host, "");
+    EXPECT_EQ(options.listen[0].at.port, 11211);
+    EXPECT_TEXT(options.listen[0].at.host, "");
     EXPECT_EQ(options.memory_size, 64 << 20);
     EXPECT_EQ(options.item_size_max, 1 << 20);
     EXPECT_EQ(options.connection_max, 1024);
@@ -78,15 +78,15 @@ TEST(options, addresses_have_many_forms)
 {
     ASSERT_EQ(parse("-p 7 -l 127.0.0.1,[::1]:8,::1,host:9 -l *:10"), OPTIONS_RUN);
     ASSERT_EQ(options.listen_count, 5);
-    EXPECT_TEXT(options.listen[0].host, "127.0.0.1");
-    EXPECT_EQ(options.listen[0].port, 7);
-    EXPECT_TEXT(options.listen[1].host, "::1");
-    EXPECT_EQ(options.listen[1].port, 8);
-    EXPECT_TEXT(options.listen[2].host, "::1");
-    EXPECT_EQ(options.listen[2].port, 7);
-    EXPECT_EQ(options.listen[3].port, 9);
-    EXPECT_TEXT(options.listen[4].host, "");
-    EXPECT_EQ(options.listen[4].port, 10);
+    EXPECT_TEXT(options.listen[0].at.host, "127.0.0.1");
+    EXPECT_EQ(options.listen[0].at.port, 7);
+    EXPECT_TEXT(options.listen[1].at.host, "::1");
+    EXPECT_EQ(options.listen[1].at.port, 8);
+    EXPECT_TEXT(options.listen[2].at.host, "::1");
+    EXPECT_EQ(options.listen[2].at.port, 7);
+    EXPECT_EQ(options.listen[3].at.port, 9);
+    EXPECT_TEXT(options.listen[4].at.host, "");
+    EXPECT_EQ(options.listen[4].at.port, 10);
     EXPECT(refused("-l [::1", "--listen"));
     EXPECT(refused("-l host:99999", "--listen"));
     EXPECT(refused("-p 0 -l host", "no port"));
