@@ -231,6 +231,9 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
     case EVENT_TICK:
         on_tick(shard);
         break;
+    case EVENT_STALLED:
+        replica_on_stalled(replica);
+        break;
     case EVENT_RESTART:
         on_restart(shard, event->incarnation);
         break;

@@ -221,6 +221,8 @@ struct op *replica_take_record(struct replica *replica, const struct message *me
         replica_refresh_flush(replica);
     if (op->own.ts != 0 && op->own.rmw && op->own.ts != message->ts && !FAULT(RMW_NOT_REFUSED))
         replica_refuse_own(replica, op);
+    else if (op->own.ts != 0 && !op->own.rmw && op->own.ts != message->ts && op->own.requests == NULL)
+        replica_forget_own(replica, op); /* its clients were answered when this node stalled */
     return op;
 }
 

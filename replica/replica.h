@@ -154,6 +154,7 @@ void replica_on_durable(struct replica *replica, uint64_t durable);
 void replica_on_view(struct replica *replica, const struct view *view);
 void replica_on_up(struct replica *replica, unsigned peer);
 void replica_on_tick(struct replica *replica);
+void replica_on_stalled(struct replica *replica);
 void replica_on_restart(struct replica *replica, uint64_t incarnation);
 
 /* ---- for recovery ---- */
@@ -252,6 +253,8 @@ void replica_unblock(struct replica *replica);
 
 void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to);
 void replica_refuse_own(struct replica *replica, struct op *op);
+/* Gives up an own plain write that was overtaken and whose value nobody holds any more: the newer record stands for it. */
+void replica_forget_own(struct replica *replica, struct op *op);
 void replica_replay_start(struct replica *replica, struct op *op, struct found *found);
 /* Ends `pending` if all have acknowledged and it is durable here. `op` may be gone afterwards. */
 void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending);

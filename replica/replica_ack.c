@@ -65,6 +65,15 @@ void replica_refuse_own(struct replica *replica, struct op *op)
         op_wait(replica, op, request, true);
 }
 
+void replica_forget_own(struct replica *replica, struct op *op)
+{
+    assert(!op->own.rmw);
+    assert(op->own.requests == NULL);
+    op->own.ts = 0;
+    replica->own_count--;
+    replica->own_bytes -= op->own.size;
+}
+
 static void set_valid_and_tell(struct replica *replica, struct op *op, struct found *found)
 {
     struct message message = replica_message(replica, MSG_VAL);

@@ -209,6 +209,8 @@ static struct request *last_of_sets(const struct op *op, struct request *first, 
     if (op == NULL || first->type != REQUEST_SET)
         return last;
     for (struct request *next = op->wait_first; next != NULL && next->type == REQUEST_SET; next = next->next) {
+        if (next->value.size > first->value.size)
+            break; /* should it not fit, the first would be refused for it */
         last = next;
         ++*joined;
     }

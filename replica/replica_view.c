@@ -143,7 +143,7 @@ void replica_refuse_waiting(struct replica *replica)
         while (op->own.requests != NULL) {
             struct request *request = op->own.requests;
             op->own.requests = request->next;
-            replica_reply(replica, request, OUTCOME_UNKNOWN, NULL, 0, false);
+            replica_reply(replica, request, FAULT(UNDER_WAY_REFUSED) ? OUTCOME_REFUSED : OUTCOME_UNKNOWN, NULL, 0, false);
         }
         while (op->wait_first != NULL) {
             struct request *request = op->wait_first;
@@ -159,6 +159,24 @@ void replica_refuse_waiting(struct replica *replica)
         replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
     }
     replica->blocked_last = NULL;
+}
+
+static void forget_overtaken(struct replica *replica, struct op *op)
+{
+    struct found found;
+    if (op->own.ts == 0 || op->own.rmw)
+        return;
+    if (!store_find(replica->store, op_key(op), op->hash, &found) || found.record->ts != op->own.ts)
+        replica_forget_own(replica, op);
+}
+
+/* The writes themselves stay: they are complete when the others are there again, or a view decides. */
+void replica_on_stalled(struct replica *replica)
+{
+    replica_refuse_waiting(replica);
+    for (uint32_t i = 0; i < replica->op_capacity; i++)
+        if (replica->ops[i].used)
+            forget_overtaken(replica, &replica->ops[i]);
 }
 
 void replica_on_restart(struct replica *replica, uint64_t incarnation)

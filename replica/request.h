@@ -44,7 +44,7 @@ enum outcome {
     OUTCOME_NO_MEMORY, /* the store is full; not applied */
     OUTCOME_OK,        /* flush_all */
     OUTCOME_REFUSED,   /* this node is not serving; not applied */
-    OUTCOME_UNKNOWN    /* this node left the group meanwhile; applied once or not at all */
+    OUTCOME_UNKNOWN    /* this node left or lost the group meanwhile; applied once, now or later, or not at all */
 };
 
 struct request {

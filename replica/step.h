@@ -20,6 +20,7 @@ enum event_type {
     EVENT_VIEW,    /* a view was agreed: install it now */
     EVENT_UP,      /* the channel to `peer` is there again: what it lost in this epoch is sent again */
     EVENT_TICK,    /* at least every TICK_US, and in every turn while shard_wants_turn() */
+    EVENT_STALLED, /* no lease for so long that clients should wait no more: all are answered, what was begun goes on */
     EVENT_RESTART, /* this node was removed while alive: everything volatile is void, `incarnation` is the new one */
 };
 

@@ -36,6 +36,40 @@ struct job *job_queue_take(struct job_queue *queue)
     return job;
 }
 
+static struct job *merge(struct job *a, struct job *b)
+{
+    struct job *first = NULL, **at = &first;
+    while (a != NULL && b != NULL) {
+        struct job **least = a->sequence < b->sequence ? &a : &b;
+        *at = *least;
+        at = &(*at)->next;
+        *least = *at;
+    }
+    *at = a != NULL ? a : b;
+    return first;
+}
+
+/* runs[i] holds a sorted run of 2^i jobs, or NULL. */
+void job_queue_sort(struct job_queue *queue)
+{
+    struct job *runs[32] = {NULL}, *sorted = NULL;
+    for (struct job *job = queue->first, *next; job != NULL; job = next) {
+        unsigned i = 0;
+        next = job->next;
+        job->next = NULL;
+        for (; runs[i] != NULL; i++) {
+            job = merge(runs[i], job);
+            runs[i] = NULL;
+        }
+        runs[i] = job;
+    }
+    for (unsigned i = 0; i < 32; i++)
+        sorted = merge(runs[i], sorted);
+    queue->first = queue->last = sorted;
+    while (queue->last != NULL && queue->last->next != NULL)
+        queue->last = queue->last->next;
+}
+
 struct job *job_take(struct job_pool *pool)
 {
     struct job *job = pool->first;

@@ -49,7 +49,7 @@ struct job {
 
     /* owner */
     enum outcome outcome;
-    bool lost;      /* a value was found, but there is no memory to copy it */
+    bool lost; /* a value was found, but there is no memory to copy it */
     uint64_t sequence;
     uint64_t deadline_us; /* not executed by then: refused */
     uint32_t answer_flags;
@@ -79,6 +79,7 @@ struct job_queue {
 void job_queue_put(struct job_queue *queue, struct job *job);
 void job_queue_put_first(struct job_queue *queue, struct job *job);
 struct job *job_queue_take(struct job_queue *queue); /* NULL: empty */
+void job_queue_sort(struct job_queue *queue);        /* by sequence */
 
 /* Free jobs of one thread: so many are kept, the rest goes back to malloc. */
 enum { JOB_POOL_COUNT_MAX = 2048 };

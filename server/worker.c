@@ -211,6 +211,7 @@ static void turn(struct worker *worker)
     atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
     worker_read_clocks(worker);
     receive_all(worker);
+    worker_notice_lease(worker);
     worker_retry_parked(worker);
     tick(worker);
     worker_durable(worker);

@@ -78,8 +78,10 @@ struct worker {
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us;
     uint64_t sequence;
-    struct job_queue
-        parked; /* cannot be answered now (no lease, not serving); in the order of their sequence */
+    struct job_queue parked; /* cannot be answered now (no lease, not serving) */
+    bool parked_unsorted;    /* they are not in the order of their sequence */
+    bool stalled;            /* without a lease for so long that clients were told */
+    uint64_t leased_us;      /* when a lease was last seen to hold */
     uint64_t retried_us;
 
     /* clients */
@@ -110,6 +112,8 @@ void worker_shard_close(struct worker *worker);
 void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
 void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */
 void worker_step(struct worker *worker, struct event *event); /* the times are filled in here */
+void worker_notice_lease(
+    struct worker *worker); /* each turn: answers clients when there has been none for long */
 void worker_retry_parked(struct worker *worker);
 void worker_durable(
     struct worker *worker); /* drains, and tells the shard what has become durable */

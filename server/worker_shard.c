@@ -36,22 +36,15 @@ static bool lease_holds(void *user)
     return until_us == UINT64_MAX || clock_mono_us() < until_us;
 }
 
-/* Keeps them in the order in which they came, so that a client's commands on one key stay in order.
- */
+/* They come back in any order, thousands at once when this node is removed; sorted when they are
+ * tried again. */
 static void park(struct worker *worker, struct job *job)
 {
     struct job_queue *parked = &worker->parked;
     counters_add(&worker->counters, COUNTER_requests_parked, 1);
-    if (parked->last == NULL || parked->last->sequence < job->sequence) {
-        job_queue_put(parked, job);
-        return;
-    }
-    struct job **at = &parked->first;
-    while ((*at)->sequence < job->sequence)
-        at = &(*at)->next;
-    job->next = *at;
-    *at = job;
-    parked->count++;
+    if (parked->last != NULL && parked->last->sequence > job->sequence)
+        worker->parked_unsorted = true;
+    job_queue_put(parked, job);
 }
 
 /* False: the copy may be of a value that another node has replaced meanwhile. */
@@ -152,6 +145,21 @@ static void refuse(struct worker *worker, struct job *job)
     worker_finish(worker, job);
 }
 
+/* Who has waited so long for the others is told; what was begun goes on, and may be complete later.
+ * Once for each time: without a lease nothing new begins. */
+void worker_notice_lease(struct worker *worker)
+{
+    uint64_t stall_us = (uint64_t)worker->node->options.stall_ms * 1000;
+    if (lease_holds(worker)) {
+        worker->leased_us = worker->mono_us;
+        worker->stalled = false;
+    } else if (!worker->stalled && worker->mono_us - worker->leased_us >= stall_us) {
+        struct event event = {.type = EVENT_STALLED};
+        worker->stalled = true;
+        worker_step(worker, &event);
+    }
+}
+
 /* In order, up to the first that cannot be answered now either; those that waited for too long are
  * refused. */
 void worker_retry_parked(struct worker *worker)
@@ -159,6 +167,9 @@ void worker_retry_parked(struct worker *worker)
     if (worker->parked.count == 0 || worker->mono_us - worker->retried_us < TICK_US)
         return;
     worker->retried_us = worker->mono_us;
+    if (worker->parked_unsorted)
+        job_queue_sort(&worker->parked);
+    worker->parked_unsorted = false;
     struct job_queue waiting = worker->parked;
     worker->parked = (struct job_queue){.first = NULL};
     for (struct job *job; (job = job_queue_take(&waiting)) != NULL;) {
@@ -277,8 +288,8 @@ static enum status open_store(struct worker *worker)
     worker->empty = report.record_count == 0 && !store_mark_last(worker->store, &mark);
     if (!worker->damaged || node->net == NULL)
         return STATUS_OK;
-    /* A full log may have no room for it. Then the damage itself, which stays until the shard has healed, says the same at
-     * the next start. */
+    /* A full log may have no room for it. Then the damage itself, which stays until the shard has
+     * healed, says the same at the next start. */
     status = store_drop_marks_nodrain(worker->store);
     if (status != STATUS_OK)
         log_warn("shard %u: could not void its marks: %s", worker->number, status_text(status));

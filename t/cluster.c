@@ -269,6 +269,12 @@ void cluster_removed(struct cluster *cluster, unsigned node)
     step(cluster, node, &event);
 }
 
+void cluster_stalled(struct cluster *cluster, unsigned node)
+{
+    struct event event = {.type = EVENT_STALLED};
+    step(cluster, node, &event);
+}
+
 void cluster_tick(struct cluster *cluster, uint64_t us)
 {
     cluster->wall_us += us;

@@ -62,6 +62,8 @@ void cluster_settle(struct cluster *cluster);
 void cluster_up(struct cluster *cluster, unsigned a, unsigned b);
 /* The node lives, and learns that the others removed it. */
 void cluster_removed(struct cluster *cluster, unsigned node);
+/* The node has had no lease for long. */
+void cluster_stalled(struct cluster *cluster, unsigned node);
 void cluster_tick(struct cluster *cluster, uint64_t us);
 void cluster_durable(struct cluster *cluster, unsigned node);
 void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members, uint8_t healing);

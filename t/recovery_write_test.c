@@ -242,3 +242,60 @@ TEST(write, beyond_the_limit_waits_and_is_done_in_the_end)
         EXPECT_TEXT(reply_of(cluster, i), "STORED");
     cluster_close(cluster);
 }
+
+/* Goal: who waits when the group is lost is told, and told the truth. */
+TEST(stall, what_was_begun_is_unknown_and_what_waited_was_not_applied)
+{
+    struct cluster *cluster = cluster_open();
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
+    unsigned add = cluster_request(cluster, 1, REQUEST_ADD, "k", "w");
+    cluster_stalled(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, set), "UNKNOWN");
+    EXPECT_TEXT(reply_of(cluster, get), "REFUSED");
+    EXPECT_TEXT(reply_of(cluster, add), "REFUSED");
+    cluster_settle(cluster);
+    for (unsigned node = 1; node <= 3; node++)
+        EXPECT_TEXT(cluster_get(cluster, node, "k"), "v"); /* it goes on */
+    cluster_close(cluster);
+}
+
+/* Its value was only in the request, which the client has got back. */
+TEST(stall, a_write_that_was_overtaken_is_forgotten)
+{
+    for (unsigned late = 0; late <= 1; late++) {
+        struct cluster *cluster = cluster_open();
+        unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "old");
+        cluster_request(cluster, 3, REQUEST_SET, "k", "new");
+        if (late == 0)
+            EXPECT(cluster_deliver(cluster, 3, 1));
+        cluster_stalled(cluster, 1);
+        EXPECT_TEXT(reply_of(cluster, first), "UNKNOWN");
+        if (late == 1)
+            EXPECT(cluster_deliver(cluster, 3, 1));
+        cluster_up(cluster, 1, 2); /* it would be sent again */
+        cluster_install_all(cluster, 2, 7, 0);
+        cluster_settle(cluster);
+        for (unsigned node = 1; node <= 3; node++)
+            EXPECT_TEXT(cluster_get(cluster, node, "k"), "new");
+        cluster_close(cluster);
+    }
+}
+
+TEST(stall, a_read_modify_write_may_still_win_or_lose)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 2, REQUEST_SET, "n", "10");
+    cluster_settle(cluster);
+    unsigned incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
+    cluster_stalled(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, incr), "UNKNOWN");
+    unsigned other = cluster_request(cluster, 3, REQUEST_INCR, "n", NULL);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, other), "NUMBER");
+    char found[16];
+    snprintf(found, sizeof(found), "%s", cluster_get(cluster, 2, "n"));
+    EXPECT(strcmp(found, "11") == 0 || strcmp(found, "12") == 0);
+    EXPECT_TEXT(cluster_get(cluster, 1, "n"), found);
+    cluster_close(cluster);
+}

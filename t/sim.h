@@ -184,6 +184,8 @@ struct sim_shard {
     bool turn_pending, soon_pending;
     uint64_t view_at; /* mail is in order */
     uint32_t healed_epoch;
+    uint64_t leased_at; /* a tick last saw a lease */
+    bool stalled;       /* none for long: the shard was told */
     struct view view; /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
 };
@@ -345,6 +347,7 @@ void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_worker_answer(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_worker_message(struct sim *sim, unsigned node, unsigned shard, const struct message *message);
 void sim_worker_drop_calls(struct sim *sim, unsigned node);
+void sim_worker_notice_lease(struct sim *sim, unsigned node, unsigned number);
 bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at);
 
 /* ---- sim_client.c ---- */

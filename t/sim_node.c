@@ -350,6 +350,7 @@ void sim_node_tick(struct sim *sim, unsigned node)
     member_tick(&n->member, sim_mono(sim, node), heard_us, &actions);
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         struct event event = {.type = EVENT_TICK};
+        sim_worker_notice_lease(sim, node, number);
         sim_worker_step(sim, node, number, &event);
     }
     sim_check_leases(sim);

@@ -269,6 +269,22 @@ void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call)
     sim_worker_step(sim, node, call->shard, &event);
 }
 
+/* As the server does; sooner where clients are impatient, so that both kinds of runs are seen. */
+void sim_worker_notice_lease(struct sim *sim, unsigned node, unsigned number)
+{
+    struct sim_shard *shard = &sim->nodes[node].shards[number];
+    uint64_t patience = sim->profile.client_patience_us / 2;
+    if (sim_lease_holds(sim, node, sim->now)) {
+        shard->leased_at = sim->now;
+        shard->stalled = false;
+    } else if (!shard->stalled && sim->now - shard->leased_at >= patience) {
+        struct event event = {.type = EVENT_STALLED};
+        sim_note(sim, 0, "%u.%u STALLED", node, number);
+        shard->stalled = true;
+        sim_worker_step(sim, node, number, &event);
+    }
+}
+
 void sim_worker_drop_calls(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];

@@ -171,6 +171,36 @@ def case_a_minority_refuses_and_never_lies():
         check(len(found) == 1 and found <= {b"1", b"2"}, f"after it: {found}")
 
 
+def case_commands_under_way_when_the_majority_is_lost_are_answered():
+    """The others stop; this one still has its lease. What it begins is answered after --stall-ms: a write may have happened."""
+    with Cluster(3, arguments=("-m", "128", "-t", "2", "--stall-ms=700")) as cluster:
+        cluster.start()
+        alone, seen = cluster.nodes[0], set()
+        with alone.connect() as connection:
+            check(all(connection.set(b"k%d" % i, b"old") == b"STORED" for i in range(20)), "set")
+        connections = [alone.connect() for _ in range(20)]
+        for node in cluster.others(alone):
+            node.signal(signal.SIGSTOP)
+        for i, connection in enumerate(connections):
+            connection.send(b"set k%d 0 0 3\r\nnew\r\nget k%d\r\n" % (i, i))
+        began = time.monotonic()
+        for connection in connections:
+            seen.add(connection.line())
+            line = connection.line()
+            check(line.startswith(b"SERVER_ERROR not applied"), f"a read behind it: {line!r}")
+        say(f"all answered {time.monotonic() - began:.2f} s after the others stopped: {sorted(seen)}")
+        check(all(line.startswith(b"SERVER_ERROR") for line in seen), f"{seen}")
+        check(any(line.startswith(b"SERVER_ERROR outcome unknown") for line in seen), f"{seen}")
+        for node in cluster.others(alone):
+            node.signal(signal.SIGCONT)
+        cluster.wait_serving()
+        values = []
+        for node in cluster.nodes:
+            with node.connect() as connection:
+                values.append([connection.get(b"k%d" % i) for i in range(20)])
+        check(values[0] == values[1] == values[2] and set(values[0]) <= {b"old", b"new"}, f"{values}")
+
+
 def case_a_stopped_node_never_shows_the_past():
     """SIGSTOP: it does not know that time goes on. Reads that lie in its sockets are answered after SIGCONT."""
     with Cluster(3) as cluster:
