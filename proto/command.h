@@ -16,6 +16,7 @@ enum command_family {
     FAMILY_VALUE,
     FAMILY_KEY,
     FAMILY_PLAIN,
+    FAMILY_ADMIN,
 };
 
 /* COMMAND_COUNT: no command of that name. Upper case is another name. */

@@ -35,7 +35,8 @@ enum {
     TEXT_LINE_SIZE_MAX =
         2048, /* without the newline; lines of get, gets, gat and gats have no limit */
     TEXT_INPUT_SIZE_MIN = 2 * TEXT_LINE_SIZE_MAX,
-    TEXT_WORDS_MAX = 4, /* words of a line that the caller may see: stats and its arguments */
+    TEXT_WORDS_MAX = 8, /* words of a line that the caller may see: stats and its arguments, and the
+                           family ADMIN */
     TEXT_EXPIRED = 1,   /* a time in the past, see text_expire_at */
 };
 
@@ -73,7 +74,8 @@ struct text_request {
     uint64_t cas;    /* COMMAND_CAS */
     uint64_t delta;  /* incr, decr */
     uint32_t level;  /* verbosity */
-    /* stats: words[0] is "stats", the rest its arguments; words over TEXT_WORDS_MAX are dropped. */
+    /* stats and ADMIN: words[0] is the command, the rest its arguments; words over TEXT_WORDS_MAX
+     * are dropped. */
     uint32_t word_count;
     struct slice words[TEXT_WORDS_MAX];
 };

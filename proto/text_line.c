@@ -146,6 +146,7 @@ enum line_verdict line_read(const struct words *words, const struct text_limits 
     case FAMILY_KEY:
         return read_key_command(words, request);
     case FAMILY_PLAIN:
+    case FAMILY_ADMIN:
         return read_plain(words, request);
     case FAMILY_KEYS:
         break;

@@ -5,7 +5,7 @@
 
 #include "proto/text.h"
 
-enum { LINE_WORDS_MAX = 6 };
+enum { LINE_WORDS_MAX = 8 };
 
 /* The words of a line. Only spaces part them. */
 struct words {

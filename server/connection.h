@@ -81,9 +81,14 @@ void connection_on_event(struct connection *connection, enum text_event event,
                          const struct text_request *request);
 bool connection_must_wait(const struct connection *connection, enum text_event event,
                           const struct text_request *request);
-void connection_end_barrier(struct connection *connection);
+struct job *connection_new_job(struct connection *connection, enum job_kind kind);
+void connection_submit(struct connection *connection, struct job *job);
 void connection_answer_line(struct connection *connection, enum reply reply, bool noreply);
 void connection_tally(struct worker *worker, const struct job *job);
+
+/* connection_admin.c: commands without a key. */
+void connection_on_admin(struct connection *connection, const struct text_request *request);
+void connection_end_barrier(struct connection *connection);
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);

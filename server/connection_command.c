@@ -47,6 +47,11 @@ static enum request_type request_type(enum command command)
     case COMMAND_VERBOSITY:
     case COMMAND_STATS:
     case COMMAND_QUIT:
+    case COMMAND_CRAWLER:
+    case COMMAND_LRU:
+    case COMMAND_SLABS:
+    case COMMAND_MEMLIMIT:
+    case COMMAND_SHUTDOWN:
     case COMMAND_COUNT:
         break;
     }
@@ -54,7 +59,7 @@ static enum request_type request_type(enum command command)
 }
 
 /* NULL: no memory; the connection ends, since an answer would be missing. */
-static struct job *new_job(struct connection *connection, enum job_kind kind)
+struct job *connection_new_job(struct connection *connection, enum job_kind kind)
 {
     struct job *job = job_take(&connection->worker->jobs);
     if (job == NULL) {
@@ -69,7 +74,7 @@ static struct job *new_job(struct connection *connection, enum job_kind kind)
 
 void connection_answer_line(struct connection *connection, enum reply reply, bool noreply)
 {
-    struct job *job = noreply ? NULL : new_job(connection, JOB_LINE);
+    struct job *job = noreply ? NULL : connection_new_job(connection, JOB_LINE);
     if (job == NULL)
         return;
     job->line = reply;
@@ -81,7 +86,7 @@ void connection_answer_line(struct connection *connection, enum reply reply, boo
 static struct job *new_request(struct connection *connection, const struct text_request *request)
 {
     struct worker *worker = connection->worker;
-    struct job *job = new_job(connection, JOB_REQUEST);
+    struct job *job = connection_new_job(connection, JOB_REQUEST);
     if (job == NULL)
         return NULL;
     assert(request->key.size <= sizeof(job->key));
@@ -100,7 +105,7 @@ static struct job *new_request(struct connection *connection, const struct text_
     return job;
 }
 
-static void submit(struct connection *connection, struct job *job)
+void connection_submit(struct connection *connection, struct job *job)
 {
     connection_append(connection, job);
     worker_submit(connection->worker, job);
@@ -112,7 +117,7 @@ static void on_key(struct connection *connection, const struct text_request *req
     if (job == NULL)
         return;
     connection->get_count++;
-    submit(connection, job);
+    connection_submit(connection, job);
 }
 
 /* END follows the answer of the last key; if that was written already, it is a line of its own. */
@@ -149,127 +154,19 @@ static void on_value_end(struct connection *connection)
 {
     struct job *job = connection->value_job;
     connection->value_job = NULL;
-    submit(connection, job);
-}
-
-/* ---- commands without a key, which wait for all before them
- * --------------------------------------------- */
-
-/* A piece of work at every shard; when all are done, connection_end_barrier answers. */
-static void begin_barrier(struct connection *connection, const struct text_request *request,
-                          enum job_kind kind, uint32_t exptime)
-{
-    struct worker *worker = connection->worker;
-    connection->barrier = request->command;
-    connection->barrier_noreply = request->noreply;
-    connection->barrier_reply = REPLY_OK;
-    for (unsigned i = 0; i < worker->node->worker_count; i++) {
-        struct job *job = new_job(connection, kind);
-        if (job == NULL)
-            return;
-        job->command = request->command;
-        job->noreply = true;
-        job->owner = (uint16_t)i;
-        job->request.type = REQUEST_FLUSH;
-        job->request.key = slice_make(job->key, 0);
-        job->request.hash = hash_key(job->request.key);
-        job->request.exptime = exptime;
-        submit(connection, job);
-    }
-}
-
-static void on_flush_all(struct connection *connection, const struct text_request *request)
-{
-    uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
-    if (connection->worker->node->options.no_flush) {
-        connection_answer_line(connection, REPLY_NO_FLUSH, request->noreply);
-        return;
-    }
-    uint32_t at = text_expire_at(request->exptime, now);
-    counters_add(&connection->worker->counters, COUNTER_cmd_flush, 1);
-    begin_barrier(connection, request, JOB_FLUSH, at <= now ? 0 : at);
-}
-
-static void on_stats(struct connection *connection, const struct text_request *request)
-{
-    size_t used = 0;
-    connection->barrier_words[0] = 0;
-    for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words);
-         i++)
-        used += (size_t)snprintf(
-            connection->barrier_words + used, sizeof(connection->barrier_words) - used, "%s%.*s",
-            i > 1 ? " " : "", (int)request->words[i].size, (const char *)request->words[i].data);
-    begin_barrier(connection, request, JOB_PUBLISH, 0);
-}
-
-static void answer_stats(struct connection *connection)
-{
-    struct job *job = new_job(connection, JOB_TEXT);
-    if (job == NULL)
-        return;
-    enum reply reply = stats_answer(connection->worker, connection->barrier_words, job);
-    if (reply != REPLY_COUNT) {
-        job->kind = JOB_LINE;
-        job->line = reply;
-    }
-    job->done = true;
-    connection_append(connection, job);
-}
-
-void connection_end_barrier(struct connection *connection)
-{
-    enum command command = connection->barrier;
-    for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
-        if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_REFUSED)
-            connection->barrier_reply = REPLY_NOT_SERVING;
-        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_UNKNOWN)
-            connection->barrier_reply = REPLY_OUTCOME_UNKNOWN;
-        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_NO_MEMORY)
-            connection->barrier_reply = REPLY_NO_MEMORY_STORING;
-    }
-    connection->barrier = COMMAND_COUNT;
-    if (command == COMMAND_STATS)
-        answer_stats(connection);
-    else
-        connection_answer_line(connection, connection->barrier_reply, connection->barrier_noreply);
-}
-
-static void on_version(struct connection *connection)
-{
-    struct job *job = new_job(connection, JOB_TEXT);
-    if (job == NULL)
-        return;
-    size_t size =
-        reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION_PROTOCOL));
-    job->value_size = (uint32_t)size;
-    job->done = true;
-    connection_append(connection, job);
+    connection_submit(connection, job);
 }
 
 static void on_request(struct connection *connection, const struct text_request *request)
 {
-    struct job *job;
-    switch ((int)request->command) {
-    case COMMAND_FLUSH_ALL:
-        on_flush_all(connection, request);
-        return;
-    case COMMAND_STATS:
-        on_stats(connection, request);
-        return;
-    case COMMAND_VERSION:
-        on_version(connection);
-        return;
-    case COMMAND_VERBOSITY:
-        log_set_level((int)(request->level > 2 ? 2 : request->level));
-        connection_answer_line(connection, REPLY_OK, request->noreply);
-        return;
-    case COMMAND_QUIT:
-        connection->closing = true;
+    enum command_family family = command_family(request->command);
+    if (family == FAMILY_PLAIN || family == FAMILY_ADMIN) {
+        connection_on_admin(connection, request);
         return;
     }
-    job = new_request(connection, request);
+    struct job *job = new_request(connection, request);
     if (job != NULL)
-        submit(connection, job);
+        connection_submit(connection, job);
 }
 
 bool connection_must_wait(const struct connection *connection, enum text_event event,

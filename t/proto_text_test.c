@@ -408,7 +408,8 @@ TEST(text, reads_the_commands_without_a_key)
     CHECK("verbosity x\r\n", FORMAT);
     CHECK("verbosity noreply\r\n", "");
     CHECK("stats\r\nstats  items\r\n", "stats|stats items|");
-    CHECK("stats cachedump 1 2 3 4 5 6 7\r\n", "stats cachedump 1 2|");
+    CHECK("stats cachedump 1 2 3 4 5 6 7 8 9\r\n", "stats cachedump 1 2 3 4 5 6|");
+    CHECK("lru_crawler metadump all\r\nslabs\r\n", "lru_crawler metadump all|slabs|");
 }
 
 TEST(text, nothing_is_parsed_after_quit)

@@ -81,7 +81,8 @@ static inline void trace_numbers(struct trace *trace, const struct text_request 
 static inline void trace_request(struct trace *trace, const struct text_request *request)
 {
     trace_print(trace, "%s", command_word(request->command));
-    if (command_family(request->command) != FAMILY_PLAIN) {
+    enum command_family family = command_family(request->command);
+    if (family != FAMILY_PLAIN && family != FAMILY_ADMIN) {
         trace_bytes(trace, ":", 1);
         trace_bytes(trace, request->key.data, request->key.size);
     }

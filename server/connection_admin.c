@@ -1,0 +1,188 @@
+/* Commands without a key: about the server, not about an item. */
+#include "server/connection.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "proto/number.h"
+#include "server/node.h"
+#include "server/stats.h"
+#include "server/tuning.h"
+#include "server/version.h"
+#include "server/worker.h"
+
+/* ---- commands without a key, which wait for all before them
+ * --------------------------------------------- */
+
+/* A piece of work at every shard; when all are done, connection_end_barrier answers. */
+static void begin_barrier(struct connection *connection, const struct text_request *request,
+                          enum job_kind kind, uint32_t exptime)
+{
+    struct worker *worker = connection->worker;
+    connection->barrier = request->command;
+    connection->barrier_noreply = request->noreply;
+    connection->barrier_reply = REPLY_OK;
+    for (unsigned i = 0; i < worker->node->worker_count; i++) {
+        struct job *job = connection_new_job(connection, kind);
+        if (job == NULL)
+            return;
+        job->command = request->command;
+        job->noreply = true;
+        job->owner = (uint16_t)i;
+        job->request.type = REQUEST_FLUSH;
+        job->request.key = slice_make(job->key, 0);
+        job->request.hash = hash_key(job->request.key);
+        job->request.exptime = exptime;
+        connection_submit(connection, job);
+    }
+}
+
+static void on_flush_all(struct connection *connection, const struct text_request *request)
+{
+    uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
+    if (connection->worker->node->options.no_flush) {
+        connection_answer_line(connection, REPLY_NO_FLUSH, request->noreply);
+        return;
+    }
+    uint32_t at = text_expire_at(request->exptime, now);
+    counters_add(&connection->worker->counters, COUNTER_cmd_flush, 1);
+    begin_barrier(connection, request, JOB_FLUSH, at <= now ? 0 : at);
+}
+
+static void on_stats(struct connection *connection, const struct text_request *request)
+{
+    size_t used = 0;
+    connection->barrier_words[0] = 0;
+    for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words);
+         i++)
+        used += (size_t)snprintf(
+            connection->barrier_words + used, sizeof(connection->barrier_words) - used, "%s%.*s",
+            i > 1 ? " " : "", (int)request->words[i].size, (const char *)request->words[i].data);
+    begin_barrier(connection, request, JOB_PUBLISH, 0);
+}
+
+static void answer_stats(struct connection *connection)
+{
+    struct job *job = connection_new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    enum reply reply = stats_answer(connection->worker, connection->barrier_words, job);
+    if (reply != REPLY_COUNT) {
+        job->kind = JOB_LINE;
+        job->line = reply;
+    }
+    job->done = true;
+    connection_append(connection, job);
+}
+
+void connection_end_barrier(struct connection *connection)
+{
+    enum command command = connection->barrier;
+    for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
+        if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_REFUSED)
+            connection->barrier_reply = REPLY_NOT_SERVING;
+        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_UNKNOWN)
+            connection->barrier_reply = REPLY_OUTCOME_UNKNOWN;
+        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_NO_MEMORY)
+            connection->barrier_reply = REPLY_NO_MEMORY_STORING;
+    }
+    connection->barrier = COMMAND_COUNT;
+    if (command == COMMAND_STATS)
+        answer_stats(connection);
+    else
+        connection_answer_line(connection, connection->barrier_reply, connection->barrier_noreply);
+}
+
+static void on_version(struct connection *connection)
+{
+    struct job *job = connection_new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    size_t size =
+        reply_version((char *)job->value, job->value_capacity, slice_text(SERVER_VERSION_PROTOCOL));
+    job->value_size = (uint32_t)size;
+    job->done = true;
+    connection_append(connection, job);
+}
+
+static enum reply answer_memlimit(const struct connection *connection,
+                                  const struct text_request *request)
+{
+    const struct node *node = connection->worker->node;
+    uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
+    uint32_t megabytes;
+    if (request->word_count < 2 || !number_u32(request->words[1], &megabytes))
+        return REPLY_ERROR;
+    if (megabytes < 8)
+        return REPLY_MEMLIMIT_SMALL;
+    if (megabytes > 1000000000)
+        return REPLY_MEMLIMIT_BYTES;
+    /* Segments and index were laid out for -m. */
+    return megabytes == size >> 20 ? REPLY_OK : REPLY_MEMLIMIT_FAILED;
+}
+
+/* As a signal would: the control thread ends the process in order. memcached closes without an
+ * answer. */
+static void on_shutdown(struct connection *connection, const struct text_request *request)
+{
+    bool graceful =
+        request->word_count == 2 && slice_equal(request->words[1], slice_text("graceful"));
+    if (!connection->worker->node->options.shutdown_allowed) {
+        connection_answer_line(connection, REPLY_NO_SHUTDOWN, false);
+    } else if (request->word_count > 1 && !graceful) {
+        connection_answer_line(connection, REPLY_BAD_SHUTDOWN, false);
+    } else {
+        connection->closing = true;
+        kill(getpid(), graceful ? SIGUSR1 : SIGINT);
+    }
+}
+
+static void on_verbosity(struct connection *connection, const struct text_request *request)
+{
+    log_set_level((int)(request->level > 2 ? 2 : request->level));
+    connection_answer_line(connection, REPLY_OK, request->noreply);
+}
+
+static void on_crawler(struct connection *connection, const struct text_request *request)
+{
+    connection_answer_line(connection, tuning_answer_crawler(request), false);
+}
+
+void connection_on_admin(struct connection *connection, const struct text_request *request)
+{
+    switch ((int)request->command) {
+    case COMMAND_FLUSH_ALL:
+        on_flush_all(connection, request);
+        break;
+    case COMMAND_STATS:
+        on_stats(connection, request);
+        break;
+    case COMMAND_VERSION:
+        on_version(connection);
+        break;
+    case COMMAND_VERBOSITY:
+        on_verbosity(connection, request);
+        break;
+    case COMMAND_QUIT:
+        connection->closing = true;
+        break;
+    case COMMAND_CRAWLER:
+        on_crawler(connection, request);
+        break;
+    case COMMAND_LRU:
+        connection_answer_line(connection, tuning_answer_lru(request), false);
+        break;
+    case COMMAND_SLABS:
+        connection_answer_line(connection, tuning_answer_slabs(request), false);
+        break;
+    case COMMAND_MEMLIMIT:
+        connection_answer_line(connection, answer_memlimit(connection, request), false);
+        break;
+    case COMMAND_SHUTDOWN:
+        on_shutdown(connection, request);
+        break;
+    }
+}
