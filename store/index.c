@@ -32,8 +32,7 @@ void index_init(struct index *index, void *memory, uint64_t size)
     index->overflow_low = index->total;
 }
 
-/* The main bucket of a hash, when there are `count` of them. */
-static uint32_t bucket_of(uint64_t hash, uint32_t count)
+uint32_t index_bucket_of(uint64_t hash, uint32_t count)
 {
     uint32_t mask = UINT32_MAX >> __builtin_clz(count);
     uint32_t bucket = (uint32_t)hash & mask;
@@ -44,7 +43,7 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
 {
     const struct index *index = &store->index;
     uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
-    struct bucket *bucket = &index->buckets[bucket_of(hash, index->main_count)];
+    struct bucket *bucket = &index->buckets[index_bucket_of(hash, index->main_count)];
     for (;;) {
         for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
             uint64_t word = entry_load(&bucket->entries[i]);
@@ -159,7 +158,7 @@ static void split(struct store *store)
 {
     struct index *index = &store->index;
     uint32_t added = index->main_count;
-    uint32_t from = bucket_of(added, added);
+    uint32_t from = index_bucket_of(added, added);
     struct bucket *head = &index->buckets[from];
     if (overflow_room(index) <= chain_length(index, head) + 1 || added >= index->overflow_low ||
         added >= index->total / 5 * 2)
@@ -171,7 +170,7 @@ static void split(struct store *store)
         if (word == 0)
             break;
         uint64_t hash = hash_key(record_key(log_record(store->log, entry_place(word))));
-        if (bucket_of(hash, index->main_count) == added) {
+        if (index_bucket_of(hash, index->main_count) == added) {
             move(index, first_free(index, &index->buckets[added]),
                  &read.bucket->entries[read.slot]);
         } else {
@@ -194,7 +193,7 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
     struct index *index = &store->index;
     if (index->entry_count >= (uint64_t)index->main_count * FILL_MAX)
         split(store);
-    uint64_t *entry = first_free(index, &index->buckets[bucket_of(hash, index->main_count)]);
+    uint64_t *entry = first_free(index, &index->buckets[index_bucket_of(hash, index->main_count)]);
     if (entry == NULL)
         return NULL;
     entry_store(entry, word);
@@ -207,7 +206,7 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
 void index_remove(struct store *store, uint64_t hash, uint64_t *entry)
 {
     struct index *index = &store->index;
-    struct bucket *head = &index->buckets[bucket_of(hash, index->main_count)];
+    struct bucket *head = &index->buckets[index_bucket_of(hash, index->main_count)];
     struct spot last = {.bucket = head};
     while (last.bucket->overflow != 0)
         last.bucket = &index->buckets[last.bucket->overflow];

@@ -101,6 +101,12 @@ struct store_cursor {
 bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min, uint64_t *budget,
                 struct found *found);
 
+/* Visits the keys of one chain of the index, current records of any kind, and moves on; false: all were visited. *position is
+ * 0 to begin. A key that has a record during the whole scan is visited exactly once, whatever is put, removed and cleaned
+ * between the calls and however much the index grows; a chain is a few keys. `visit` may not change the store. */
+typedef void (*store_visit_t)(void *user, const struct found *found);
+bool store_scan(const struct store *store, uint64_t *position, store_visit_t visit, void *user);
+
 /* Cleaning: reclaims space, `budget` bytes of copying and scanning at most; call each turn while store_wants_cleaning().
  * Tombstones and DISCARDs may be dropped only when VALID, lsn below drop->lsn, ts version at most drop->floor, and every older
  * version of the key has left the log (a scan would bring it back). drop->lsn == 0: none may be dropped now. */

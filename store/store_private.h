@@ -99,6 +99,9 @@ static inline uint32_t *index_access(const struct index *index, const uint64_t *
 
 /* ---- index.c: linear hashing ---- */
 
+/* The main bucket of a hash, when there are `count` of them. */
+uint32_t index_bucket_of(uint64_t hash, uint32_t count);
+
 void index_init(struct index *index, void *memory, uint64_t size);
 
 /* NULL: the key is not there. */
