@@ -73,6 +73,8 @@ static enum line_verdict read_storage(const struct words *words, const struct te
     return LINE_TOO_LARGE;
 }
 
+enum { DELETE_WORDS_MAX = 4 }; /* delete key 0 noreply */
+
 static enum line_verdict read_key_command(const struct words *words, struct text_request *request)
 {
     int32_t exptime;
@@ -80,9 +82,10 @@ static enum line_verdict read_key_command(const struct words *words, struct text
     request->key = words->word[1];
     if (!is_key(request->key))
         return refuse(request, REPLY_BAD_FORMAT);
-    /* What follows the key of a delete does not matter: old clients send a 0. */
+    /* What follows the key of a delete does not matter: old clients send a 0. But for memccapable,
+     * which wants more words than any client ever sent to be refused, as 1.6.18 did. */
     if (request->command == COMMAND_DELETE)
-        return LINE_GOOD;
+        return words->count <= DELETE_WORDS_MAX ? LINE_GOOD : refuse(request, REPLY_DELETE_USAGE);
     if (request->command == COMMAND_TOUCH) {
         if (!number_i32(words->word[2], &exptime))
             return refuse(request, REPLY_BAD_EXPTIME);

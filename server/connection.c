@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "server/connection_binary.h"
 #include "server/node.h"
 #include "server/worker.h"
 
@@ -164,6 +165,22 @@ static size_t receive(struct connection *connection, void *to, size_t size)
     return got;
 }
 
+static uint32_t value_left(const struct connection *connection)
+{
+    if (connection->value_job == NULL)
+        return 0;
+    return connection->protocol == CONNECTION_BINARY ? binary_value_left(&connection->binary)
+                                                     : text_value_left(&connection->parser);
+}
+
+static void value_taken(struct connection *connection, uint32_t size)
+{
+    if (connection->protocol == CONNECTION_BINARY)
+        binary_value_taken(&connection->binary, size);
+    else
+        text_value_taken(&connection->parser, size);
+}
+
 /* Moves bytes of a data block to where they belong: first what is in the buffer, then straight from
  * the socket. False: nothing there now. */
 static bool take_value(struct connection *connection, uint32_t left)
@@ -179,31 +196,59 @@ static bool take_value(struct connection *connection, uint32_t left)
     } else if (!connection->ended) {
         size = (uint32_t)receive(connection, to, left);
     }
-    text_value_taken(&connection->parser, size);
+    value_taken(connection, size);
     return size > 0;
 }
 
-/* One event of the parser. False: it needs more bytes, or the command has to wait. */
-static bool parse_one(struct connection *connection)
+static void choose_protocol(struct connection *connection, struct slice input)
+{
+    uint32_t allowed = connection->worker->node->options.protocol;
+    bool binary = allowed == PROTOCOL_BINARY;
+    if (allowed == PROTOCOL_AUTO)
+        binary = *(const uint8_t *)input.data == BINARY_MAGIC_REQUEST;
+    connection->protocol = binary ? CONNECTION_BINARY : CONNECTION_TEXT;
+    if (binary)
+        binary_init(&connection->binary);
+    else
+        text_init(&connection->parser);
+}
+
+static bool parse_text(struct connection *connection, struct slice input, size_t *consumed)
 {
     const struct text_limits limits = {.item_size_max =
                                            connection->worker->node->options.item_size_max};
     struct text_parser before = connection->parser;
     struct text_request request = {.noreply =
                                        false}; /* An event fills in only what belongs to it. */
-    size_t consumed = 0;
-    struct slice input =
-        slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
-    enum text_event event = text_parse(&connection->parser, &limits, input, &consumed, &request);
+    enum text_event event = text_parse(&connection->parser, &limits, input, consumed, &request);
     if (connection_must_wait(connection, event, &request)) {
         connection->parser = before; /* It is parsed again when nothing is under way. */
         connection->waits = true;
+        *consumed = 0;
         return false;
     }
     if (event != TEXT_MORE)
         connection_on_event(connection, event, &request);
-    connection->begin += (uint32_t)consumed;
     return event != TEXT_MORE;
+}
+
+/* One event of the parser. False: it needs more bytes, or the command has to wait. */
+static bool parse_one(struct connection *connection)
+{
+    size_t consumed = 0;
+    struct slice input = slice_make(NULL, 0);
+    if (connection->buffer != NULL)
+        input =
+            slice_make(connection->buffer + connection->begin, connection->end - connection->begin);
+    if (connection->protocol == CONNECTION_UNDECIDED && input.size > 0)
+        choose_protocol(connection, input);
+    bool more = false;
+    if (connection->protocol == CONNECTION_BINARY)
+        more = connection_binary_parse(connection, input, &consumed);
+    else if (connection->protocol == CONNECTION_TEXT)
+        more = parse_text(connection, input, &consumed);
+    connection->begin += (uint32_t)consumed;
+    return more;
 }
 
 /* Makes room behind the bytes that are there. False: no memory. */
@@ -238,10 +283,12 @@ static bool fill_buffer(struct connection *connection)
  * socket. */
 static bool advance(struct connection *connection, bool *filled)
 {
-    uint32_t left = connection->value_job != NULL ? text_value_left(&connection->parser) : 0;
+    uint32_t left = value_left(connection);
+    bool complete =
+        connection->value_job != NULL && left == 0; /* in the binary protocol nothing follows it */
     if (left > 0)
         return take_value(connection, left);
-    if (connection->buffer != NULL && (parse_one(connection) || connection->waits))
+    if ((connection->buffer != NULL || complete) && (parse_one(connection) || connection->waits))
         return true;
     if (*filled)
         return false;
@@ -391,7 +438,6 @@ void connection_open(struct worker *worker, int fd, unsigned listener)
         atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
         return;
     }
-    text_init(&connection->parser);
     connection->next = worker->connections;
     if (worker->connections != NULL)
         worker->connections->previous = connection;

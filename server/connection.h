@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/binary.h"
 #include "proto/text.h"
 #include "server/job.h"
 #include "server/stream.h"
@@ -29,6 +30,13 @@ enum {
     CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */
 };
 
+/* Chosen by the first byte, or by -B; then for ever. */
+enum connection_protocol {
+    CONNECTION_UNDECIDED,
+    CONNECTION_TEXT,
+    CONNECTION_BINARY,
+};
+
 struct connection {
     struct connection *next, *previous; /* of the worker's */
     struct connection *next_due;
@@ -42,7 +50,11 @@ struct connection {
     bool broken;  /* close now */
     bool waits;   /* the next command waits until nothing is under way */
     bool more;    /* there are bytes to go on with that no event will tell of */
-    struct text_parser parser;
+    enum connection_protocol protocol;
+    union {
+        struct text_parser parser;
+        struct binary_parser binary;
+    };
     uint8_t *buffer; /* NULL: nothing is kept */
     uint32_t begin, end;
     struct job *first, *last; /* by next_answer */
@@ -58,6 +70,7 @@ struct connection {
     enum command barrier;  /* FLUSH_ALL or STATS under way; COMMAND_COUNT: none */
     bool barrier_noreply;
     enum reply barrier_reply;
+    struct binary_tag barrier_tag;
     uint64_t opened_us;
     char barrier_words[64]; /* arguments of stats */
 };
@@ -89,6 +102,13 @@ void connection_tally(struct worker *worker, const struct job *job);
 /* connection_admin.c: commands without a key. */
 void connection_on_admin(struct connection *connection, const struct text_request *request);
 void connection_end_barrier(struct connection *connection);
+/* A piece of work at every shard; when all are done, connection_end_barrier answers. */
+void connection_begin_barrier(struct connection *connection, enum command command,
+                              enum job_kind kind, uint32_t exptime);
+
+/* connection_write.c. The value of a storage command, and of a get that is not answered with it, is
+ * not sent. */
+void connection_drop_value(struct connection *connection, struct job *job);
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);

@@ -1,5 +1,6 @@
 /* Commands without a key: about the server, not about an item. */
 #include "server/connection.h"
+#include "server/connection_binary.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -17,19 +18,17 @@
 /* ---- commands without a key, which wait for all before them
  * --------------------------------------------- */
 
-/* A piece of work at every shard; when all are done, connection_end_barrier answers. */
-static void begin_barrier(struct connection *connection, const struct text_request *request,
-                          enum job_kind kind, uint32_t exptime)
+void connection_begin_barrier(struct connection *connection, enum command command,
+                              enum job_kind kind, uint32_t exptime)
 {
     struct worker *worker = connection->worker;
-    connection->barrier = request->command;
-    connection->barrier_noreply = request->noreply;
+    connection->barrier = command;
     connection->barrier_reply = REPLY_OK;
     for (unsigned i = 0; i < worker->node->worker_count; i++) {
         struct job *job = connection_new_job(connection, kind);
         if (job == NULL)
             return;
-        job->command = request->command;
+        job->command = command;
         job->noreply = true;
         job->owner = (uint16_t)i;
         job->request.type = REQUEST_FLUSH;
@@ -49,7 +48,8 @@ static void on_flush_all(struct connection *connection, const struct text_reques
     }
     uint32_t at = text_expire_at(request->exptime, now);
     counters_add(&connection->worker->counters, COUNTER_cmd_flush, 1);
-    begin_barrier(connection, request, JOB_FLUSH, at <= now ? 0 : at);
+    connection->barrier_noreply = request->noreply;
+    connection_begin_barrier(connection, COMMAND_FLUSH_ALL, JOB_FLUSH, at <= now ? 0 : at);
 }
 
 static void on_stats(struct connection *connection, const struct text_request *request)
@@ -61,7 +61,7 @@ static void on_stats(struct connection *connection, const struct text_request *r
         used += (size_t)snprintf(
             connection->barrier_words + used, sizeof(connection->barrier_words) - used, "%s%.*s",
             i > 1 ? " " : "", (int)request->words[i].size, (const char *)request->words[i].data);
-    begin_barrier(connection, request, JOB_PUBLISH, 0);
+    connection_begin_barrier(connection, COMMAND_STATS, JOB_PUBLISH, 0);
 }
 
 static void answer_stats(struct connection *connection)
@@ -90,7 +90,9 @@ void connection_end_barrier(struct connection *connection)
             connection->barrier_reply = REPLY_NO_MEMORY_STORING;
     }
     connection->barrier = COMMAND_COUNT;
-    if (command == COMMAND_STATS)
+    if (connection->protocol == CONNECTION_BINARY)
+        connection_binary_end_barrier(connection, command);
+    else if (command == COMMAND_STATS)
         answer_stats(connection);
     else
         connection_answer_line(connection, connection->barrier_reply, connection->barrier_noreply);

@@ -1,5 +1,6 @@
 /* Answers: formatted when it is their turn, and written many at once. */
 #include "server/connection.h"
+#include "server/connection_binary.h"
 
 #include <sys/uio.h>
 
@@ -86,8 +87,7 @@ static void format_value(struct job *job)
                                  : slice_make(line_end, sizeof(line_end) - 1));
 }
 
-/* The value of a storage command, and of a get that is not answered with it, is not sent. */
-static void drop_value(struct connection *connection, struct job *job)
+void connection_drop_value(struct connection *connection, struct job *job)
 {
     connection->bytes -= job->value_size;
     job->value_size = 0;
@@ -98,7 +98,7 @@ static void format_request(struct connection *connection, struct job *job)
     bool keys = command_family(job->command) == FAMILY_KEYS;
     enum reply reply = fixed_reply(job);
     if (reply != REPLY_COUNT || job->outcome != OUTCOME_HIT)
-        drop_value(connection, job);
+        connection_drop_value(connection, job);
     if (reply != REPLY_COUNT) {
         /* In the middle of a get it stands for the rest, END included: a client would take END for
          * the next answer. */
@@ -117,9 +117,13 @@ static void format_request(struct connection *connection, struct job *job)
 static void format(struct connection *connection, struct job *job)
 {
     job->formatted = true;
+    if (connection->protocol == CONNECTION_BINARY) {
+        connection_binary_format(connection, job);
+        return;
+    }
     bool muted = job->noreply || job->line_number == connection->refused_line;
     if (muted)
-        drop_value(connection, job);
+        connection_drop_value(connection, job);
     else if (job->kind == JOB_REQUEST)
         format_request(connection, job);
     else if (job->kind == JOB_LINE)

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/binary.h"
 #include "proto/command.h"
 #include "proto/reply.h"
 #include "proto/text.h"
@@ -40,6 +41,9 @@ struct job {
     uint16_t home, owner; /* worker numbers */
     enum job_kind kind;
     enum reply line;
+    struct binary_tag tag; /* binary protocol: this, and: */
+    uint8_t binary_base;   /* enum binary_opcode */
+    uint8_t binary_status; /* JOB_LINE: enum binary_status, the answer */
     bool noreply;
     bool done;     /* back at its home */
     bool answered; /* by its owner */

@@ -31,6 +31,7 @@ struct options_address {
 enum options_protocol {
     PROTOCOL_AUTO,
     PROTOCOL_ASCII,
+    PROTOCOL_BINARY,
 };
 
 /* With -Z, a listener may differ from what the options say of all. */

@@ -53,7 +53,6 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     struct slice value = slice_make("", 0);
     if (action->record != NULL) {
         value = record_value(action->record);
-        job->answer_flags = action->record->client_flags;
         job->lost = !job_reserve(job, (uint32_t)value.size);
         if (job->lost)
             value.size = 0;
@@ -67,6 +66,8 @@ static void on_reply(struct worker *worker, const struct action *action)
     job->outcome = action->outcome;
     job->number = action->number;
     job->answer_cas = action->cas;
+    if (action->record != NULL)
+        job->answer_flags = action->record->client_flags;
     bool current =
         action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)

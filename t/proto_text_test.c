@@ -375,6 +375,8 @@ TEST(text, reads_the_commands_with_one_key)
     CHECK("delete a 0 noreply\r\n", "delete:a~|");
     CHECK("delete a noreply\r\n", "delete:a~|");
     CHECK("delete a 5 x\r\n", "delete:a|");
+    CHECK("delete a b c d\r\n",
+          "!CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]|");
     CHECK("touch a 0\r\n", "touch:a@0|");
     CHECK("touch a -5 noreply\r\n", "touch:a@-5~|");
     CHECK("incr a 18446744073709551615\r\n", "incr:a+18446744073709551615|");

@@ -1,0 +1,449 @@
+/* The binary protocol on a connection: requests become jobs, outcomes become answers.
+ *
+ * All answers of such a connection are made here; the list of jobs, their order and their writing
+ * are those of every connection. */
+#include "server/connection_binary.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "proto/binary_answer.h"
+#include "server/node.h"
+#include "server/stats.h"
+#include "server/version.h"
+#include "server/worker.h"
+
+static_assert(sizeof(((struct job *)0)->head_memory) >= BINARY_ANSWER_SIZE_MAX, "an answer's head");
+
+/* ---- answers that need no work
+ * -------------------------------------------------------------------- */
+
+static void answer_status(struct connection *connection, const struct binary_tag *tag,
+                          enum binary_status status)
+{
+    struct job *job = connection_new_job(connection, JOB_LINE);
+    if (job == NULL)
+        return;
+    job->tag = *tag;
+    job->binary_status = (uint8_t)status;
+    job->done = true;
+    connection_append(connection, job);
+}
+
+/* A whole packet with a body. */
+static void answer_text(struct connection *connection, const struct binary_tag *tag,
+                        struct slice text)
+{
+    struct job *job = connection_new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    assert(BINARY_HEADER_SIZE + text.size <= job->value_capacity);
+    job->value_size =
+        (uint32_t)binary_put_stat(job->value, job->value_capacity, tag, slice_make(NULL, 0), text);
+    job->done = true;
+    connection_append(connection, job);
+}
+
+/* ---- requests on a key
+ * ---------------------------------------------------------------------------- */
+
+/* What it is to the core, and in the counters. */
+static enum request_type request_type(const struct binary_request *request, enum command *command)
+{
+    bool compares = request->cas != 0; /* then set, add and replace are one */
+    switch ((int)request->base) {
+    case BINARY_SET:
+        *command = compares ? COMMAND_CAS : COMMAND_SET;
+        return compares ? REQUEST_CAS : REQUEST_SET;
+    case BINARY_ADD:
+        *command = compares ? COMMAND_CAS : COMMAND_ADD;
+        return compares ? REQUEST_CAS : REQUEST_ADD;
+    case BINARY_REPLACE:
+        *command = compares ? COMMAND_CAS : COMMAND_REPLACE;
+        return compares ? REQUEST_CAS : REQUEST_REPLACE;
+    case BINARY_APPEND:
+        *command = COMMAND_APPEND;
+        return REQUEST_APPEND;
+    case BINARY_PREPEND:
+        *command = COMMAND_PREPEND;
+        return REQUEST_PREPEND;
+    case BINARY_DELETE:
+        *command = COMMAND_DELETE;
+        return REQUEST_DELETE;
+    case BINARY_INCREMENT:
+        *command = COMMAND_INCR;
+        return REQUEST_INCR;
+    case BINARY_DECREMENT:
+        *command = COMMAND_DECR;
+        return REQUEST_DECR;
+    case BINARY_TOUCH:
+        *command = COMMAND_TOUCH;
+        return REQUEST_TOUCH;
+    case BINARY_GAT:
+        *command = COMMAND_GAT;
+        return REQUEST_GAT;
+    }
+    *command = COMMAND_GET;
+    return REQUEST_GET;
+}
+
+/* Fills in all but the value. */
+static struct job *new_request(struct connection *connection, const struct binary_request *request)
+{
+    struct worker *worker = connection->worker;
+    struct job *job = connection_new_job(connection, JOB_REQUEST);
+    if (job == NULL)
+        return NULL;
+    struct request *core = &job->request;
+    assert(request->key.size <= sizeof(job->key));
+    memcpy(job->key, request->key.data, request->key.size);
+    job->tag = request->tag;
+    job->binary_base = (uint8_t)request->base;
+    job->too_large = request->replaced_by_too_large;
+    core->type = request_type(request, &job->command);
+    core->key = slice_make(job->key, request->key.size);
+    core->hash = hash_key(core->key);
+    core->client_flags = request->client_flags;
+    core->exptime = text_expire_at(request->exptime, (uint32_t)(worker->wall_us / 1000000));
+    core->cas = request->cas;
+    core->compare = request->cas != 0;
+    core->delta = request->delta;
+    core->initial = request->initial;
+    core->vivify = core->type == REQUEST_INCR || core->type == REQUEST_DECR
+                       ? request->exptime != BINARY_FOREVER
+                       : false;
+    job->owner = (uint16_t)hash_shard(core->hash, worker->node->worker_count);
+    return job;
+}
+
+static void on_key(struct connection *connection, const struct binary_request *request)
+{
+    struct job *job = new_request(connection, request);
+    if (job == NULL)
+        return;
+    if (command_family(job->command) == FAMILY_KEYS)
+        connection->get_count++;
+    connection_submit(connection, job);
+}
+
+static void on_value(struct connection *connection, const struct binary_request *request)
+{
+    struct job *job = new_request(connection, request);
+    if (job == NULL)
+        return;
+    if (!job_reserve(job, request->value_size)) {
+        job_give(&connection->worker->jobs, job);
+        binary_value_refuse(&connection->binary, BINARY_STATUS_NO_MEMORY);
+        return;
+    }
+    job->request.value = slice_make(job->value, job->value_size);
+    connection->value_job = job;
+}
+
+static void on_value_end(struct connection *connection)
+{
+    struct job *job = connection->value_job;
+    connection->value_job = NULL;
+    connection_submit(connection, job);
+}
+
+/* ---- requests without a key
+ * ----------------------------------------------------------------------- */
+
+static void on_flush(struct connection *connection, const struct binary_request *request)
+{
+    struct worker *worker = connection->worker;
+    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t at = text_expire_at(request->exptime, now);
+    if (worker->node->options.no_flush) {
+        answer_status(connection, &request->tag, BINARY_STATUS_AUTH_ERROR);
+        return;
+    }
+    counters_add(&worker->counters, COUNTER_cmd_flush, 1);
+    connection->barrier_tag = request->tag;
+    connection_begin_barrier(connection, COMMAND_FLUSH_ALL, JOB_FLUSH, at <= now ? 0 : at);
+}
+
+/* The group's name is the key: what stands behind `stats` in text. */
+static void on_stat(struct connection *connection, const struct binary_request *request)
+{
+    size_t size = request->key.size;
+    if (size >= sizeof(connection->barrier_words)) {
+        answer_status(connection, &request->tag, BINARY_STATUS_NOT_FOUND);
+        return;
+    }
+    if (size > 0)
+        memcpy(connection->barrier_words, request->key.data, size);
+    connection->barrier_words[size] = 0;
+    connection->barrier_tag = request->tag;
+    connection_begin_barrier(connection, COMMAND_STATS, JOB_PUBLISH, 0);
+}
+
+static void on_quit(struct connection *connection, const struct binary_request *request)
+{
+    if (!request->tag.quiet)
+        answer_status(connection, &request->tag, BINARY_STATUS_OK);
+    connection->closing = true;
+}
+
+static void on_request(struct connection *connection, const struct binary_request *request)
+{
+    switch ((int)request->base) {
+    case BINARY_NOOP:
+        answer_status(connection, &request->tag, BINARY_STATUS_OK);
+        return;
+    case BINARY_VERSION:
+        answer_text(connection, &request->tag, slice_text(SERVER_VERSION_PROTOCOL));
+        return;
+    case BINARY_QUIT:
+        on_quit(connection, request);
+        return;
+    case BINARY_FLUSH:
+        on_flush(connection, request);
+        return;
+    case BINARY_STAT:
+        on_stat(connection, request);
+        return;
+    case BINARY_SASL_LIST_MECHS:
+        answer_status(connection, &request->tag, BINARY_STATUS_UNKNOWN_COMMAND);
+        return;
+    }
+    on_key(connection, request);
+}
+
+static bool must_wait(const struct connection *connection, enum binary_event event,
+                      const struct binary_request *request)
+{
+    return event == BINARY_REQUEST && connection->pending_count > 0 &&
+           (request->base == BINARY_FLUSH || request->base == BINARY_STAT);
+}
+
+/* ---- events
+ * --------------------------------------------------------------------------------------- */
+
+static void on_error(struct connection *connection, const struct binary_request *request)
+{
+    if (request->status == BINARY_STATUS_TOO_LARGE)
+        counters_add(&connection->worker->counters, COUNTER_store_too_large, 1);
+    answer_status(connection, &request->tag, request->status);
+    connection->closing = request->closes;
+}
+
+static void on_event(struct connection *connection, enum binary_event event,
+                     const struct binary_request *request)
+{
+    switch (event) {
+    case BINARY_MORE:
+        break;
+    case BINARY_REQUEST:
+        on_request(connection, request);
+        break;
+    case BINARY_VALUE:
+        on_value(connection, request);
+        break;
+    case BINARY_VALUE_END:
+        on_value_end(connection);
+        break;
+    case BINARY_ERROR:
+        on_error(connection, request);
+        break;
+    case BINARY_CLOSE:
+        connection->closing = true;
+        break;
+    }
+}
+
+bool connection_binary_parse(struct connection *connection, struct slice input, size_t *consumed)
+{
+    const struct options *options = &connection->worker->node->options;
+    const struct binary_limits limits = {.item_size_max = options->item_size_max};
+    struct binary_parser before = connection->binary;
+    struct binary_request request;
+    enum binary_event event = binary_parse(&connection->binary, &limits, input, consumed, &request);
+    if (must_wait(connection, event, &request)) {
+        connection->binary = before; /* It is parsed again when nothing is under way. */
+        connection->waits = true;
+        *consumed = 0;
+        return false;
+    }
+    on_event(connection, event, &request);
+    return event != BINARY_MORE;
+}
+
+/* ---- barriers
+ * ------------------------------------------------------------------------------------- */
+
+static enum binary_status flush_status(enum reply reply)
+{
+    switch ((int)reply) {
+    case REPLY_NOT_SERVING:
+        return BINARY_STATUS_NOT_SERVING;
+    case REPLY_OUTCOME_UNKNOWN:
+        return BINARY_STATUS_OUTCOME_UNKNOWN;
+    case REPLY_NO_MEMORY_STORING:
+        return BINARY_STATUS_NO_MEMORY;
+    }
+    return BINARY_STATUS_OK;
+}
+
+/* The next line `STAT name value` of `text`. False: there is none. */
+static bool next_stat(struct slice *text, struct slice *name, struct slice *value)
+{
+    const char *line = text->data;
+    const char *end = text->size > 0 ? memchr(line, '\n', text->size) : NULL;
+    if (end == NULL || end - line < 6 || memcmp(line, "STAT ", 5) != 0)
+        return false;
+    const char *stop = end > line && end[-1] == '\r' ? end - 1 : end;
+    const char *space = memchr(line + 5, ' ', (size_t)(stop - line - 5));
+    *name = slice_make(line + 5, (size_t)((space != NULL ? space : stop) - line - 5));
+    *value =
+        space != NULL ? slice_make(space + 1, (size_t)(stop - space - 1)) : slice_make(NULL, 0);
+    *text = slice_make(end + 1, text->size - (size_t)(end + 1 - line));
+    return true;
+}
+
+/* One packet for each line of `text`, and an empty one. False: no memory. */
+static bool put_stats(struct job *job, struct slice text)
+{
+    struct slice rest = text, name, value;
+    size_t size = BINARY_HEADER_SIZE, used = 0;
+    while (next_stat(&rest, &name, &value))
+        size += BINARY_HEADER_SIZE + name.size + value.size;
+    if (!job_reserve(job, (uint32_t)size))
+        return false;
+    for (rest = text; next_stat(&rest, &name, &value);)
+        used += binary_put_stat(job->value + used, size - used, &job->tag, name, value);
+    used += binary_put_stat(job->value + used, size - used, &job->tag, slice_make(NULL, 0),
+                            slice_make(NULL, 0));
+    assert(used == size);
+    return true;
+}
+
+/* The text protocol's answer in packets; words without an answer of that shape have none here
+ * either. */
+static void answer_stats(struct connection *connection)
+{
+    struct job *text = connection_new_job(connection, JOB_TEXT);
+    struct job *job = text != NULL ? connection_new_job(connection, JOB_TEXT) : NULL;
+    if (job == NULL) {
+        if (text != NULL)
+            job_give(&connection->worker->jobs, text);
+        return;
+    }
+    job->tag = connection->barrier_tag;
+    enum reply reply = stats_answer(connection->worker, connection->barrier_words, text);
+    struct slice lines = slice_make(text->value, reply == REPLY_COUNT ? text->value_size : 0);
+    bool good = reply == REPLY_COUNT || reply == REPLY_RESET || reply == REPLY_OK;
+    if (!good || !put_stats(job, lines)) {
+        job->kind = JOB_LINE;
+        job->binary_status = good ? BINARY_STATUS_NO_MEMORY : BINARY_STATUS_NOT_FOUND;
+    }
+    job_give(&connection->worker->jobs, text);
+    job->done = true;
+    connection_append(connection, job);
+}
+
+void connection_binary_end_barrier(struct connection *connection, enum command command)
+{
+    if (command == COMMAND_STATS) {
+        answer_stats(connection);
+        return;
+    }
+    enum binary_status status = flush_status(connection->barrier_reply);
+    if (!connection->barrier_tag.quiet || status != BINARY_STATUS_OK)
+        answer_status(connection, &connection->barrier_tag, status);
+}
+
+/* ---- formatting
+ * ----------------------------------------------------------------------------------- */
+
+static enum binary_status not_stored(const struct job *job)
+{
+    if (job->binary_base == BINARY_ADD)
+        return BINARY_STATUS_EXISTS;
+    return job->binary_base == BINARY_REPLACE ? BINARY_STATUS_NOT_FOUND : BINARY_STATUS_NOT_STORED;
+}
+
+static enum binary_status too_large(const struct job *job)
+{
+    bool extends = job->binary_base == BINARY_APPEND || job->binary_base == BINARY_PREPEND;
+    return extends ? BINARY_STATUS_NOT_STORED : BINARY_STATUS_TOO_LARGE;
+}
+
+static enum binary_status status_of(const struct job *job)
+{
+    if (job->lost)
+        return BINARY_STATUS_NO_MEMORY;
+    switch (job->outcome) {
+    case OUTCOME_HIT:
+    case OUTCOME_STORED:
+    case OUTCOME_DELETED:
+    case OUTCOME_TOUCHED:
+    case OUTCOME_NUMBER:
+    case OUTCOME_OK:
+        return BINARY_STATUS_OK;
+    case OUTCOME_MISS:
+    case OUTCOME_NOT_FOUND:
+        return BINARY_STATUS_NOT_FOUND;
+    case OUTCOME_NOT_STORED:
+        return not_stored(job);
+    case OUTCOME_EXISTS:
+        return BINARY_STATUS_EXISTS;
+    case OUTCOME_NON_NUMERIC:
+        return BINARY_STATUS_NON_NUMERIC;
+    case OUTCOME_LARGE: /* never comes here: large_retry() */
+    case OUTCOME_TOO_LARGE:
+        return too_large(job);
+    case OUTCOME_NO_MEMORY:
+        return BINARY_STATUS_NO_MEMORY;
+    case OUTCOME_REFUSED:
+        return BINARY_STATUS_NOT_SERVING;
+    case OUTCOME_UNKNOWN:
+        return BINARY_STATUS_OUTCOME_UNKNOWN;
+    }
+    return BINARY_STATUS_INVALID;
+}
+
+/* A quiet get says nothing when it misses, any other quiet request when it succeeds. */
+static bool is_hidden(const struct job *job, enum binary_status status)
+{
+    bool gets = job->binary_base == BINARY_GET || job->binary_base == BINARY_GAT;
+    return job->tag.quiet && status == (gets ? BINARY_STATUS_NOT_FOUND : BINARY_STATUS_OK);
+}
+
+static size_t put_answer(struct job *job, enum binary_status status)
+{
+    uint8_t *out = (uint8_t *)job->head_memory;
+    const struct binary_tag *tag = &job->tag;
+    uint64_t cas = job->answer_cas;
+    switch ((int)job->outcome) {
+    case OUTCOME_HIT:
+    case OUTCOME_TOUCHED:
+        if (status == BINARY_STATUS_OK)
+            return binary_put_hit(out, tag, cas, job->answer_flags, job->request.key,
+                                  job->value_size);
+        break;
+    case OUTCOME_MISS:
+        return binary_put_miss(out, tag, job->request.key);
+    case OUTCOME_NUMBER:
+        return binary_put_number(out, tag, cas, job->number);
+    }
+    return binary_put_status(out, tag, status, job->outcome == OUTCOME_STORED ? cas : 0);
+}
+
+void connection_binary_format(struct connection *connection, struct job *job)
+{
+    if (job->kind == JOB_TEXT)
+        return;
+    bool works = job->kind == JOB_REQUEST;
+    enum binary_status status = works ? status_of(job) : (enum binary_status)job->binary_status;
+    if (!works || job->outcome != OUTCOME_HIT || status != BINARY_STATUS_OK)
+        connection_drop_value(connection, job);
+    if (job->kind == JOB_FLUSH || job->kind == JOB_PUBLISH || (works && is_hidden(job, status)))
+        return;
+    job->head = job->head_memory;
+    job->head_size =
+        (uint32_t)(works ? put_answer(job, status)
+                         : binary_put_status((uint8_t *)job->head_memory, &job->tag, status, 0));
+}
