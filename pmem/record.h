@@ -21,8 +21,13 @@ enum record_kind {
 
 enum record_flags {
     RECORD_RMW = 1, /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
-    RECORD_CAS = 2, /* carries a cas unique other than its ts (touch, gat) */
+    RECORD_CAS = 2, /* carries a cas unique other than its ts (touch, gat, meta's E) */
+    /* What meta commands know of a value (doc/format.md): */
+    RECORD_STALE = 4,   /* to be replaced; may still be shown */
+    RECORD_WON = 8,     /* somebody was told to replace it: nobody else is */
+    RECORD_BASE64 = 16, /* its key came in base64, and is shown so: it may hold any byte */
     RECORD_LARGE = 128, /* the value is a manifest: what the client stored lies in pieces (replica/piece.h) */
+    RECORD_FLAGS = 128 | 31, /* all of them */
 };
 
 enum {

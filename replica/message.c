@@ -22,7 +22,7 @@ static const char *record_part_invalid(const struct message *message)
 {
     if (message->record_kind != RECORD_VALUE && message->record_kind != RECORD_TOMBSTONE)
         return "a record of unknown kind";
-    if (message->record_flags & ~(RECORD_RMW | RECORD_CAS | RECORD_LARGE))
+    if (message->record_flags & ~RECORD_FLAGS)
         return "a record with unknown flags";
     if (message->ts == 0)
         return "a record without a timestamp";

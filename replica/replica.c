@@ -202,13 +202,16 @@ struct op *replica_take_record(struct replica *replica, const struct message *me
         .key = key,
         .value = message_value(message),
     };
-    struct found found;
+    struct found found, old;
+    bool any = store_find(replica->store, key, hash, &old);
+    bool same_value = any && old.record->kind == RECORD_VALUE && record_cas(old.record) == message->cas;
     if (store_put_nodrain(replica->store, &spec, hash, state, true, &found) != STATUS_OK) {
-        struct found old;
-        bool any = store_find(replica->store, key, hash, &old);
+        any = store_find(replica->store, key, hash, &old);
         op_give_if_idle(replica, op, any ? old.state : STATE_VALID);
         return NULL;
     }
+    if (!same_value)
+        store_access_reset(replica->store, &found, replica_now(replica));
     replica_see_version(replica, ts_version(message->ts));
     op->lsn = found.record->lsn;
     op->since_us = replica->mono_us;

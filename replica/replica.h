@@ -174,6 +174,12 @@ static inline bool replica_under_flush(size_t key_size)
     return key_size > 0 && key_size <= RECORD_CLIENT_KEY_SIZE_MAX;
 }
 
+/* The wall clock in seconds, as exptimes have it. */
+static inline uint32_t replica_now(const struct replica *replica)
+{
+    return (uint32_t)(replica->wall_us / 1000000);
+}
+
 /* Everybody who has to acknowledge, this node left out. */
 uint8_t replica_peers(const struct replica *replica);
 

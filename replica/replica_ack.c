@@ -11,10 +11,11 @@ static void send_from_request(struct replica *replica, struct op *op, const stru
         last = last->next;
     (void)op;
     message->record_kind = RECORD_VALUE;
-    message->record_flags = 0;
+    message->record_flags = request_record_flags(last);
     message->client_flags = last->client_flags;
     message->exptime = last->exptime;
-    message->ts = message->cas = pending->ts;
+    message->ts = pending->ts;
+    message->cas = pending->cas;
     replica_send(replica, to, false, message, last->key, last->value);
 }
 
@@ -103,6 +104,9 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
     }
     if (current && found.state != STATE_VALID)
         set_valid_and_tell(replica, op, &found);
+    bool read = done.outcome == OUTCOME_HIT || done.outcome == OUTCOME_TOUCHED;
+    if (current && read && done.requests != NULL && !(done.requests->options & REQUEST_UNNOTICED))
+        store_accessed(replica->store, &found, replica_now(replica));
     reply_all(replica, &done, current ? found.record : NULL);
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
     if (any && found.state == STATE_VALID)

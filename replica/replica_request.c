@@ -1,187 +1,5 @@
-/* What each command does to the current record of its key: either an answer, or the record to write. */
-#include <string.h>
-
-#include "base/decimal.h"
-#include "replica/piece.h"
-#include "replica/replica.h"
-
-/* What a command sees of its key. */
-struct current {
-    const struct record *record; /* NULL: absent, deleted or flushed */
-    uint64_t base;               /* version to build on */
-    bool expired;
-};
-
-/* The record to write. `digits` holds a computed value. */
-struct plan {
-    struct record_spec spec;
-    bool plain;
-    unsigned joined; /* other SETs that it answers */
-    enum outcome outcome;
-    uint64_t number;
-    struct manifest replaces; /* size 0: none */
-    char digits[32];
-};
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static struct current look(const struct replica *replica, const struct found *found)
-{
-    uint64_t absent = FAULT(NO_FLOOR) ? 0 : replica->floor;
-    if (replica->flush.known)
-        absent = larger(absent, ts_version(replica->flush.ts));
-    if (found == NULL)
-        return (struct current){.base = absent};
-    const struct record *record = found->record;
-    bool flushed = replica->flush.known && replica_under_flush(record->key_size) && record->ts < replica->flush.ts;
-    if (record->kind != RECORD_VALUE || flushed)
-        return (struct current){.base = larger(absent, ts_version(record->ts))};
-    return (struct current){
-        .record = record,
-        .base = ts_version(record->ts),
-        .expired = record->key_size > 0 && record->exptime != 0 && record->exptime <= replica->wall_us / 1000000,
-    };
-}
-
-/* ---- commands that build on what is there ---- */
-
-static enum outcome plan_concat(const struct replica *replica, const struct request *request,
-                                const struct record *record, struct plan *plan)
-{
-    bool append = request->type == REQUEST_APPEND;
-    plan->spec.value = append ? record_value(record) : request->value;
-    plan->spec.value_tail = append ? request->value : record_value(record);
-    plan->spec.client_flags = record->client_flags;
-    plan->spec.exptime = record->exptime;
-    uint64_t size = record_client_size(record) + request->value.size;
-    if (sizeof(*record) + request->key.size + size > replica->options.value_size_max)
-        return OUTCOME_TOO_LARGE;
-    return (record->flags & RECORD_LARGE) || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
-}
-
-static enum outcome plan_arithmetic(const struct request *request, const struct record *record, struct plan *plan)
-{
-    uint64_t number;
-    if (record->value_size > sizeof(plan->digits) - 1 || (record->flags & RECORD_LARGE) ||
-        decimal_parse_stored(record_value(record), &number) != STATUS_OK)
-        return OUTCOME_NON_NUMERIC;
-    if (request->type == REQUEST_INCR)
-        number += request->delta;
-    else
-        number = number < request->delta ? 0 : number - request->delta;
-    size_t size = decimal_format(number, plan->digits);
-    for (; size < record->value_size; size++)
-        plan->digits[size] = ' '; /* as memcached: a value does not shrink */
-    plan->spec.value = slice_make(plan->digits, size);
-    plan->spec.client_flags = record->client_flags;
-    plan->spec.exptime = record->exptime;
-    plan->number = number;
-    return OUTCOME_NUMBER;
-}
-
-static enum outcome plan_touch(const struct request *request, const struct record *record, struct plan *plan)
-{
-    plan->spec.value = record_value(record);
-    plan->spec.client_flags = record->client_flags;
-    plan->spec.flags |= RECORD_CAS | (record->flags & RECORD_LARGE);
-    plan->spec.cas = record_cas(record);
-    return request->type == REQUEST_GAT ? OUTCOME_HIT : OUTCOME_TOUCHED;
-}
-
-static enum outcome plan_flush(const struct replica *replica, const struct request *request, struct plan *plan)
-{
-    plan->plain = request->exptime == 0;
-    if (!plan->plain) { /* what is flushed so far stays flushed until the moment comes */
-        uint64_t flushed = replica->flush.known ? replica->flush.ts : 0;
-        memcpy(plan->digits, &flushed, sizeof(flushed));
-        plan->spec.value = slice_make(plan->digits, sizeof(flushed));
-    }
-    return OUTCOME_OK;
-}
-
-/* An incr or decr of what is not there. */
-static enum outcome plan_initial(const struct request *request, struct plan *plan)
-{
-    if (!request->vivify)
-        return OUTCOME_NOT_FOUND;
-    plan->spec.value = slice_make(plan->digits, decimal_format(request->initial, plan->digits));
-    plan->number = request->initial;
-    return OUTCOME_NUMBER;
-}
-
-/* True: write plan->spec, then answer plan->outcome. False: answer plan->outcome now. */
-static bool plan_write(const struct replica *replica, const struct request *request, const struct current *now,
-                       struct plan *plan)
-{
-    const struct record *record = now->record;
-    plan->spec = (struct record_spec){
-        .kind = RECORD_VALUE,
-        .flags = RECORD_RMW | (request->large ? RECORD_LARGE : 0),
-        .client_flags = request->client_flags,
-        .exptime = request->exptime,
-        .key = request->key,
-        .value = request->value,
-    };
-    plan->plain = false;
-    plan->outcome = OUTCOME_STORED;
-    bool compares = request->compare && !FAULT(NO_COMPARE);
-    if (compares && record != NULL && record_cas(record) != request->cas) {
-        plan->outcome = OUTCOME_EXISTS;
-        return false;
-    }
-    switch (request->type) {
-    case REQUEST_SET:
-        plan->plain = true;
-        break;
-    case REQUEST_ADD:
-        plan->outcome = record == NULL ? OUTCOME_STORED : OUTCOME_NOT_STORED;
-        break;
-    case REQUEST_REPLACE:
-        plan->outcome = record != NULL ? OUTCOME_STORED : OUTCOME_NOT_STORED;
-        break;
-    case REQUEST_CAS:
-        if (record == NULL)
-            plan->outcome = OUTCOME_NOT_FOUND;
-        else if (record_cas(record) != request->cas)
-            plan->outcome = OUTCOME_EXISTS;
-        break;
-    case REQUEST_APPEND:
-    case REQUEST_PREPEND:
-        plan->outcome = record == NULL ? OUTCOME_NOT_STORED : plan_concat(replica, request, record, plan);
-        break;
-    case REQUEST_INCR:
-    case REQUEST_DECR:
-        plan->outcome =
-            record == NULL ? plan_initial(request, plan) : plan_arithmetic(request, record, plan);
-        break;
-    case REQUEST_TOUCH:
-    case REQUEST_GAT:
-        if (record == NULL)
-            plan->outcome = request->type == REQUEST_GAT ? OUTCOME_MISS : OUTCOME_NOT_FOUND;
-        else
-            plan->outcome = plan_touch(request, record, plan);
-        break;
-    case REQUEST_DELETE:
-    case REQUEST_EXPIRE:
-        plan->outcome = record == NULL ? OUTCOME_NOT_FOUND : OUTCOME_DELETED;
-        plan->spec.kind = RECORD_TOMBSTONE;
-        plan->spec.value = slice_make(NULL, 0);
-        plan->spec.client_flags = plan->spec.exptime = 0;
-        break;
-    case REQUEST_FLUSH:
-        plan->outcome = plan_flush(replica, request, plan);
-        break;
-    case REQUEST_GET:
-        assert(false && "a get writes nothing");
-    }
-    if (plan->plain)
-        plan->spec.flags &= (uint8_t)~RECORD_RMW;
-    return plan->outcome == OUTCOME_STORED || plan->outcome == OUTCOME_NUMBER || plan->outcome == OUTCOME_HIT ||
-           plan->outcome == OUTCOME_TOUCHED || plan->outcome == OUTCOME_DELETED || plan->outcome == OUTCOME_OK;
-}
+/* Executing requests: waiting, reading, starting writes. What a command does to its record: replica_plan.c. */
+#include "replica/plan.h"
 
 /* ---- writing ---- */
 
@@ -201,14 +19,20 @@ static uint64_t next_ts(struct replica *replica, const struct plan *plan, uint64
                    FAULT(NO_INCARNATION) ? 0 : (unsigned)replica->options.incarnation);
 }
 
+/* One with options of its own, such as a unique, is a write of its own. */
+static bool may_join(const struct request *request)
+{
+    return request->type == REQUEST_SET && request->options == 0;
+}
+
 /* SETs that wait right behind a SET go out with it as one write, the last; all are answered. */
 static struct request *last_of_sets(const struct op *op, struct request *first, unsigned *joined)
 {
     struct request *last = first;
     *joined = 0;
-    if (op == NULL || first->type != REQUEST_SET)
+    if (op == NULL || !may_join(first))
         return last;
-    for (struct request *next = op->wait_first; next != NULL && next->type == REQUEST_SET; next = next->next) {
+    for (struct request *next = op->wait_first; next != NULL && may_join(next); next = next->next) {
         if (next->value.size > first->value.size)
             break; /* should it not fit, the first would be refused for it */
         last = next;
@@ -287,6 +111,8 @@ static enum execute write_start(struct replica *replica, struct request *request
         replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0, false);
         return EXECUTE_DONE;
     }
+    if (!plan->keeps_access)
+        store_access_reset(replica->store, &found, replica_now(replica));
     op->lsn = found.record->lsn;
     op->since_us = replica->mono_us;
     op->own = (struct pending){
@@ -348,18 +174,38 @@ static enum execute wait_for(struct replica *replica, struct slice key, uint64_t
     struct op *op = op_take(replica, key, hash);
     if (op == NULL)
         return EXECUTE_BLOCKED;
-    if (request->type == REQUEST_GET)
+    if (request->type == REQUEST_GET || request->type == REQUEST_FETCH)
         replica->read_waits++;
     op_wait(replica, op, request, false);
     return EXECUTE_WAITS;
 }
 
-static enum execute read_answer(struct replica *replica, struct request *request, const struct record *record)
+static enum execute read_answer(struct replica *replica, struct request *request, const struct found *found,
+                                const struct record *record)
 {
     replica->reads++;
+    if (record != NULL && !(request->options & REQUEST_UNNOTICED))
+        store_accessed(replica->store, found, replica_now(replica));
     request->next = NULL;
     replica_reply(replica, request, record != NULL ? OUTCOME_HIT : OUTCOME_MISS, record, 0, true);
     return EXECUTE_DONE;
+}
+
+/* What the answer may have to tell of the record as it was. */
+static void see(const struct replica *replica, struct request *request, const struct found *found,
+                const struct record *record)
+{
+    request->seen = (struct seen){.marks = 0};
+    if (record == NULL)
+        return;
+    struct access access = store_access_of(replica->store, found, replica_now(replica));
+    request->seen.fetched = access.fetched;
+    request->seen.access_at = access.at;
+    request->seen.exptime = record->exptime;
+    request->seen.value_size = (uint32_t)record_client_size(record);
+    request->seen.marks = (uint8_t)(((record->flags & RECORD_STALE) ? SEEN_STALE : 0) |
+                                    ((record->flags & RECORD_WON) ? SEEN_TAKEN : 0) |
+                                    ((record->flags & RECORD_BASE64) ? SEEN_BASE64 : 0));
 }
 
 enum execute replica_execute(struct replica *replica, struct request *request)
@@ -380,18 +226,21 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     if (under_flush)
         return wait_for(replica, slice_make("", 0), hash_key(slice_make("", 0)), request);
 
-    struct current now = look(replica, any ? &found : NULL);
+    struct current now = plan_look(replica, any ? &found : NULL);
     if (now.expired && !plain && !FAULT(EXPIRE_LOCAL)) {
         if (request->type != REQUEST_EXPIRE) /* else it is what the request is for */
             return expire_first(replica, request, &now);
     } else if (now.expired || request->type == REQUEST_EXPIRE) {
         now.record = NULL;
     }
+    see(replica, request, &found, now.record);
     if (request->type == REQUEST_GET)
-        return read_answer(replica, request, now.record);
+        return read_answer(replica, request, &found, now.record);
 
     struct plan plan = {.replaces = replaced_by(&now)};
     if (!plan_write(replica, request, &now, &plan)) {
+        if (request->type == REQUEST_FETCH)
+            return read_answer(replica, request, &found, now.record);
         request->next = NULL;
         replica_reply(replica, request, plan.outcome, NULL, plan.number, true);
         return EXECUTE_DONE;
@@ -401,7 +250,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         plan.spec.client_flags = last->client_flags;
         plan.spec.exptime = last->exptime;
         plan.spec.value = last->value;
-        plan.spec.flags = last->large ? RECORD_LARGE : 0;
+        plan.spec.flags = request_record_flags(last);
     }
     enum execute started = write_start(replica, request, &plan, now.base);
     if (started == EXECUTE_DONE && op != NULL && op->used && op->own.requests == request)

@@ -25,7 +25,37 @@ enum request_type {
     REQUEST_GAT,   /* touch, and answers the value */
     REQUEST_DELETE,
     REQUEST_FLUSH, /* key is empty; exptime 0: now; else the second at which it takes effect */
-    REQUEST_EXPIRE /* made by the core itself: deletes the record if it is still there and past its exptime */
+    REQUEST_EXPIRE, /* made by the core itself: deletes the record if it is still there and past its exptime */
+    REQUEST_FETCH   /* meta get: a read, which becomes a write where it has to change the record */
+};
+
+/* What meta commands ask for in addition. */
+enum request_option {
+    REQUEST_SETS_EXPTIME = 1 << 0,  /* FETCH, INCR, DECR: `new_exptime`, if there is a record; DELETE with MARKS_STALE too */
+    REQUEST_EXPTIME_FIRST = 1 << 1, /* FETCH: and `recache_at` is compared with the new one */
+    REQUEST_RECACHES = 1 << 2,      /* FETCH: who finds it expiring before `recache_at` wins, unless somebody has already */
+    REQUEST_MARKS_STALE = 1 << 3,   /* DELETE: keep the value, as stale. CAS: accept an older unique too, and store as stale */
+    REQUEST_EMPTIES = 1 << 4,       /* DELETE: keep the key, without its value; client_flags and exptime as given */
+    REQUEST_SETS_CAS = 1 << 5,      /* a new value's unique is `new_cas`. Clients take care themselves that it is one */
+    REQUEST_KEY_BASE64 = 1 << 6,    /* the key came in base64: remembered with the record */
+    REQUEST_UNNOTICED = 1 << 7,     /* GET, FETCH: does not count as access */
+};
+
+enum seen_marks {
+    SEEN_CREATED = 1, /* there was none */
+    SEEN_WON = 2,     /* FETCH: this one shall bring a new value */
+    SEEN_TAKEN = 4,   /* FETCH: somebody else was told so already */
+    SEEN_STALE = 8,
+    SEEN_BASE64 = 16, /* the record's key came in base64 */
+};
+
+/* What a command saw of its record before it changed it. */
+struct seen {
+    uint8_t marks;
+    bool fetched;       /* read before, since its value was set */
+    uint32_t access_at; /* last read or set, in seconds since 1970; 0: not since this node's start */
+    uint32_t exptime;
+    uint32_t value_size; /* of what it has written, or else read */
 };
 
 enum outcome {
@@ -59,12 +89,26 @@ struct request {
     uint64_t delta;   /* incr, decr */
     bool compare;     /* not executed if there is a record with another unique than `cas`: OUTCOME_EXISTS. REQUEST_CAS
                          does so by itself; not for SET and FLUSH, which look at nothing */
-    bool vivify;      /* incr, decr of a key that is not there: it is made, with `initial`, client_flags and exptime */
+    bool vivify;      /* incr, decr of a key that is not there: it is made, with `initial`, client_flags and exptime. FETCH
+                         makes it empty, and wins; append and prepend make it of their value */
     uint64_t initial;
+    uint8_t options; /* enum request_option */
+    uint32_t new_exptime;
+    uint32_t recache_at;
+    uint64_t new_cas;
 
     /* core */
+    struct seen seen; /* complete when the answer is given: HIT, MISS and what was written */
     struct request *next;
     bool *busy; /* made by the core itself: no action, but this is cleared; else NULL */
 };
+
+/* Record flags of a value that is stored without looking at what is there. */
+static inline uint8_t request_record_flags(const struct request *request)
+{
+    return (uint8_t)(((request->options & REQUEST_KEY_BASE64) ? RECORD_BASE64 : 0) |
+                     ((request->options & REQUEST_SETS_CAS) ? RECORD_CAS : 0) |
+                     (request->large ? RECORD_LARGE : 0));
+}
 
 #endif

@@ -51,7 +51,7 @@ static void reply_action(struct cluster *cluster, const struct action *action)
     if (reply->done)
         test_fail(__FILE__, __LINE__, "a request was answered twice");
     *reply = (struct cluster_reply){
-        .done = true, .outcome = action->outcome, .number = action->number, .local = action->local};
+        .done = true, .outcome = action->outcome, .cas = action->cas, .number = action->number, .local = action->local};
     if (action->outcome == OUTCOME_HIT) {
         struct slice value = record_value(action->record);
         lease_copy(reply->value, value, lease_always, NULL);

@@ -66,6 +66,7 @@ struct sim_profile {
     unsigned pause_in_reply_permille;
     uint64_t down_max_us, pause_max_us, partition_max_us;
     bool wall_frozen;       /* the wall clock stands still: versions grow by the rules alone, not by time */
+    bool meta;              /* some commands become meta commands */
     uint64_t wall_spread_us; /* wall clocks differ by up to this */
     unsigned expire_percent;
     unsigned flush_permille;

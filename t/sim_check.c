@@ -192,7 +192,7 @@ static bool wrote(const struct sim_call *call, enum outcome outcome, bool local)
     case OUTCOME_OK:
         return true;
     case OUTCOME_HIT:
-        return call->request.type == REQUEST_GAT && !local;
+        return (call->request.type == REQUEST_GAT || call->request.type == REQUEST_FETCH) && !local;
     case OUTCOME_MISS:
     case OUTCOME_NOT_STORED:
     case OUTCOME_EXISTS:

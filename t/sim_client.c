@@ -66,6 +66,34 @@ static unsigned draw_key(struct sim *sim)
     return first;
 }
 
+/* Some commands become their meta counterparts. Recaching compares with exptimes far away, so that it has something to find. */
+static void draw_options(struct sim *sim, struct sim_operation *o)
+{
+    uint32_t far = SIM_WALL_START + 1000000;
+    bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
+    bool counts = o->type == REQUEST_INCR || o->type == REQUEST_DECR;
+    if (o->type == REQUEST_GET && sim_chance(sim, 80))
+        o->type = REQUEST_FETCH;
+    if (o->exptime == 0 && o->type != REQUEST_FLUSH && sim_chance(sim, 60))
+        o->exptime = far + (uint32_t)sim_below(sim, 4);
+    if (o->type == REQUEST_FETCH || counts || o->type == REQUEST_DELETE)
+        o->options |= sim_chance(sim, 25) ? REQUEST_SETS_EXPTIME : 0;
+    o->new_exptime = far + (uint32_t)sim_below(sim, 4);
+    if (o->type == REQUEST_FETCH) {
+        o->options |= sim_chance(sim, 50) ? REQUEST_RECACHES : 0;
+        o->options |= sim_chance(sim, 30) ? REQUEST_EXPTIME_FIRST & -((o->options & REQUEST_SETS_EXPTIME) != 0) : 0;
+        o->recache_at = far + (uint32_t)sim_below(sim, 6);
+        o->compare = false;
+    }
+    if (o->type == REQUEST_FETCH || extends)
+        o->vivify = sim_chance(sim, 40);
+    if (o->type == REQUEST_DELETE)
+        o->options |= (sim_chance(sim, 60) ? REQUEST_MARKS_STALE : 0) | (sim_chance(sim, 20) ? REQUEST_EMPTIES : 0);
+    if (o->type == REQUEST_CAS)
+        o->options |= sim_chance(sim, 40) ? REQUEST_MARKS_STALE : 0;
+    o->compare = o->compare && o->type != REQUEST_CAS;
+}
+
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
     *operation = (struct sim_operation){
@@ -92,6 +120,8 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
     o->initial = o->delta * 1000;
     if (o->type == REQUEST_CAS || o->compare)
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
+    if (sim->profile.meta && sim->open_ended[o->key] < OPEN_ENDED_MAX)
+        draw_options(sim, o);
 }
 
 static uint32_t record(struct sim *sim, const struct sim_operation *operation)
@@ -140,7 +170,10 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
                                      .delta = operation.delta,
                                      .compare = operation.compare,
                                      .vivify = operation.vivify,
-                                     .initial = operation.initial};
+                                     .initial = operation.initial,
+                                     .options = operation.options,
+                                     .new_exptime = operation.new_exptime,
+                                     .recache_at = operation.recache_at};
     call->next = n->calls;
     n->calls = call;
     sim->open_count++;
@@ -255,6 +288,7 @@ static void write_down(struct sim *sim, const struct sim_call *call, enum outcom
     if (outcome == OUTCOME_HIT) {
         operation->result = call->result;
         operation->result_flags = call->result_flags;
+        operation->result_marks = operation->type == REQUEST_FETCH ? call->request.seen.marks : 0;
     }
 }
 

@@ -306,6 +306,22 @@ static void resets(struct sim *sim, struct sim_profile *p)
     p->fault_gap_us = 20000;
 }
 
+/* Meta commands on few keys: what is won, stale, recached and made where nothing was, with nodes that come and go. */
+static void meta(struct sim *sim, struct sim_profile *p)
+{
+    conflicts(sim, p);
+    p->meta = true;
+    p->client_count = 4;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 2;
+    p->skew_percent = 0;
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        p->weight[i] = p->weight[i] > 0;
+    p->weight[REQUEST_GET] = 8;
+    p->weight[REQUEST_SET] = p->weight[REQUEST_CAS] = 2;
+    p->weight[REQUEST_DELETE] = 4;
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -321,6 +337,7 @@ static const struct scenario scenarios[] = {
     {"healing", "nodes that crash while others heal, on a slow network", healing},
     {"rot", "disks that are damaged or replaced", rot},
     {"resets", "connections that break inside an epoch", resets},
+    {"meta", "meta commands: who wins, what is stale", meta},
 };
 
 void sim_scenarios_print(FILE *file)

@@ -82,14 +82,25 @@ static bool join(struct sim_value *value, const struct sim_value *head, const st
 static enum outcome extend(struct sim_state *state, const struct sim_operation *operation)
 {
     struct sim_value old = state->value;
-    if (!state->exists)
+    if (!state->exists && !operation->vivify)
         return OUTCOME_NOT_STORED;
+    if (!state->exists) {
+        stored(state, operation);
+        return OUTCOME_STORED;
+    }
     bool fits = operation->type == REQUEST_APPEND ? join(&state->value, &old, &operation->value)
                                                   : join(&state->value, &operation->value, &old);
     if (!fits)
         return OUTCOME_TOO_LARGE;
     state->cas = 0;
+    state->stale = state->won = false;
     return OUTCOME_STORED;
+}
+
+static void set_exptime(struct sim_state *state, const struct sim_operation *operation)
+{
+    if (operation->options & REQUEST_SETS_EXPTIME)
+        state->exptime = operation->new_exptime;
 }
 
 static enum outcome create_number(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
@@ -113,6 +124,7 @@ static enum outcome count(struct sim_state *state, const struct sim_operation *o
     else
         *number = *number > operation->delta ? *number - operation->delta : 0;
     number_to(&state->value, *number);
+    set_exptime(state, operation);
     state->cas = 0;
     return OUTCOME_NUMBER;
 }
@@ -121,10 +133,60 @@ static enum outcome compare_and_store(struct sim_state *state, const struct sim_
 {
     if (!state->exists)
         return OUTCOME_NOT_FOUND;
-    if (state->cas == 0 || state->cas != operation->cas) /* a unique that nobody saw is no one's guess */
+    bool equal = state->cas != 0 && state->cas == operation->cas; /* a unique that nobody saw is no one's guess */
+    bool older = operation->cas != 0 && (operation->options & REQUEST_MARKS_STALE); /* what was seen before must be older */
+    if (!equal && !older)
         return OUTCOME_EXISTS;
+    struct sim_state old = *state;
     stored(state, operation);
+    if (!equal) {
+        state->exptime = old.exptime;
+        state->stale = true;
+        state->won = old.won;
+    }
     return OUTCOME_STORED;
+}
+
+/* Meta get: who finds it stale or soon to expire is told once to replace it. */
+static enum outcome fetch(struct sim_state *state, const struct sim_operation *operation, uint8_t *marks)
+{
+    if (!state->exists) {
+        if (!operation->vivify)
+            return OUTCOME_MISS;
+        *state = (struct sim_state){.exists = true, .won = true, .exptime = operation->exptime};
+        *marks = SEEN_CREATED | SEEN_WON;
+        return OUTCOME_HIT;
+    }
+    uint32_t before = state->exptime;
+    set_exptime(state, operation);
+    uint32_t compared = (operation->options & REQUEST_EXPTIME_FIRST) ? state->exptime : before;
+    bool soon = (operation->options & REQUEST_RECACHES) && compared != 0 && compared < operation->recache_at;
+    *marks = (state->stale ? SEEN_STALE : 0) | (state->won ? SEEN_TAKEN : state->stale || soon ? SEEN_WON : 0);
+    state->won = state->won || (*marks & SEEN_WON) != 0;
+    return OUTCOME_HIT;
+}
+
+/* Meta delete may keep the key: without its value, or as stale, which makes it another version. */
+static enum outcome remove_or_mark(struct sim_state *state, const struct sim_operation *operation)
+{
+    bool empties = (operation->options & REQUEST_EMPTIES) != 0;
+    bool stale = (operation->options & REQUEST_MARKS_STALE) != 0;
+    if (!state->exists)
+        return OUTCOME_NOT_FOUND;
+    if (!empties && !stale) {
+        *state = (struct sim_state){0};
+        return OUTCOME_DELETED;
+    }
+    if (empties)
+        *state = (struct sim_state){
+            .exists = true, .flags = operation->flags, .exptime = operation->exptime, .cas = state->cas};
+    else
+        set_exptime(state, operation);
+    state->stale = stale;
+    state->won = false;
+    if (stale)
+        state->cas = 0;
+    return OUTCOME_DELETED;
 }
 
 static enum outcome touch(struct sim_state *state, const struct sim_operation *operation, enum outcome yes,
@@ -155,7 +217,8 @@ static bool written(struct sim_state *state, const struct sim_operation *operati
 }
 
 /* Executes; the answer that memcached would give. */
-static enum outcome execute(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+static enum outcome execute(struct sim_state *state, const struct sim_operation *operation, uint64_t *number,
+                            uint8_t *marks)
 {
     bool exists = state->exists;
     if (is_of_another(state, operation))
@@ -186,9 +249,10 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
         return touch(state, operation, OUTCOME_TOUCHED, OUTCOME_NOT_FOUND);
     case REQUEST_GAT:
         return touch(state, operation, OUTCOME_HIT, OUTCOME_MISS);
+    case REQUEST_FETCH:
+        return fetch(state, operation, marks);
     case REQUEST_DELETE:
-        *state = (struct sim_state){0};
-        return exists ? OUTCOME_DELETED : OUTCOME_NOT_FOUND;
+        return remove_or_mark(state, operation);
     case REQUEST_FLUSH:
         *state = (struct sim_state){0};
         return OUTCOME_OK;
@@ -211,12 +275,15 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
     } else if (before->exists && before->exptime != 0 && before->exptime < operation->wall_min) {
         return false;
     }
-    enum outcome outcome = execute(after, operation, &number);
+    uint8_t marks = 0;
+    enum outcome outcome = execute(after, operation, &number, &marks);
     if (operation->answered == UINT64_MAX)
         return true;
     if (outcome != operation->outcome)
         return false;
     if (outcome == OUTCOME_NUMBER && number != operation->number)
+        return false;
+    if (operation->type == REQUEST_FETCH && marks != operation->result_marks)
         return false;
     if (outcome == OUTCOME_NUMBER || outcome == OUTCOME_STORED || outcome == OUTCOME_TOUCHED)
         return written(after, operation, cas_seen);
@@ -225,7 +292,7 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
 
 static const char *const request_names[] = {
     "get", "set", "add",   "replace", "append", "prepend", "cas",
-    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire"};
+    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire", "fetch"};
 
 static const char *const outcome_names[] = {
     "HIT",    "MISS",        "STORED",    "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED",
@@ -237,13 +304,15 @@ void sim_operation_print(const struct sim_operation *operation, char *text, size
     bool open = o->answered == UINT64_MAX;
     int at = snprintf(text, size, "%10.6f..%10.6f client %u node %u: %s key%u", (double)o->started_us / 1e6,
                       (double)o->ended_us / 1e6, o->client, o->node, request_names[o->type], o->key);
-    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64 "%s%s",
+    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64 "%s%s options %x",
                    o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta, o->compare ? " compare" : "",
-                   o->vivify ? " vivify" : "");
+                   o->vivify ? " vivify" : "", o->options);
+    if (o->options & (REQUEST_SETS_EXPTIME | REQUEST_RECACHES))
+        at += snprintf(text + at, size - (size_t)at, " new exptime %u recache at %u", o->new_exptime, o->recache_at);
     if (open)
         snprintf(text + at, size - (size_t)at, " -> ?");
     else
-        snprintf(text + at, size - (size_t)at, " -> %s '%.*s' flags %u cas %" PRIx64 " number %" PRIu64,
+        snprintf(text + at, size - (size_t)at, " -> %s '%.*s' flags %u cas %" PRIx64 " number %" PRIu64 " marks %x",
                  outcome_names[o->outcome], o->result.size, o->result.bytes, o->result_flags, o->result_cas,
-                 o->number);
+                 o->number, o->result_marks);
 }
