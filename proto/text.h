@@ -118,6 +118,9 @@ bool text_between_commands(const struct text_parser *parser, struct slice uncons
 bool text_item_fits(uint32_t item_size_max, size_t key_size, uint32_t client_flags,
                     uint64_t value_size);
 
+/* The same sum: what memcached would need for the item. */
+uint64_t text_item_size(size_t key_size, uint32_t client_flags, uint64_t value_size);
+
 /* The second at which an item is gone, `now` being the wall clock in seconds. 0: never.
  * TEXT_EXPIRED: gone at once (it is stored all the same). Up to 30 days `exptime` is relative,
  * above it is a Unix time. */

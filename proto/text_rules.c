@@ -8,6 +8,11 @@ enum {
     RELATIVE_MAX = 60 * 60 * 24 * 30,
 };
 
+uint64_t text_item_size(size_t key_size, uint32_t client_flags, uint64_t value_size)
+{
+    return ITEM_OVERHEAD + key_size + (client_flags != 0 ? ITEM_FLAGS_SIZE : 0) + value_size;
+}
+
 bool text_item_fits(uint32_t item_size_max, size_t key_size, uint32_t client_flags,
                     uint64_t value_size)
 {

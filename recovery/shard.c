@@ -241,6 +241,11 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
     replica->actions = NULL;
 }
 
+bool shard_shows(const struct shard *shard, const struct found *found, uint32_t now)
+{
+    return replica_shows(&shard->replica, found, now);
+}
+
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;

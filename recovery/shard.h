@@ -41,6 +41,10 @@ bool shard_holds(const struct shard *shard, const struct message *message);
  * Never falls. */
 void shard_set_upload_floor(struct shard *shard, uint64_t upload);
 
+/* A get of this key would answer this record at second `now`, as far as this node knows: it is no tombstone, not past its time,
+ * not flushed, and no piece of a large value. For lists of keys, which promise nothing. */
+bool shard_shows(const struct shard *shard, const struct found *found, uint32_t now);
+
 /* There is work that waits for no event (walks, replays, cleaning): pass EVENT_TICK soon. */
 bool shard_wants_turn(const struct shard *shard);
 

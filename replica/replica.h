@@ -180,6 +180,9 @@ static inline uint32_t replica_now(const struct replica *replica)
     return (uint32_t)(replica->wall_us / 1000000);
 }
 
+/* See shard_shows. */
+bool replica_shows(const struct replica *replica, const struct found *found, uint32_t now);
+
 /* Everybody who has to acknowledge, this node left out. */
 uint8_t replica_peers(const struct replica *replica);
 

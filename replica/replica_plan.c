@@ -23,6 +23,14 @@ struct current plan_look(const struct replica *replica, const struct found *foun
     };
 }
 
+bool replica_shows(const struct replica *replica, const struct found *found, uint32_t now)
+{
+    const struct record *record = found->record;
+    bool expired = record->exptime != 0 && record->exptime <= now;
+    return replica_under_flush(record->key_size) && found->state != STATE_UNCONFIRMED && !expired &&
+           plan_look(replica, found).record != NULL;
+}
+
 /* ---- commands that build on what is there ---- */
 
 /* Marks of a record that stay while its value is the same, or the same number going on. */

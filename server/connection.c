@@ -101,6 +101,10 @@ void connection_done(struct worker *worker, struct job *job)
     connection->pending_count--;
     if (is_get(job))
         note_value(connection, job);
+    if (job->kind == JOB_DUMP) {
+        connection_dump_take(connection, job);
+        connection->bytes += job->value_size;
+    }
     connection_set_due(connection);
 }
 
@@ -126,6 +130,7 @@ static void close_connection(struct connection *connection)
 {
     struct worker *worker = connection->worker;
     assert(!connection->is_due);
+    connection_dump_close(connection);
     forget_jobs(connection);
     give_buffer(connection);
     watch_close(connection->read_watch);
@@ -351,6 +356,9 @@ static void run(struct connection *connection)
     connection_write(connection);
     if (connection->pending_count == 0)
         connection->waits = false;
+    if (connection->dump != NULL && connection->pending_count == 0 &&
+        connection_dump_has_room(connection))
+        connection_set_due(connection);
     if (connection->more && may_parse(connection))
         parse(connection);
     if (is_finished(connection)) {

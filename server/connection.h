@@ -21,6 +21,7 @@
 
 struct worker;
 struct watch;
+struct dump;
 
 enum {
     CONNECTION_JOB_MAX = 512,       /* commands under way or not yet written */
@@ -67,7 +68,8 @@ struct connection {
     uint32_t value_hint;
     uint32_t line_number;  /* of the newest command */
     uint32_t refused_line; /* a get that was ended by an error */
-    enum command barrier;  /* FLUSH_ALL or STATS under way; COMMAND_COUNT: none */
+    enum command barrier;  /* under way, and nothing is parsed meanwhile; COMMAND_COUNT: none */
+    struct dump *dump;     /* of the barrier, if it lists keys */
     bool barrier_noreply;
     enum reply barrier_reply;
     struct binary_tag barrier_tag;
@@ -109,6 +111,19 @@ void connection_begin_barrier(struct connection *connection, enum command comman
 /* connection_write.c. The value of a storage command, and of a get that is not answered with it, is
  * not sent. */
 void connection_drop_value(struct connection *connection, struct job *job);
+
+/* connection_dump.c: a list of keys, which the barrier waits for. REPLY_COUNT: it began; else the
+ * answer. */
+enum reply connection_dump_begin(struct connection *connection, enum dump_format format,
+                                 uint64_t limit);
+void connection_dump_take(struct connection *connection, struct job *job); /* a slice is back */
+void connection_dump_go_on(
+    struct connection *connection); /* nothing is under way: the next slice, or the end */
+bool connection_dump_has_room(const struct connection *connection);
+/* The client has taken nothing for so long. */
+bool connection_dump_is_stuck(const struct connection *connection, uint64_t now_us,
+                              uint64_t after_us);
+void connection_dump_close(struct connection *connection);
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);

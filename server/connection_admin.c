@@ -52,9 +52,56 @@ static void on_flush_all(struct connection *connection, const struct text_reques
     connection_begin_barrier(connection, COMMAND_FLUSH_ALL, JOB_FLUSH, at <= now ? 0 : at);
 }
 
+/* Keys are listed one chain of the index after the other, and parsing goes on when that is done. */
+static enum reply begin_dump(struct connection *connection, enum command command,
+                             enum dump_format format, uint64_t limit)
+{
+    enum reply reply = connection_dump_begin(connection, format, limit);
+    if (reply == REPLY_COUNT)
+        connection->barrier = command;
+    return reply;
+}
+
+/* stats cachedump and sizes are lists of keys; REPLY_COUNT: this is one, and it has begun. */
+static enum reply begin_stats_dump(struct connection *connection,
+                                   const struct text_request *request)
+{
+    const struct options *options = &connection->worker->node->options;
+    uint32_t class, limit;
+    if (slice_equal(request->words[1], slice_text("sizes")))
+        return begin_dump(connection, COMMAND_STATS, DUMP_SIZES, UINT64_MAX);
+    if (options->no_dump)
+        return REPLY_NO_CACHEDUMP;
+    if (request->word_count < 4)
+        return REPLY_BAD_LINE;
+    if (!number_u32(request->words[2], &class) || !number_u32(request->words[3], &limit))
+        return REPLY_BAD_FORMAT;
+    if (class >= SLAB_CLASS_COUNT)
+        return REPLY_BAD_SLAB_ID;
+    if (class != SLAB_CLASS)
+        return REPLY_END;
+    if (!worker_lease_holds(connection->worker))
+        return REPLY_NOT_SERVING;
+    return begin_dump(connection, COMMAND_STATS, DUMP_CACHE, limit == 0 ? UINT64_MAX : limit);
+}
+
+static bool lists_keys(const struct connection *connection, const struct text_request *request)
+{
+    struct slice word = request->words[1];
+    if (slice_equal(word, slice_text("sizes")))
+        return connection->worker->node->options.track_sizes;
+    return tuning_is_short_for(word, "cachedump");
+}
+
 static void on_stats(struct connection *connection, const struct text_request *request)
 {
     size_t used = 0;
+    if (lists_keys(connection, request)) {
+        enum reply reply = begin_stats_dump(connection, request);
+        if (reply != REPLY_COUNT)
+            connection_answer_line(connection, reply, false);
+        return;
+    }
     connection->barrier_words[0] = 0;
     for (uint32_t i = 1; i < request->word_count && used + 1 < sizeof(connection->barrier_words);
          i++)
@@ -81,6 +128,10 @@ static void answer_stats(struct connection *connection)
 void connection_end_barrier(struct connection *connection)
 {
     enum command command = connection->barrier;
+    if (connection->dump != NULL) {
+        connection_dump_go_on(connection);
+        return;
+    }
     for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
         if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_REFUSED)
             connection->barrier_reply = REPLY_NOT_SERVING;
@@ -148,9 +199,48 @@ static void on_verbosity(struct connection *connection, const struct text_reques
     connection_answer_line(connection, REPLY_OK, request->noreply);
 }
 
+/* metadump and mgdump. */
+static enum reply crawl(struct connection *connection, const struct text_request *request, bool mg)
+{
+    struct worker *worker = connection->worker;
+    if (atomic_load(&worker->node->crawler_off))
+        return REPLY_NO_CRAWLER;
+    if (worker->node->options.no_dump)
+        return mg ? REPLY_NO_MGDUMP : REPLY_NO_METADUMP;
+    if (connection->first != NULL)
+        return mg ? REPLY_PIPELINED_MGDUMP : REPLY_PIPELINED_METADUMP;
+    enum reply reply = tuning_read_classes(request->words[2]);
+    if (reply != REPLY_OK)
+        return reply;
+    if (!worker_lease_holds(worker))
+        return REPLY_NOT_SERVING;
+    return begin_dump(connection, COMMAND_CRAWLER, mg ? DUMP_MG : DUMP_META, UINT64_MAX);
+}
+
+static enum reply answer_crawler(struct connection *connection, const struct text_request *request)
+{
+    struct slice word = request->words[1];
+    struct node *node = connection->worker->node;
+    if (request->word_count == 2) {
+        bool off = tuning_is_short_for(word, "disable");
+        if (!off && !tuning_is_short_for(word, "enable"))
+            return REPLY_ERROR;
+        atomic_store(&node->crawler_off, off);
+        return REPLY_OK;
+    }
+    if (request->word_count == 3 && tuning_is_short_for(word, "crawl"))
+        return atomic_load(&node->crawler_off) ? REPLY_NO_CRAWLER : tuning_answer_crawler(request);
+    bool mg = tuning_is_short_for(word, "mgdump");
+    if (request->word_count == 3 && (mg || tuning_is_short_for(word, "metadump")))
+        return crawl(connection, request, mg && word.size > 1);
+    return tuning_answer_crawler(request);
+}
+
 static void on_crawler(struct connection *connection, const struct text_request *request)
 {
-    connection_answer_line(connection, tuning_answer_crawler(request), false);
+    enum reply reply = answer_crawler(connection, request);
+    if (reply != REPLY_COUNT)
+        connection_answer_line(connection, reply, false);
 }
 
 void connection_on_admin(struct connection *connection, const struct text_request *request)

@@ -16,6 +16,7 @@
 #include "proto/reply.h"
 #include "proto/text.h"
 #include "replica/request.h"
+#include "server/dump.h"
 
 struct connection;
 
@@ -25,6 +26,7 @@ enum job_kind {
     JOB_TEXT,    /* the answer is the value buffer */
     JOB_FLUSH,   /* this shard's part of a flush_all; no answer of its own */
     JOB_PUBLISH, /* the owner publishes its numbers; no answer of its own */
+    JOB_DUMP,    /* the owner lists some keys: `slice`; the answer is the value buffer */
 };
 
 enum { JOB_INLINE_SIZE = 1024 };
@@ -59,6 +61,7 @@ struct job {
     uint32_t answer_flags;
     uint64_t answer_cas;
     uint64_t number;
+    struct dump_slice slice;
 
     /* Data of a storage command, then the value of an answer. */
     uint8_t *value;

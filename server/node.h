@@ -41,8 +41,11 @@ struct node {
     _Atomic uint32_t connection_count;
     _Atomic uint64_t connection_total;
     _Atomic uint64_t connection_rejected;
-    _Atomic bool failed;       /* the control thread cannot go on */
-    struct counters forgotten; /* sums at the last `stats reset`: to be subtracted */
+    _Atomic bool dumping; /* lru_crawler metadump or mgdump, of which there is one at a time */
+    _Atomic uint64_t dump_count; /* begun so far */
+    _Atomic bool crawler_off;    /* by lru_crawler disable: no dumps */
+    _Atomic bool failed;         /* the control thread cannot go on */
+    struct counters forgotten;   /* sums at the last `stats reset`: to be subtracted */
 
     pthread_mutex_t view_lock; /* of `view` only */
     struct node_view view;

@@ -108,6 +108,7 @@ void worker_submit(struct worker *worker, struct job *job);
 /* worker_shard.c */
 enum status worker_shard_open(struct worker *worker) MUST_CHECK;
 void worker_read_clocks(struct worker *worker);
+bool worker_lease_holds(const struct worker *worker); /* this node may answer reads now */
 void worker_shard_close(struct worker *worker);
 void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
 void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */

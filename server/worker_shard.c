@@ -29,11 +29,15 @@ void worker_read_clocks(struct worker *worker)
 /* ---- answers
  * --------------------------------------------------------------------------------------- */
 
-static bool lease_holds(void *user)
+bool worker_lease_holds(const struct worker *worker)
 {
-    const struct worker *worker = user;
     uint64_t until_us = atomic_load_explicit(&worker->node->lease_until_us, memory_order_acquire);
     return until_us == UINT64_MAX || clock_mono_us() < until_us;
+}
+
+static bool lease_holds(void *user)
+{
+    return worker_lease_holds(user);
 }
 
 /* They come back in any order, thousands at once when this node is removed; sorted when they are
@@ -124,6 +128,11 @@ void worker_execute(struct worker *worker, struct job *job)
         worker_read_clocks(worker);
     if (job->kind == JOB_PUBLISH) {
         worker_publish(worker);
+        worker_finish(worker, job);
+        return;
+    }
+    if (job->kind == JOB_DUMP) {
+        dump_slice(worker, job);
         worker_finish(worker, job);
         return;
     }

@@ -1,0 +1,229 @@
+#include "server/dump.h"
+
+#include <string.h>
+
+#include "base/decimal.h"
+#include "base/ts.h"
+#include "proto/text.h"
+#include "replica/piece.h"
+#include "server/tuning.h"
+#include "server/worker.h"
+
+enum {
+    SLICE_SIZE = 32768,
+    SLICE_CHAINS = 64, /* a chain is about five keys, each perhaps a cache miss */
+    LINE_SIZE_MAX = 1024,
+    SIZE_STEP = 32,
+    SIZE_SMALL_MAX = 1 << 20,
+};
+
+struct slice_text {
+    struct worker *worker;
+    struct job *job;
+    uint32_t now;
+    size_t used;
+    bool full; /* a line of this chain did not fit any more */
+};
+
+/* ---- pieces of a line; there is room for LINE_SIZE_MAX ---- */
+
+static void put(struct slice_text *text, const void *data, size_t size)
+{
+    memcpy(text->job->value + text->used, data, size);
+    text->used += size;
+}
+
+static void put_text(struct slice_text *text, const char *word)
+{
+    put(text, word, strlen(word));
+}
+
+static void put_number(struct slice_text *text, const char *name, uint64_t number)
+{
+    put_text(text, name);
+    text->used += decimal_format(number, (char *)text->job->value + text->used);
+}
+
+static bool is_plain(uint8_t byte)
+{
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+           (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' || byte == '~';
+}
+
+/* As in a URI: what is no letter, digit or one of -._~ becomes %XX. */
+static void put_encoded(struct slice_text *text, struct slice key)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const uint8_t *bytes = key.data;
+    char *out = (char *)text->job->value + text->used;
+    for (size_t i = 0; i < key.size; i++) {
+        if (is_plain(bytes[i])) {
+            *out++ = (char)bytes[i];
+            continue;
+        }
+        *out++ = '%';
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 15];
+    }
+    text->used = (size_t)(out - (char *)text->job->value);
+}
+
+/* Neither spaces nor control characters: such a key can stand in a line of the text protocol. */
+static bool fits_text(struct slice key)
+{
+    const uint8_t *bytes = key.data;
+    for (size_t i = 0; i < key.size; i++) {
+        if (bytes[i] <= ' ' || bytes[i] == 127)
+            return false;
+    }
+    return true;
+}
+
+static void put_base64(struct slice_text *text, struct slice key)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *bytes = key.data;
+    for (size_t i = 0; i < key.size; i += 3) {
+        size_t count = key.size - i < 3 ? key.size - i : 3;
+        uint32_t three = (uint32_t)bytes[i] << 16 | (count > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                         (count > 2 ? bytes[i + 2] : 0);
+        char four[4] = {digits[three >> 18], digits[three >> 12 & 63],
+                        count > 1 ? digits[three >> 6 & 63] : '=',
+                        count > 2 ? digits[three & 63] : '='};
+        put(text, four, sizeof(four));
+    }
+}
+
+/* ---- lines ---- */
+
+static void put_meta(struct slice_text *text, const struct found *found)
+{
+    const struct record *record = found->record;
+    struct access access = store_access_of(text->worker->store, found, text->now);
+    uint64_t size =
+        text_item_size(record->key_size, record->client_flags, record_client_size(record));
+    put_text(text, "key=");
+    put_encoded(text, record_key(record));
+    if (record->exptime == 0)
+        put_text(text, " exp=-1");
+    else
+        put_number(text, " exp=", record->exptime);
+    put_number(text, " la=", access.at != 0 ? access.at : ts_version(record->ts) / 1000000);
+    put_number(text, " cas=", record_cas(record));
+    put_text(text, access.fetched ? " fetch=yes" : " fetch=no");
+    put_number(text, " cls=", SLAB_CLASS);
+    put_number(text, " size=", size);
+    put_number(text, " flags=", record->client_flags);
+    put_text(text, " \n");
+}
+
+static void put_mg(struct slice_text *text, const struct record *record)
+{
+    struct slice key = record_key(record);
+    put_text(text, "mg ");
+    if (!(record->flags & RECORD_BASE64) && fits_text(key)) {
+        put(text, key.data, key.size);
+        put_text(text, "\r\n");
+    } else {
+        put_base64(text, key);
+        put_text(text, " b\r\n");
+    }
+}
+
+/* Keys that would break the line are left out, as memcached does. */
+static void put_cache(struct slice_text *text, const struct record *record)
+{
+    if (!fits_text(record_key(record)))
+        return;
+    put_text(text, "ITEM ");
+    put(text, record_key_at(record), record->key_size);
+    put_number(text, " [", record_client_size(record));
+    put_number(text, " b; ", record->exptime);
+    put_text(text, " s]\r\n");
+}
+
+static void put_size(struct slice_text *text, const struct record *record)
+{
+    uint32_t slot = dump_size_slot(
+        text_item_size(record->key_size, record->client_flags, record_client_size(record)));
+    put(text, &slot, sizeof(slot));
+}
+
+static void on_key(void *user, const struct found *found)
+{
+    struct slice_text *text = user;
+    struct job *job = text->job;
+    if (job->slice.left == 0 || !shard_shows(text->worker->shard, found, text->now))
+        return;
+    if (text->full || job->value_size - text->used < LINE_SIZE_MAX) {
+        text->full = true;
+        return;
+    }
+    job->slice.left--;
+    switch ((enum dump_format)job->slice.format) {
+    case DUMP_META:
+        put_meta(text, found);
+        break;
+    case DUMP_MG:
+        put_mg(text, found->record);
+        break;
+    case DUMP_CACHE:
+        put_cache(text, found->record);
+        break;
+    case DUMP_SIZES:
+        put_size(text, found->record);
+        break;
+    }
+}
+
+/* ---- a slice ---- */
+
+/* One chain: all its lines, or none. */
+static void take_chain(struct slice_text *text)
+{
+    struct dump_slice *slice = &text->job->slice, before = *slice;
+    size_t used = text->used;
+    slice->ended = !store_scan(text->worker->store, &slice->position, on_key, text);
+    if (!text->full)
+        return;
+    *slice = before;
+    text->used = used;
+}
+
+void dump_slice(struct worker *worker, struct job *job)
+{
+    struct slice_text text = {
+        .worker = worker, .job = job, .now = (uint32_t)(worker->wall_us / 1000000)};
+    /* More than one buffer only if the lines of a single chain do not fit, which takes a very long
+     * chain. */
+    for (uint32_t size = SLICE_SIZE; text.used == 0 && size <= SLICE_SIZE << 8; size *= 2) {
+        job->lost = !job_reserve(job, size);
+        if (job->lost)
+            return;
+        text.full = false;
+        for (int i = 0; i < SLICE_CHAINS && !text.full && !job->slice.ended; i++)
+            take_chain(&text);
+        if (!text.full)
+            break;
+    }
+    job->value_size = (uint32_t)text.used;
+    job->slice.ended = job->slice.ended || job->slice.left == 0;
+}
+
+/* ---- sizes ---- */
+
+uint32_t dump_size_slot(uint64_t size)
+{
+    uint32_t small = SIZE_SMALL_MAX / SIZE_STEP;
+    if (size <= SIZE_SMALL_MAX)
+        return (uint32_t)((size + SIZE_STEP - 1) / SIZE_STEP);
+    uint64_t slot = small + (size - 1) / SIZE_SMALL_MAX;
+    return slot < DUMP_SIZE_SLOTS ? (uint32_t)slot : DUMP_SIZE_SLOTS - 1;
+}
+
+uint64_t dump_slot_size(uint32_t slot)
+{
+    uint32_t small = SIZE_SMALL_MAX / SIZE_STEP;
+    return slot <= small ? (uint64_t)slot * SIZE_STEP
+                         : (uint64_t)(slot - small + 1) * SIZE_SMALL_MAX;
+}
