@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "server/connection_binary.h"
 #include "server/node.h"
+#include "server/udp.h"
 #include "server/worker.h"
 
 /* ---- read buffers: only connections in the middle of something have one
@@ -129,6 +130,7 @@ static void forget_jobs(struct connection *connection)
 static void close_connection(struct connection *connection)
 {
     struct worker *worker = connection->worker;
+    bool datagram = stream_is_datagram(&connection->stream);
     assert(!connection->is_due);
     connection_dump_close(connection);
     forget_jobs(connection);
@@ -142,7 +144,8 @@ static void close_connection(struct connection *connection)
         connection->previous->next = connection->next;
     if (connection->next != NULL)
         connection->next->previous = connection->previous;
-    atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
+    if (!datagram)
+        atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
     free(connection);
 }
 
@@ -165,8 +168,10 @@ static size_t receive(struct connection *connection, void *to, size_t size)
     enum stream_result result = stream_receive(&connection->stream, to, size, &got);
     connection->ended = connection->ended || result == STREAM_ENDED;
     connection->broken = connection->broken || result == STREAM_BROKEN;
-    if (got > 0)
+    if (got > 0) {
         counters_add(&connection->worker->counters, COUNTER_bytes_read, got);
+        connection->heard_us = connection->worker->mono_us;
+    }
     return got;
 }
 
@@ -207,7 +212,7 @@ static bool take_value(struct connection *connection, uint32_t left)
 
 static void choose_protocol(struct connection *connection, struct slice input)
 {
-    uint32_t allowed = connection->worker->node->options.protocol;
+    uint32_t allowed = connection->listener->protocol;
     bool binary = allowed == PROTOCOL_BINARY;
     if (allowed == PROTOCOL_AUTO)
         binary = *(const uint8_t *)input.data == BINARY_MAGIC_REQUEST;
@@ -337,6 +342,8 @@ static void set_watches(struct connection *connection)
 {
     bool writes = connection->first != NULL && connection->first->done;
     bool reads = may_parse(connection) && !connection->ended;
+    if (stream_is_datagram(&connection->stream))
+        return;
     stream_wanted_events(&connection->stream, &reads, &writes);
     if (reads)
         watch_start(connection->read_watch, 0);
@@ -413,7 +420,8 @@ static enum status open_stream(struct connection *connection, int fd)
     return stream_open_tls(&connection->stream, commons, fd, verify[kind]);
 }
 
-static struct connection *make(struct worker *worker, int fd, unsigned listener)
+/* All but its stream. */
+static struct connection *make(struct worker *worker, unsigned listener)
 {
     struct connection *connection = malloc(sizeof(*connection));
     if (connection == NULL)
@@ -425,7 +433,25 @@ static struct connection *make(struct worker *worker, int fd, unsigned listener)
         .line_number = 1,
         .barrier = COMMAND_COUNT,
         .opened_us = worker->mono_us,
+        .heard_us = worker->mono_us,
     };
+    return connection;
+}
+
+static void link_connection(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    connection->next = worker->connections;
+    if (worker->connections != NULL)
+        worker->connections->previous = connection;
+    worker->connections = connection;
+}
+
+static struct connection *make_for_socket(struct worker *worker, int fd, unsigned listener)
+{
+    struct connection *connection = make(worker, listener);
+    if (connection == NULL)
+        return NULL;
     connection->read_watch = watch_open(worker->base, fd, WATCH_READ, on_readable, connection);
     connection->write_watch = watch_open(worker->base, fd, WATCH_WRITE, on_writable, connection);
     if (connection->read_watch != NULL && connection->write_watch != NULL &&
@@ -439,18 +465,28 @@ static struct connection *make(struct worker *worker, int fd, unsigned listener)
 
 void connection_open(struct worker *worker, int fd, unsigned listener)
 {
-    struct connection *connection = make(worker, fd, listener);
+    struct connection *connection = make_for_socket(worker, fd, listener);
     if (connection == NULL) {
         log_error("no memory for a connection");
         close(fd);
         atomic_fetch_sub_explicit(&worker->node->connection_count, 1, memory_order_relaxed);
         return;
     }
-    connection->next = worker->connections;
-    if (worker->connections != NULL)
-        worker->connections->previous = connection;
-    worker->connections = connection;
+    link_connection(connection);
     watch_start(connection->read_watch, 0);
+}
+
+void connection_open_datagram(struct worker *worker, struct udp_request *request, unsigned listener)
+{
+    struct connection *connection = make(worker, listener);
+    if (connection == NULL) {
+        udp_request_close(request);
+        return;
+    }
+    stream_open_datagram(&connection->stream, &worker->streams, request);
+    link_connection(connection);
+    parse(connection);
+    connection_set_due(connection);
 }
 
 void connection_close_all(struct worker *worker)

@@ -74,11 +74,16 @@ struct connection {
     enum reply barrier_reply;
     struct binary_tag barrier_tag;
     uint64_t opened_us;
+    uint64_t heard_us;      /* when bytes came last */
     char barrier_words[64]; /* arguments of stats */
 };
 
 /* Takes the descriptor over. `listener`: where it came in, in options.listen. */
 void connection_open(struct worker *worker, int fd, unsigned listener);
+
+/* A connection for one datagram: it ends when that is answered. Takes the request over. */
+void connection_open_datagram(struct worker *worker, struct udp_request *request,
+                              unsigned listener);
 
 /* A job has come back. May be called while the shard steps: it only notes it. */
 void connection_done(struct worker *worker, struct job *job);
@@ -87,6 +92,10 @@ void connection_done(struct worker *worker, struct job *job);
 void connection_run_due(struct worker *worker);
 
 void connection_close_all(struct worker *worker);
+
+/* connection_sweep.c. About once a second: ends those whose TLS handshake does not come to an end,
+ * and those that are idle for longer than the options allow. */
+void connection_sweep(struct worker *worker);
 
 /* connection_write.c. Writes what can be answered; sets `broken` when the client is gone. */
 void connection_write(struct connection *connection);

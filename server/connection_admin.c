@@ -2,6 +2,7 @@
 #include "server/connection.h"
 #include "server/connection_binary.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -243,6 +244,27 @@ static void on_crawler(struct connection *connection, const struct text_request 
         connection_answer_line(connection, reply, false);
 }
 
+static void answer_text(struct connection *connection, const char *text)
+{
+    struct job *job = connection_new_job(connection, JOB_TEXT);
+    if (job == NULL)
+        return;
+    int size = snprintf((char *)job->value, job->value_capacity, "%s\r\n", text);
+    assert(size > 0 && (uint32_t)size < job->value_capacity);
+    job->value_size = (uint32_t)size;
+    job->done = true;
+    connection_append(connection, job);
+}
+
+static void on_refresh_certs(struct connection *connection)
+{
+    char why[JOB_INLINE_SIZE - 8];
+    if (node_refresh_certs_any(connection->worker->node, why, sizeof(why)))
+        connection_answer_line(connection, REPLY_OK, false);
+    else
+        answer_text(connection, why);
+}
+
 void connection_on_admin(struct connection *connection, const struct text_request *request)
 {
     switch ((int)request->command) {
@@ -275,6 +297,9 @@ void connection_on_admin(struct connection *connection, const struct text_reques
         break;
     case COMMAND_SHUTDOWN:
         on_shutdown(connection, request);
+        break;
+    case COMMAND_REFRESH_CERTS:
+        on_refresh_certs(connection);
         break;
     }
 }

@@ -52,6 +52,7 @@ static enum request_type request_type(enum command command)
     case COMMAND_SLABS:
     case COMMAND_MEMLIMIT:
     case COMMAND_SHUTDOWN:
+    case COMMAND_REFRESH_CERTS:
     case COMMAND_COUNT:
         break;
     }

@@ -142,6 +142,8 @@ static unsigned gather(struct connection *connection, struct iovec pieces[PIECES
     unsigned count = 0;
     for (struct job *job = connection->first;
          job != NULL && job->done && count <= PIECES_MAX - PIECES_PER_JOB; job = job->next_answer) {
+        if (count > 0 && stream_is_datagram(&connection->stream))
+            break; /* Each answer is a message of its own. */
         if (!job->formatted)
             format(connection, job);
         add_piece(pieces, &count, job->head, job->head_size);

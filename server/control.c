@@ -17,6 +17,16 @@ static void on_signal(void *user)
     control->stopping = true;
 }
 
+/* What can be changed while serving is read again. */
+static void on_hangup(void *user)
+{
+    struct control *control = user;
+    char why[1024];
+    log_note("SIGHUP");
+    if (control->node->tls != NULL)
+        (void)node_refresh_certs_any(control->node, why, sizeof(why)); /* It has logged why not. */
+}
+
 static void on_letter(void *user)
 {
     struct control *control = user;
@@ -44,6 +54,7 @@ static void close_watches(struct control *control)
 {
     for (int i = 0; i < 3; i++)
         watch_close(control->signals[i]);
+    watch_close(control->hangup_watch);
     watch_close(control->letter_watch);
     watch_close(control->tick_watch);
 }
@@ -56,15 +67,18 @@ static enum status open_watches(struct control *control)
             watch_open(control->base, signal_numbers[i], WATCH_SIGNAL, on_signal, control);
         good = good && control->signals[i] != NULL;
     }
+    control->hangup_watch = watch_open(control->base, SIGHUP, WATCH_SIGNAL, on_hangup, control);
     control->letter_watch =
         watch_open(control->base, control->node->mailbox.wake_fd, WATCH_READ, on_letter, control);
     control->tick_watch = watch_open(control->base, -1, WATCH_TIMER, on_tick, control);
-    if (!good || control->letter_watch == NULL || control->tick_watch == NULL) {
+    if (!good || control->hangup_watch == NULL || control->letter_watch == NULL ||
+        control->tick_watch == NULL) {
         close_watches(control);
         return STATUS_NO_MEMORY;
     }
     for (int i = 0; i < 3; i++)
         watch_start(control->signals[i], 0);
+    watch_start(control->hangup_watch, 0);
     watch_start(control->letter_watch, 0);
     watch_start(control->tick_watch, TICK_PERIOD_US);
     return STATUS_OK;

@@ -13,6 +13,7 @@ struct control {
     struct node *node;
     struct event_base *base;
     struct watch *signals[3];
+    struct watch *hangup_watch;
     struct watch *letter_watch;
     struct watch *tick_watch;
     struct group group;

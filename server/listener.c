@@ -1,10 +1,8 @@
 #include "server/listener.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,148 +13,108 @@
 #include "server/watch.h"
 #include "server/worker.h"
 
-static int listen_at(const struct addrinfo *address, int backlog)
+static bool is_encrypted(const struct listener *listener)
 {
-    int on = 1;
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (address->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, backlog) == 0)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
+    const struct options *options = listener->all->options;
+    return options->tls_enabled && options->listen[listener->option].tls != LISTEN_TLS_NONE;
 }
 
-static bool refuse(const struct options_address *address, const char *why)
-{
-    log_error("failed to listen on %s:%u: %s", address->host[0] ? address->host : "*",
-              address->port, why);
-    return false;
-}
-
-/* A name, or "all interfaces", may stand for several addresses; families that this machine lacks
- * are left out. */
-static bool open_one(struct listeners *listeners, const struct options_address *address,
-                     int backlog)
-{
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found;
-    char port[8];
-    unsigned before = listeners->count;
-    snprintf(port, sizeof(port), "%u", address->port);
-    int failed = getaddrinfo(address->host[0] ? address->host : NULL, port, &hints, &found);
-    if (failed)
-        return refuse(address, gai_strerror(failed));
-    int error = EADDRNOTAVAIL;
-    for (const struct addrinfo *at = found; at != NULL && listeners->count < LISTENER_COUNT_MAX;
-         at = at->ai_next) {
-        int fd = listen_at(at, backlog);
-        if (fd >= 0) {
-            listeners->fds[listeners->count++] = fd;
-            continue;
-        }
-        error = errno;
-        if (error == EADDRINUSE || error == EACCES)
-            break;
-    }
-    freeaddrinfo(found);
-    if (listeners->count == before || error == EADDRINUSE || error == EACCES)
-        return refuse(address, strerror(error));
-    return true;
-}
-
-enum status listeners_open(struct listeners *listeners, const struct options *options)
-{
-    *listeners = (struct listeners){.count = 0};
-    for (uint32_t i = 0; i < options->listen_count; i++) {
-        if (!open_one(listeners, &options->listen[i].at, (int)options->backlog)) {
-            listeners_close(listeners);
-            return STATUS_IO;
-        }
-    }
-    return STATUS_OK;
-}
-
-void listeners_close(struct listeners *listeners)
-{
-    listeners_stop(listeners);
-    for (unsigned i = 0; i < listeners->count; i++) {
-        watch_close(listeners->watches[i]);
-        close(listeners->fds[i]);
-    }
-    listeners->count = 0;
-}
-
-static void refuse_connection(struct node *node, int fd)
+/* A client that speaks TLS would not understand the line. */
+static void refuse_connection(const struct listener *listener, int fd)
 {
     struct slice line = reply_line(REPLY_TOO_MANY);
-    ssize_t ignored = send(fd, line.data, line.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t ignored =
+        is_encrypted(listener) ? 0 : send(fd, line.data, line.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)ignored;
     close(fd);
-    atomic_fetch_add_explicit(&node->connection_rejected, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&listener->all->node->connection_rejected, 1, memory_order_relaxed);
 }
 
-static void hand_over(struct listeners *listeners, int fd)
+static struct worker *next_worker(struct listeners *listeners)
 {
-    struct node *node = listeners->node;
+    struct worker *worker = &listeners->node->workers[listeners->next_worker];
+    listeners->next_worker = (listeners->next_worker + 1) % listeners->node->worker_count;
+    return worker;
+}
+
+static void set_options(const struct listener *listener, int fd)
+{
     int on = 1;
+    if (listener->kind == LISTENER_TCP) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
+}
+
+static void hand_over(struct listener *listener, int fd)
+{
+    struct node *node = listener->all->node;
     uint32_t count = atomic_load_explicit(&node->connection_count, memory_order_relaxed);
     if (count >= node->options.connection_max) {
-        refuse_connection(node, fd);
+        refuse_connection(listener, fd);
         return;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    set_options(listener, fd);
     atomic_fetch_add_explicit(&node->connection_count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&node->connection_total, 1, memory_order_relaxed);
-    struct worker *worker = &node->workers[listeners->next_worker];
-    listeners->next_worker = (listeners->next_worker + 1) % node->worker_count;
-    const struct letter letter = {.type = LETTER_CONNECTION, .fd = fd};
+    struct worker *worker = next_worker(listener->all);
+    const struct letter letter = {
+        .type = LETTER_CONNECTION, .fd = fd, .listener = listener->option};
     if (mailbox_put_any(&worker->mailbox, &letter) != STATUS_OK) {
         atomic_fetch_sub_explicit(&node->connection_count, 1, memory_order_relaxed);
         close(fd);
     }
 }
 
-static void accept_some(struct listeners *listeners, int listener)
+static void on_ready(void *user)
 {
-    for (int i = 0; i < LISTENER_BURST_MAX; i++) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct listener *listener = user;
+    struct listeners *all = listener->all;
+    for (int i = 0; i < LISTENER_BURST_MAX && !all->starved; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            hand_over(listeners, fd);
+            hand_over(listener, fd);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             log_warn("cannot accept: %s", strerror(errno));
-            listeners_stop(listeners); /* Until the next tick: else the loop would spin. */
-            listeners->starved = true;
+            listeners_stop(all); /* Until the next tick: else the loop would spin. */
+            all->starved = true;
         }
         return;
     }
 }
 
-/* One watch for each socket, but they all know the same: accept does not block. */
-static void on_ready(void *user)
+static enum status start_accepting(struct listener *listener, struct event_base *base)
 {
-    struct listeners *listeners = user;
-    for (unsigned i = 0; i < listeners->count && !listeners->starved; i++)
-        accept_some(listeners, listeners->fds[i]);
+    listener->watch = watch_open(base, listener->fd, WATCH_READ, on_ready, listener);
+    if (listener->watch == NULL)
+        return STATUS_NO_MEMORY;
+    watch_start(listener->watch, 0);
+    return STATUS_OK;
+}
+
+/* From now on the socket is a worker's. */
+static enum status hand_over_udp(struct listener *listener)
+{
+    struct worker *worker = next_worker(listener->all);
+    const struct letter letter = {
+        .type = LETTER_UDP, .fd = listener->fd, .listener = listener->option};
+    enum status status = mailbox_put_any(&worker->mailbox, &letter);
+    if (status == STATUS_OK)
+        listener->fd = -1;
+    return status;
 }
 
 enum status listeners_start(struct listeners *listeners, struct node *node, struct event_base *base)
 {
     listeners->node = node;
     for (unsigned i = 0; i < listeners->count; i++) {
-        listeners->watches[i] =
-            watch_open(base, listeners->fds[i], WATCH_READ, on_ready, listeners);
-        if (listeners->watches[i] == NULL)
-            return STATUS_NO_MEMORY;
-        watch_start(listeners->watches[i], 0);
+        struct listener *listener = &listeners->sockets[i];
+        enum status status = listener->kind == LISTENER_UDP ? hand_over_udp(listener)
+                                                            : start_accepting(listener, base);
+        if (status != STATUS_OK)
+            return status;
     }
     return STATUS_OK;
 }
@@ -164,8 +122,8 @@ enum status listeners_start(struct listeners *listeners, struct node *node, stru
 void listeners_stop(struct listeners *listeners)
 {
     for (unsigned i = 0; i < listeners->count; i++) {
-        if (listeners->watches[i] != NULL)
-            watch_stop(listeners->watches[i]);
+        if (listeners->sockets[i].watch != NULL)
+            watch_stop(listeners->sockets[i].watch);
     }
 }
 
@@ -174,6 +132,8 @@ void listeners_tick(struct listeners *listeners)
     if (!listeners->starved)
         return;
     listeners->starved = false;
-    for (unsigned i = 0; i < listeners->count; i++)
-        watch_start(listeners->watches[i], 0);
+    for (unsigned i = 0; i < listeners->count; i++) {
+        if (listeners->sockets[i].watch != NULL)
+            watch_start(listeners->sockets[i].watch, 0);
+    }
 }

@@ -17,7 +17,7 @@ void mailbox_close(struct mailbox *mailbox)
 {
     for (struct letter *letter = mailbox_take(mailbox), *next; letter != NULL; letter = next) {
         next = letter->next;
-        if (letter->type == LETTER_CONNECTION)
+        if (letter->type == LETTER_CONNECTION || letter->type == LETTER_UDP)
             close(letter->fd);
         free(letter);
     }

@@ -15,6 +15,7 @@
 enum letter_type {
     /* to workers */
     LETTER_CONNECTION,  /* `fd` is a new client's, come in by `listener` */
+    LETTER_UDP,         /* `fd` is the UDP socket of `listener` */
     LETTER_VIEW,        /* install `view` */
     LETTER_INCARNATION, /* this node was removed while alive: begin anew as `incarnation` */
     LETTER_STOP,

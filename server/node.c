@@ -35,6 +35,18 @@ void node_view_any(struct node *node, struct node_view *view)
     pthread_mutex_unlock(&node->view_lock);
 }
 
+bool node_refresh_certs_any(struct node *node, char *why, size_t why_size)
+{
+    if (node->tls == NULL) {
+        snprintf(why, why_size, "Error TLS not enabled");
+        return false;
+    }
+    if (tls_reload_any(node->tls, why, why_size) == STATUS_OK)
+        return true;
+    log_error("TLS: the certificates stay as they are: %s", why);
+    return false;
+}
+
 /* ---- opening, in this order
  * ------------------------------------------------------------------------------ */
 
@@ -155,21 +167,16 @@ static void stop_workers(struct node *node, unsigned count)
         worker_join(&node->workers[i]);
 }
 
-static void say_started(const struct node *node)
+static void say_started(const struct node *node, const struct listeners *listeners)
 {
     const struct options *options = &node->options;
-    char where[256] = "nowhere";
-    size_t used = 0;
-    for (uint32_t i = 0; i < options->listen_count && used < sizeof(where); i++) {
-        const struct options_address *at = &options->listen[i].at;
-        used += (size_t)snprintf(where + used, sizeof(where) - used, "%s%s:%u", i > 0 ? " " : "",
-                                 at->host[0] != 0 ? at->host : "*", at->port);
-    }
+    char where[512];
+    listeners_describe(listeners, where, sizeof(where));
     uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
-    log_note("healcached %s: node %u%s, %u threads, %llu MB %s%s, clients at %s", SERVER_VERSION,
+    log_note("healcached %s: node %u%s, %u threads, %llu MB %s%s, clients%s at %s", SERVER_VERSION,
              options->self, node->net != NULL ? "" : " (single)", node->worker_count,
              (unsigned long long)size >> 20, options->data != NULL ? "in " : "of memory",
-             options->data != NULL ? options->data : "", where);
+             options->data != NULL ? options->data : "", node->tls != NULL ? " (TLS)" : "", where);
 }
 
 static int run(struct node *node, struct listeners *listeners)
@@ -183,7 +190,7 @@ static int run(struct node *node, struct listeners *listeners)
         status = worker_start(&node->workers[started]);
         started += status == STATUS_OK;
     }
-    say_started(node);
+    say_started(node, listeners);
     if (status == STATUS_OK)
         status = control_run(&control);
     stop_workers(node, started);
@@ -229,27 +236,54 @@ static int prepare_process(const struct options *options)
     return code;
 }
 
+/* While the process may still read what its later user may not. */
+static int open_tls(struct node *node)
+{
+    const struct options *options = &node->options;
+    char why[1024];
+    if (!options->tls_enabled) {
+        if (options->tls.chain_cert != NULL || options->tls.key != NULL)
+            log_warn("-o ssl_chain_cert and the like have no effect without -Z (--enable-ssl)");
+        return 0;
+    }
+    if (tls_open(&node->tls, &options->tls, why, sizeof(why)) == STATUS_OK)
+        return 0;
+    log_error("%s", why);
+    return EXIT_USAGE;
+}
+
+static int listen_and_run(struct node *node)
+{
+    static struct listeners listeners;
+    const struct options *options = &node->options;
+    if (listeners_open(&listeners, options) != STATUS_OK)
+        return EXIT_SYSTEM;
+    int code = process_write_pid(options);
+    if (code == 0)
+        code = process_drop_user(options);
+    if (code == 0 && listeners_open_unix(&listeners) != STATUS_OK)
+        code = EXIT_SYSTEM;
+    if (code == 0)
+        code = open_and_run(node, &listeners);
+    listeners_close(&listeners);
+    process_remove_pid(options);
+    return code;
+}
+
 int node_run(const struct options *options)
 {
     static struct node node;
-    struct listeners listeners;
     log_set_level(options->verbose > 2 ? 2 : (int)options->verbose);
     options_log_ignored(options);
     node.options = *options;
     node.started_us = clock_mono_us();
     pthread_mutex_init(&node.view_lock, NULL);
     process_ignore_signals();
-    int code = prepare_process(options);
-    if (code != 0)
-        return code;
-    if (listeners_open(&listeners, options) != STATUS_OK)
-        return EXIT_SYSTEM;
-    code = process_write_pid(options);
+    int code = open_tls(&node);
     if (code == 0)
-        code = process_drop_user(options);
+        code = prepare_process(options);
     if (code == 0)
-        code = open_and_run(&node, &listeners);
-    listeners_close(&listeners);
-    process_remove_pid(options);
+        code = listen_and_run(&node);
+    tls_close(node.tls);
     return code;
 }

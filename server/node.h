@@ -54,6 +54,10 @@ struct node {
 /* Runs until it is told to stop. The exit code of the process. */
 int node_run(const struct options *options);
 
+/* Reads the certificates for clients again; new connections get them. False: the old ones stay; a
+ * line was logged, and is in `why`. */
+bool node_refresh_certs_any(struct node *node, char *why, size_t why_size);
+
 void node_set_view(struct node *node, const struct node_view *view);
 void node_view_any(struct node *node, struct node_view *view);
 

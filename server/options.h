@@ -37,14 +37,24 @@ enum options_protocol {
 /* With -Z, a listener may differ from what the options say of all. */
 enum listen_tls { LISTEN_TLS_OPTION, LISTEN_TLS_NONE, LISTEN_TLS_BASIC, LISTEN_TLS_MUTUAL };
 
-/* A place where clients connect. */
+/* A place where clients connect. Ports that are 0: any. */
 struct options_listen {
     struct options_address at;
+    uint16_t udp_port; /* if there is UDP at all */
+    bool has_tcp;
+    bool is_unix; /* at unix_path; nothing else then */
     enum listen_tls tls;
+    bool own_protocol; /* not that of -B */
+    uint32_t protocol; /* enum options_protocol */
 };
 
 struct options {
     uint32_t port; /* 0: no client port, unless --listen names one */
+    bool port_any; /* the kernel chooses */
+    uint32_t udp_port;
+    bool udp_port_any;
+    const char *unix_path; /* NULL: none */
+    uint32_t unix_mask;    /* its permissions */
     struct options_listen listen[OPTIONS_LISTEN_MAX];
     uint32_t listen_count; /* at least 1, with -p 0 maybe none */
     uint64_t memory_size;
@@ -102,6 +112,11 @@ enum options_verdict {
 /* Texts point into `arguments`. `why` gets one line, which names the option and what is allowed. */
 enum options_verdict options_parse(struct options *options, int count, char **arguments, char *why,
                                    size_t why_size);
+
+static inline bool options_has_udp(const struct options *options)
+{
+    return options->udp_port != 0 || options->udp_port_any;
+}
 
 /* Says once, in the log, which of the given options have no meaning here, and why. */
 void options_log_ignored(const struct options *options);

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stddef.h>
 
+#include "base/slice.h"
 #include "server/options.h"
 
 enum option {
@@ -68,5 +69,14 @@ bool option_needs_argument(const struct option_row *row);
 
 /* What can only be judged when all options are known. */
 bool options_check_together(struct parse *parse);
+
+/* options_listen.c: of this, what is about clients' sockets. */
+bool options_check_listen(struct parse *parse);
+
+/* host, host:port, [v6]:port, :port. False: no address. */
+bool options_split_address(struct slice text, struct options_address *address);
+
+/* The next piece of a comma list. False: none is left. */
+bool options_next_piece(const char **list, struct slice *piece);
 
 #endif

@@ -182,12 +182,6 @@ TAKER(ignored_choice)
                                                 : options_take_ignored(parse, row, text);
 }
 
-TAKER(only_zero)
-{
-    uint64_t zero;
-    return options_read_number(parse, row, text, 0, 0, &zero);
-}
-
 TAKER(missing)
 {
     char name[OPTION_NAME_SIZE];

@@ -17,11 +17,16 @@ TAKER(choice);
 TAKER(ignored);
 TAKER(ignored_number);
 TAKER(ignored_choice);
-TAKER(only_zero);
 TAKER(missing);
 TAKER(answer);
-/* options_group.c: those with a shape of their own */
+/* options_listen.c */
+TAKER(port);
+TAKER(udp_port);
 TAKER(listen);
+TAKER(unix_path);
+TAKER(unix_mask);
+TAKER(key_format);
+/* options_group.c: those with a shape of their own */
 TAKER(delimiter);
 TAKER(node);
 TAKER(peers);
@@ -59,7 +64,6 @@ TAKER(extended); /* options.c: a list of other rows */
 #define IGNORED_CHOICE .take = options_take_ignored_choice, .ignored = true
 
 /* Refused as long as there is nothing behind it. */
-#define ONLY_ZERO .take = options_take_only_zero
 #define MISSING .take = options_take_missing
 
 #define ANSWER(function) .take = options_take_answer, .print = function

@@ -8,11 +8,11 @@
 
 #include "base/log.h"
 #include "server/clock.h"
+#include "server/udp.h"
 
 enum { LOG_PERIOD_US = 10000000, DRAIN_SIZE = 4096 };
 
-/* ---- what a worker's streams share
- * ---------------------------------------------------------------- */
+/* ---- what a worker's streams share ---- */
 
 enum status stream_commons_open(struct stream_commons *commons, struct counters *counters,
                                 struct tls *tls, size_t buffer_size)
@@ -50,8 +50,7 @@ static void log_failure(struct stream_commons *commons, const char *what, const 
     commons->unlogged_count = 0;
 }
 
-/* ---- opening, closing
- * ------------------------------------------------------------------------------ */
+/* ---- opening, closing ---- */
 
 enum status stream_open_plain(struct stream *stream, struct stream_commons *commons, int fd)
 {
@@ -67,16 +66,25 @@ enum status stream_open_tls(struct stream *stream, struct stream_commons *common
     return stream->session != NULL ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
+/* Its end is told by no event either. */
+void stream_open_datagram(struct stream *stream, struct stream_commons *commons,
+                          struct udp_request *datagram)
+{
+    *stream = (struct stream){.commons = commons, .datagram = datagram, .fd = -1, .has_more = true};
+}
+
 void stream_close(struct stream *stream)
 {
     if (stream->session != NULL)
         tls_session_close(stream->session);
-    close(stream->fd);
+    if (stream->datagram != NULL)
+        udp_request_close(stream->datagram);
+    else
+        close(stream->fd);
     *stream = (struct stream){.fd = -1};
 }
 
-/* ---- clients that speak TLS where there is none, and the other way round
- * ---------------------------- */
+/* ---- clients that speak TLS where there is none, and the other way round ---- */
 
 /* The last words to a client that is not understood. What it has sent is taken first: closing with
  * bytes unread would reset the connection, and the words would be lost. */
@@ -110,8 +118,7 @@ static enum stream_result turn_away_plain(struct stream *stream)
     return turn_away(stream, words, sizeof(words) - 1);
 }
 
-/* ---- plain
- * ------------------------------------------------------------------------------------------ */
+/* ---- plain ---- */
 
 static enum stream_result judge(ssize_t returned)
 {
@@ -146,8 +153,7 @@ static enum stream_result send_plain(struct stream *stream, const struct iovec *
     return STREAM_OK;
 }
 
-/* ---- TLS
- * -------------------------------------------------------------------------------------------- */
+/* ---- TLS ---- */
 
 static void note_established(struct stream *stream)
 {
@@ -273,20 +279,42 @@ static enum stream_result send_tls(struct stream *stream, const struct iovec *pi
     return result == TLS_DONE ? STREAM_OK : STREAM_AGAIN;
 }
 
-/* ---- both
- * ------------------------------------------------------------------------------------------- */
+/* ---- datagrams ---- */
+
+static enum stream_result receive_datagram(struct stream *stream, void *to, size_t size,
+                                           size_t *got)
+{
+    *got = udp_receive(stream->datagram, to, size);
+    stream->has_more = *got > 0;
+    return *got > 0 ? STREAM_OK : STREAM_ENDED;
+}
+
+static enum stream_result send_datagram(struct stream *stream, const struct iovec *pieces,
+                                        unsigned count, size_t *sent)
+{
+    for (unsigned i = 0; i < count; i++)
+        *sent += pieces[i].iov_len;
+    udp_send(stream->datagram, pieces, count);
+    return STREAM_OK;
+}
+
+/* ---- all ---- */
 
 enum stream_result stream_receive(struct stream *stream, void *to, size_t size, size_t *got)
 {
     *got = 0;
-    return stream->session == NULL ? receive_plain(stream, to, size, got)
-                                   : receive_tls(stream, to, size, got);
+    if (stream->session != NULL)
+        return receive_tls(stream, to, size, got);
+    return stream->datagram == NULL ? receive_plain(stream, to, size, got)
+                                    : receive_datagram(stream, to, size, got);
 }
 
 enum stream_result stream_send(struct stream *stream, const struct iovec *pieces, unsigned count,
                                size_t *sent)
 {
     *sent = 0;
-    return stream->session == NULL ? send_plain(stream, pieces, count, sent)
-                                   : send_tls(stream, pieces, count, sent);
+    if (stream->session != NULL)
+        return send_tls(stream, pieces, count, sent);
+    return stream->datagram == NULL ? send_plain(stream, pieces, count, sent)
+                                    : send_datagram(stream, pieces, count, sent);
 }

@@ -1,4 +1,5 @@
-/* stream.h: the bytes of one client, below its connection: a plain socket, or TLS over one. The
+/* stream.h: the bytes of one client, below its connection: a plain socket, TLS
+ * over one, or a datagram. The
  * worker's own thread. Nothing here blocks.
  *
  * TLS hides two things that a socket's events do not tell, so whoever owns a stream has to ask:
@@ -20,6 +21,8 @@
 #include "base/status.h"
 #include "server/counters.h"
 #include "server/tls.h"
+
+struct udp_request;
 
 enum {
     STREAM_HANDSHAKES_PER_TURN = 8, /* with RSA keys one takes about a millisecond */
@@ -51,7 +54,8 @@ void stream_commons_begin_turn(struct stream_commons *commons);
 
 struct stream {
     struct stream_commons *commons;
-    struct tls_session *session; /* NULL: plain */
+    struct tls_session *session;  /* NULL: no TLS */
+    struct udp_request *datagram; /* NULL: none; else fd is -1 */
     int fd;
     bool looked;      /* at the first bytes: are they what this listener expects? */
     bool established; /* TLS: the handshake is done */
@@ -68,6 +72,10 @@ enum status stream_open_plain(struct stream *stream, struct stream_commons *comm
 enum status stream_open_tls(struct stream *stream, struct stream_commons *commons, int fd,
                             enum tls_verify verify) MUST_CHECK;
 
+/* Takes the request over. Each stream_send must hold one whole answer, and takes it. */
+void stream_open_datagram(struct stream *stream, struct stream_commons *commons,
+                          struct udp_request *datagram);
+
 /* Says goodbye if that is possible at once. */
 void stream_close(struct stream *stream);
 
@@ -83,6 +91,11 @@ enum stream_result stream_send(struct stream *stream, const struct iovec *pieces
 static inline bool stream_is_starting(const struct stream *stream)
 {
     return stream->session != NULL && !stream->established;
+}
+
+static inline bool stream_is_datagram(const struct stream *stream)
+{
+    return stream->datagram != NULL;
 }
 
 /* There may be bytes to receive that no event of the socket will tell of. */

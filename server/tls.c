@@ -31,8 +31,7 @@ bool tls_is_built_in(void)
     return true;
 }
 
-/* ---- a context: everything that the options say, as OpenSSL wants it
- * ----------------------------- */
+/* ---- a context: everything that the options say, as OpenSSL wants it ---- */
 
 /* What a context is made from, and where the reason goes if it cannot be made. */
 struct build {
@@ -97,7 +96,7 @@ static bool load_key(struct build *build)
 {
     static const char what[] = "Error loading the key";
     const char *file = key_file(build->options);
-    int type = build->options->key_format == 2 ? SSL_FILETYPE_ASN1 : SSL_FILETYPE_PEM;
+    int type = build->options->key_format == TLS_KEY_DER ? SSL_FILETYPE_ASN1 : SSL_FILETYPE_PEM;
     if (!is_readable(build, what, file))
         return false;
     SSL_CTX_set_default_passwd_cb(build->context, give_no_password);
@@ -213,8 +212,7 @@ static SSL_CTX *make_context(const struct tls_options *options, char *why, size_
     return NULL;
 }
 
-/* ---- the certificates of the process
- * -------------------------------------------------------------- */
+/* ---- the certificates of the process ---- */
 
 static void say_loaded(const struct tls *tls, SSL_CTX *context)
 {
@@ -288,8 +286,7 @@ const struct tls_options *tls_options_of(const struct tls *tls)
     return &tls->options;
 }
 
-/* ---- sessions
- * --------------------------------------------------------------------------------------- */
+/* ---- sessions ---- */
 
 static SSL *make_ssl(struct tls *tls)
 {

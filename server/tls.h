@@ -28,7 +28,9 @@ enum {
     TLS_MODE_REQUIRE, /* must send a good one */
     TLS_MODE_ONCE,    /* as REQUEST: there is no renegotiation, in which it could be asked again */
     TLS_MODE_COUNT,
-    TLS_VERSION_COUNT = 4 /* 1.0 to 1.3 */
+    TLS_VERSION_COUNT = 4, /* 1.0 to 1.3 */
+    TLS_KEY_PEM = 1,
+    TLS_KEY_DER = 2
 };
 
 /* Files are named as given; NULL: not given. */
@@ -38,7 +40,7 @@ struct tls_options {
     const char *ca_cert;    /* PEM: who may sign certificates of clients */
     const char *ciphers;    /* up to TLS 1.2, as OpenSSL writes them */
     uint32_t verify_mode;
-    uint32_t key_format;    /* 1: PEM, 2: DER */
+    uint32_t key_format;    /* TLS_KEY_... */
     uint32_t min_version;   /* 0: TLS 1.0 ... 3: TLS 1.3 */
     uint32_t buffer_kb;     /* what is encrypted at once, at most */
     bool session_cache;     /* sessions can be resumed */

@@ -9,6 +9,7 @@
 #include "pmem/medium_file.h"
 #include "server/connection.h"
 #include "server/node.h"
+#include "server/udp.h"
 
 /* ---- jobs between workers
  * -------------------------------------------------------------------------- */
@@ -148,6 +149,9 @@ static void read_letter(struct worker *worker, const struct letter *letter)
     case LETTER_CONNECTION:
         connection_open(worker, letter->fd, letter->listener);
         break;
+    case LETTER_UDP:
+        udp_open(worker, letter->fd, letter->listener);
+        break;
     case LETTER_VIEW:
         install_view(worker, &letter->view);
         break;
@@ -200,6 +204,10 @@ static void tick(struct worker *worker)
         worker->ticked_us = worker->mono_us;
     if (worker->mono_us - worker->published_us >= WORKER_PUBLISH_US)
         worker_publish(worker);
+    if (worker->mono_us - worker->swept_us >= WORKER_SWEEP_US) {
+        worker->swept_us = worker->mono_us;
+        connection_sweep(worker);
+    }
 }
 
 static void turn(struct worker *worker)
@@ -230,6 +238,7 @@ static void *run(void *user)
     while (!worker->stopping && !worker->failed)
         turn(worker);
     connection_close_all(worker);
+    udp_close_all(worker);
     return NULL;
 }
 

@@ -39,6 +39,7 @@ enum {
     WORKER_BUFFER_SIZE = 16384,   /* of a connection that has read half a command */
     WORKER_BUFFER_COUNT_MAX = 64, /* free ones that are kept */
     WORKER_PUBLISH_US = 100000,
+    WORKER_SWEEP_US = 1000000,
 };
 
 /* Jobs from one other worker. */
@@ -76,7 +77,7 @@ struct worker {
     uint64_t durable; /* the newest that the shard was told */
     bool clocks_old;
     uint64_t wall_us, mono_us; /* of this turn */
-    uint64_t ticked_us, published_us;
+    uint64_t ticked_us, published_us, swept_us;
     uint64_t sequence;
     struct job_queue parked; /* cannot be answered now (no lease, not serving) */
     bool parked_unsorted;    /* they are not in the order of their sequence */
@@ -86,6 +87,7 @@ struct worker {
 
     /* clients */
     struct connection *connections;
+    struct udp *udp;        /* sockets */
     struct connection *due; /* those with something to write or to go on with */
     struct job_pool jobs;
     void *buffers; /* free read buffers, linked by their first word */

@@ -1,0 +1,41 @@
+/* Ends connections that do nothing for too long. */
+#include "server/connection.h"
+#include "server/node.h"
+#include "server/worker.h"
+
+enum { HANDSHAKE_US_MAX = 10000000 };
+
+static void end(struct connection *connection, enum counter counter)
+{
+    counters_add(&connection->worker->counters, counter, 1);
+    connection->broken = true;
+    connection_set_due(connection);
+}
+
+/* Nothing of it is under way here, and the client has sent nothing: not even a part of a command.
+ */
+static bool is_idle(const struct connection *connection, uint64_t idle_us_max)
+{
+    return connection->worker->mono_us - connection->heard_us >= idle_us_max &&
+           connection->first == NULL && connection->pending_count == 0 &&
+           connection->barrier == COMMAND_COUNT && !connection->broken &&
+           !stream_is_datagram(&connection->stream);
+}
+
+/* The newest come first in the list, so that without idle_timeout only they are looked at. */
+void connection_sweep(struct worker *worker)
+{
+    uint64_t idle_us_max = (uint64_t)worker->node->options.idle_timeout_s * 1000000;
+    for (struct connection *connection = worker->connections; connection != NULL;
+         connection = connection->next) {
+        uint64_t age_us = worker->mono_us - connection->opened_us;
+        if (idle_us_max == 0 && age_us > 2 * HANDSHAKE_US_MAX)
+            return;
+        if (stream_is_starting(&connection->stream)) {
+            if (age_us >= HANDSHAKE_US_MAX && !connection->broken)
+                end(connection, COUNTER_ssl_handshake_errors);
+        } else if (idle_us_max > 0 && is_idle(connection, idle_us_max)) {
+            end(connection, COUNTER_idle_kicks);
+        }
+    }
+}
