@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 
 #include "base/prng.h"
+#include "net/gate.h"
 #include "net/hello.h"
 #include "net/input.h"
 #include "net/net.h"
@@ -53,12 +54,6 @@ struct mailbox {
     bool open;
     struct arrival *first; /* one a peer at most */
     struct net_stats stats[NET_PEER_LIMIT];
-};
-
-/* Which incarnations of a peer may pass. */
-struct gate {
-    uint64_t newest; /* older ones are refused */
-    uint64_t fenced; /* this and older ones are refused */
 };
 
 struct complaint {

@@ -242,16 +242,10 @@ static void wake_all_locked(struct net *net)
 
 enum hello_refusal tcp_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise)
 {
-    enum hello_refusal refusal = HELLO_ACCEPTED;
     pthread_mutex_lock(&net->mutex);
     struct gate *gate = &net->gates[peer];
-    if (FAULT(OLD_INCARNATION))
-        refusal = HELLO_ACCEPTED;
-    else if (incarnation <= gate->fenced)
-        refusal = HELLO_FENCED;
-    else if (incarnation < gate->newest)
-        refusal = HELLO_OLD_INCARNATION;
-    else if (raise && incarnation > gate->newest) {
+    enum hello_refusal refusal = gate_judge(gate, incarnation);
+    if (refusal == HELLO_ACCEPTED && raise && incarnation > gate->newest) {
         gate->newest = incarnation;
         wake_all_locked(net);
     }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/prng.h"
+#include "net/gate.h"
 #include "recovery/shard.h"
 #include "replica/member.h"
 #include "t/sim_linear.h"
@@ -41,6 +42,20 @@ struct sim_options {
     bool quick; /* a shorter run */
 };
 
+/* Aimed faults (sim_aim.c): what strikes at the moment at which a rule carries weight. All 0: never. */
+struct sim_aim {
+    unsigned orphan_permille; /* of INVs of a key in conflict: the sender dies, and nobody else gets that INV */
+    unsigned reuse_percent;   /* of log segments that are opened: the node dies soon after */
+    unsigned stable_percent;  /* of ROUND_STABLE: who receives it dies before its MARK can be durable */
+    unsigned recoil_permille; /* of INVs sent: the sender dies before anybody gets it */
+    unsigned forget_percent;  /* of tombstones dropped: the node dies soon after */
+    unsigned turncoat_permille; /* of ACKs, while another follower lacks that INV: the sender of the ACK dies */
+    unsigned cut_permille;    /* of INVs to a healing node: the connection breaks soon after */
+    uint8_t roomy;            /* nodes whose log is four times as large: nothing is cleaned there */
+    bool wither;              /* all keys but the first two are deleted in the course of the run, one by one */
+    bool hush;                /* no plain writes while a node is away; then all clients race for one key */
+};
+
 /* What a seed draws: sizes, speeds, and how often each kind of fault strikes (0: never in this run). */
 struct sim_profile {
     unsigned node_count, shard_count, key_count, client_count, operation_count;
@@ -62,6 +77,9 @@ struct sim_profile {
     bool keep_majority;    /* crashes and pauses leave most nodes alone */
     uint64_t fault_gap_us; /* mean time between faults */
     unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal; /* weights */
+    unsigned lag;           /* weight: one link, one way, becomes slow for a while */
+    uint64_t lag_max_us, lag_time_max_us;
+    struct sim_aim aim;
     unsigned full_percent;        /* restarts with --recovery=full */
     unsigned pause_in_reply_permille;
     uint64_t down_max_us, pause_max_us, partition_max_us;
@@ -98,6 +116,8 @@ enum sim_event_type {
     SIM_EVENT_FAULT,    /* the next fault */
     SIM_EVENT_CONSENSUS,
     SIM_EVENT_COMMIT,   /* a proposal commits: a, pointer */
+    SIM_EVENT_STRIKE,   /* an aimed fault: a node goes down. a, b: what it had sent is lost */
+    SIM_EVENT_CUT,      /* an aimed fault: a connection breaks: shard, a, b */
 };
 
 struct sim_event {
@@ -112,6 +132,7 @@ struct sim_event {
 struct sim_packet {
     struct sim_packet *next;
     uint64_t deliver_at;
+    uint64_t incarnation; /* the sender's */
     size_t size;
     _Alignas(8) uint8_t bytes[];
 };
@@ -122,6 +143,7 @@ struct sim_channel {
     uint64_t pump_at; /* SIM_FOREVER: no pump is scheduled */
     uint64_t heard_us; /* the receiver's clock: newest reception */
     unsigned slowness; /* times */
+    uint64_t lag_us, lag_until; /* until then each message takes so much longer */
     bool held;
 };
 
@@ -187,6 +209,7 @@ struct sim_shard {
     uint32_t healed_epoch;
     uint64_t leased_at; /* a tick last saw a lease */
     bool stalled;       /* none for long: the shard was told */
+    uint32_t generation; /* of the newest log segment that the aim has seen */
     struct view view; /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
 };
@@ -206,7 +229,9 @@ struct sim_node {
     int32_t drift_ppm;
     int64_t wall_offset;
     struct member member;
-    uint64_t fence[SIM_NODE_LIMIT];
+    struct gate gates[SIM_NODE_LIMIT]; /* by peer: the real one */
+    uint64_t removed[SIM_NODE_LIMIT];  /* by peer: incarnations up to this one have left the view installed here */
+    uint64_t met[SIM_NODE_LIMIT];      /* by peer: the newest incarnation that was connected to this life */
     uint8_t blocked_from; /* set: packets from these do not arrive here */
     struct sim_shard shards[SIM_SHARD_MAX];
     struct sim_call *calls;
@@ -251,6 +276,9 @@ struct sim {
     bool final;    /* the last reads are under way */
     unsigned fragile; /* a member that lost its disk and is not yet out of the view: nothing else may fail now */
     uint64_t fragile_incarnation;
+    bool silent_death; /* who dies now takes with it what it had sent */
+    unsigned race_key; /* aim.hush: so many keys have had their race */
+    uint64_t race_until;
 
     struct sim_client clients[SIM_CLIENT_MAX];
     struct sim_operation *history;
@@ -368,6 +396,9 @@ void sim_check_durable(struct sim *sim, unsigned node, unsigned shard);
 void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local);
 void sim_check_view(struct sim *sim, unsigned node);
 void sim_check_leases(struct sim *sim);
+/* A view is about to be installed for the first time anywhere. */
+void sim_check_cold(struct sim *sim, const struct view *view);
+void sim_check_incarnation(struct sim *sim, unsigned from, unsigned to, uint64_t incarnation);
 void sim_check_opened(struct sim *sim, unsigned node, unsigned shard);
 bool sim_check_at_rest(struct sim *sim, char *why, size_t why_size);
 void sim_check_history(struct sim *sim);
@@ -377,6 +408,20 @@ void sim_nemesis_next(struct sim *sim);
 void sim_nemesis_heal(struct sim *sim);
 void sim_nemesis_end(struct sim *sim); /* everything that is broken is mended */
 bool sim_fragile(struct sim *sim);
+
+/* The node dies, if that is survivable; `silent`: what it had sent is lost. */
+void sim_nemesis_crash(struct sim *sim, unsigned node, bool silent);
+
+/* ---- sim_aim.c ---- */
+/* Before the message is delivered. */
+void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct message *message);
+void sim_aim_step(struct sim *sim, struct sim_shard *shard);
+void sim_aim_forgot(struct sim *sim, unsigned node); /* a tombstone was dropped */
+void sim_aim_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action);
+void sim_aim_view(struct sim *sim, const struct view *view);
+/* Bends what a client is about to do. */
+void sim_aim_operation(struct sim *sim, struct sim_operation *operation);
+uint32_t sim_segment_count(const struct sim *sim, unsigned node);
 
 /* ---- sim_run.c ---- */
 struct sim_result {

@@ -133,7 +133,10 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
             push(sim, shadow, shadow->lsn, shadow->ts);
         if (!changed && shadow->state == state_before)
             continue;
-        sim->forgotten += kind_before != 0 && shadow->kind == 0;
+        if (kind_before != 0 && shadow->kind == 0) {
+            sim->forgotten++;
+            sim_aim_forgot(sim, node);
+        }
         sim_note(sim, shadow->ts ^ shadow->state, "%u.%u   key %u: kind %u state %u ts %" PRIu64 ".%u.%u lsn %" PRIu64,
                  node, number, key, shadow->kind, shadow->state, ts_version(shadow->ts), ts_node(shadow->ts),
                  ts_incarnation(shadow->ts), shadow->lsn);
@@ -159,6 +162,32 @@ void sim_check_leases(struct sim *sim)
             sim_fail(sim, "node %u holds a lease, but view %u is installed somewhere without it", node,
                      sim->newest.epoch);
     }
+}
+
+/* The next view either goes on with one that never stopped, a member or healed since, or pools what all members hold: all but those whose disk
+ * was lost (invariant 7 of the member code). */
+void sim_check_cold(struct sim *sim, const struct view *view)
+{
+    const struct view *former = &sim->newest;
+    bool goes_on = false;
+    if (former->epoch == 0 || view->epoch != former->epoch + 1)
+        return; /* the first one; or what lies between was installed nowhere, and may have been cold itself */
+    for (unsigned node = 1; node <= sim->profile.node_count; node++)
+        goes_on |= ((former->members | former->healing) & view->members & node_bit(node)) != 0 &&
+                   former->incarnation[node] == view->incarnation[node];
+    for (unsigned node = 1; node <= sim->profile.node_count && !goes_on; node++)
+        if ((former->members & (uint8_t)~view->members & node_bit(node)) != 0 && !sim->nodes[node].damaged &&
+            !sim->nodes[node].rotten)
+            sim_fail(sim, "view %u starts cold without node %u, which was a member and holds its data", view->epoch,
+                     node);
+}
+
+void sim_check_incarnation(struct sim *sim, unsigned from, unsigned to, uint64_t incarnation)
+{
+    const struct sim_node *n = &sim->nodes[to];
+    if (incarnation < n->met[from] || incarnation <= n->removed[from])
+        sim_fail(sim, "node %u is given a message of node %u, incarnation %" PRIu64 ", which was %s", to, from,
+                 incarnation, incarnation <= n->removed[from] ? "removed" : "replaced by a newer one");
 }
 
 void sim_check_view(struct sim *sim, unsigned node)

@@ -115,6 +115,7 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         draw_value(sim, o);
     if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen && o->type != REQUEST_FLUSH)
         o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
+    sim_aim_operation(sim, o);
     o->compare = o->type != REQUEST_SET && o->type != REQUEST_FLUSH && o->type != REQUEST_GET && sim_chance(sim, 10);
     o->vivify = (o->type == REQUEST_INCR || o->type == REQUEST_DECR) && sim_chance(sim, 30);
     o->initial = o->delta * 1000;

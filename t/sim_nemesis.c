@@ -201,11 +201,29 @@ static void wall_jump(struct sim *sim)
     sim_note(sim, (uint64_t)n->wall_offset, "%u: wall clock is now off by %" PRId64 " us", n->id, n->wall_offset);
 }
 
+static void lag(struct sim *sim)
+{
+    unsigned from = any_node(sim), to = any_node(sim);
+    struct sim_channel *channel = &sim->channels[sim_below(sim, sim->profile.shard_count)][from][to];
+    channel->lag_us = 1000 + sim_below(sim, sim->profile.lag_max_us);
+    channel->lag_until = sim->now + sim_below(sim, sim->profile.lag_time_max_us);
+    sim_note(sim, channel->lag_us, "%u to %u takes %" PRIu64 " us longer for a while", from, to, channel->lag_us);
+}
+
+void sim_nemesis_crash(struct sim *sim, unsigned node, bool silent)
+{
+    if (sim->settling || sim_fragile(sim) || !sim->nodes[node].up)
+        return;
+    sim->silent_death = silent;
+    crash(sim, node);
+    sim->silent_death = false;
+}
+
 static void strike(struct sim *sim)
 {
     const struct sim_profile *p = &sim->profile;
     const unsigned weights[] = {p->crash, p->wipe,      p->corrupt, p->power_cut, p->pause,
-                                p->reset, p->partition, p->one_way, p->wall_jump};
+                                p->reset, p->partition, p->one_way, p->wall_jump, p->lag};
     unsigned total = 0, kind = 0;
     for (unsigned i = 0; i < sizeof(weights) / sizeof(weights[0]); i++)
         total += weights[i];
@@ -235,8 +253,11 @@ static void strike(struct sim *sim)
     case 7:
         partition(sim, kind == 7);
         break;
-    default:
+    case 8:
         wall_jump(sim);
+        break;
+    default:
+        lag(sim);
         break;
     }
 }

@@ -49,7 +49,10 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
     size_t size = sizeof(action->header) + action->key.size + action->value.size;
     struct sim_packet *packet = malloc(sizeof(*packet) + size);
     assert(packet != NULL);
-    *packet = (struct sim_packet){.size = size, .deliver_at = sim->now + delay(sim) * (sim->settling ? 1 : channel->slowness)};
+    *packet = (struct sim_packet){.size = size, .incarnation = sim->nodes[from].incarnation};
+    packet->deliver_at = sim->now + delay(sim) * (sim->settling ? 1 : channel->slowness);
+    if (channel->lag_until > sim->now && !sim->settling)
+        packet->deliver_at += channel->lag_us;
     memcpy(packet->bytes, &action->header, sizeof(action->header));
     if (action->key.size > 0)
         memcpy(packet->bytes + sizeof(action->header), action->key.data, action->key.size);
@@ -96,7 +99,14 @@ void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned t
             return;
         }
         struct sim_packet *packet = take(channel);
-        sim_worker_message(sim, to, shard, (const struct message *)packet->bytes);
+        if (gate_judge(&sim->nodes[to].gates[from], packet->incarnation) != HELLO_ACCEPTED) {
+            free(packet); /* its connection was closed when a newer one came on another lane */
+            continue;
+        }
+        message = (const struct message *)packet->bytes;
+        sim_check_incarnation(sim, from, to, packet->incarnation);
+        sim_aim_message(sim, to, shard, message);
+        sim_worker_message(sim, to, shard, message);
         free(packet);
     }
     if (channel->first != NULL && may_deliver(sim, from, to))
@@ -186,6 +196,10 @@ void sim_network_died(struct sim *sim, unsigned node)
             struct sim_link *link = link_of(sim, shard, node, peer);
             if (peer == node)
                 continue;
+            if (sim->silent_death) {
+                sim_network_reset(sim, shard, node, peer, false);
+                continue;
+            }
             if (!link->up || sim_chance(sim, 30)) {
                 sim_network_reset(sim, shard, node, peer, true);
                 continue;
@@ -200,13 +214,18 @@ void sim_network_died(struct sim *sim, unsigned node)
 
 static bool fenced(const struct sim *sim, unsigned a, unsigned b)
 {
-    return sim->nodes[b].incarnation <= sim->nodes[a].fence[b] || sim->nodes[a].incarnation <= sim->nodes[b].fence[a];
+    return gate_judge(&sim->nodes[a].gates[b], sim->nodes[b].incarnation) != HELLO_ACCEPTED ||
+           gate_judge(&sim->nodes[b].gates[a], sim->nodes[a].incarnation) != HELLO_ACCEPTED;
 }
 
 static void tell_up(struct sim *sim, unsigned node, unsigned peer, unsigned shard)
 {
     struct event event = {.type = EVENT_UP, .peer = peer};
+    struct sim_node *n = &sim->nodes[node];
     sim->channels[shard][peer][node].heard_us = sim_mono(sim, node);
+    n->met[peer] = sim->nodes[peer].incarnation;
+    if (n->gates[peer].newest < n->met[peer])
+        n->gates[peer].newest = n->met[peer];
     sim_worker_step(sim, node, shard, &event);
 }
 

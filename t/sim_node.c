@@ -47,10 +47,11 @@ static void fence(struct sim_node *n)
     struct sim *sim = n->sim;
     for (unsigned peer = 1; peer <= sim->profile.node_count; peer++) {
         uint64_t until = member_fence(&n->member, peer);
-        if (peer == n->id || until <= n->fence[peer])
+        if (peer == n->id || until <= n->removed[peer])
             continue;
-        n->fence[peer] = until;
-        for (unsigned shard = 0; shard < sim->profile.shard_count && sim->nodes[peer].incarnation <= until; shard++)
+        n->removed[peer] = n->gates[peer].fenced = until;
+        bool passes = gate_judge(&n->gates[peer], sim->nodes[peer].incarnation) == HELLO_ACCEPTED;
+        for (unsigned shard = 0; shard < sim->profile.shard_count && !passes; shard++)
             sim_network_reset(sim, shard, n->id, peer, false);
     }
 }
@@ -61,8 +62,11 @@ static void on_install(void *user, const struct view *view)
     struct sim *sim = n->sim;
     sim_note(sim, view->epoch * 64 + view->members, "%u: view %u members %02x healing %02x", n->id, view->epoch,
              view->members, view->healing);
-    if (view->epoch > sim->newest.epoch)
+    if (view->epoch > sim->newest.epoch) {
+        sim_check_cold(sim, view);
         sim->newest = *view;
+        sim_aim_view(sim, view);
+    }
     if ((view->members & node_bit(n->id)) != 0)
         n->damaged = false;
     send_mail(n, &(struct sim_mail){.view = *view});
@@ -135,12 +139,12 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
                                     .node = shard->node,
                                     .shard = shard->number,
                                     .shard_count = (uint16_t)sim->profile.shard_count};
-    uint64_t index_size = store_index_size((uint64_t)sim->profile.segment_size * sim->profile.segment_count);
+    uint64_t index_size = store_index_size((uint64_t)sim->profile.segment_size * sim_segment_count(sim, shard->node));
     uint32_t bad_segment;
     shard->store_memory = take_memory(index_size);
     struct store_options options = {.log = {.identity = identity,
                                             .medium = shard->medium,
-                                            .segment_count_max = sim->profile.segment_count},
+                                            .segment_count_max = sim_segment_count(sim, shard->node)},
                                     .index = shard->store_memory,
                                     .index_size = index_size};
     enum status status = store_open(&shard->store, &options, report, &bad_segment);
@@ -248,7 +252,9 @@ void sim_node_start(struct sim *sim, unsigned node)
     n->incarnation = n->incarnation_next++;
     n->paused_until = 0;
     n->mono_offset = (int64_t)sim_between(sim, 1000000, 100000000);
-    memset(n->fence, 0, sizeof(n->fence));
+    memset(n->gates, 0, sizeof(n->gates));
+    memset(n->removed, 0, sizeof(n->removed));
+    memset(n->met, 0, sizeof(n->met));
     sim_note(sim, n->incarnation, "%u: starts as %" PRIu64, node, n->incarnation);
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         struct mark mark;

@@ -322,6 +322,212 @@ static void meta(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_DELETE] = 4;
 }
 
+/* ---- aimed at single rules (sim_aim.c) ---- */
+
+/* Nothing is slow by itself: only what is aimed at delays anything. */
+static void brisk(struct sim_profile *p)
+{
+    p->slow_link_percent = p->delay_tail_percent = p->drain_stall_percent = p->control_loss_percent = 0;
+    p->delay_min_us = 200;
+    p->delay_max_us = 2000;
+    p->drain_min_us = 1;
+    p->drain_max_us = 100;
+    p->view_delay_us = 3000;
+    p->suspect_us = p->lease_us = p->election_us = 60000;
+    p->slow_us = 5000000;
+    p->client_patience_us = 1000000;
+}
+
+/* A log so full and a medium so slow that segments are used again as soon as they may be; the power goes right then. */
+static void reuse(struct sim *sim, struct sim_profile *p)
+{
+    cleaning(sim, p);
+    p->shard_count = 1;
+    p->power_cut = p->crash = 0;
+    p->aim.reuse_percent = 10;
+    p->drain_min_us = ONE_OF(sim, 100, 1000);
+    p->drain_max_us = ONE_OF(sim, 2000, 20000);
+    p->client_count = SIM_CLIENT_MAX;
+    p->think_us = 2000;
+    only(p, REQUEST_SET, REQUEST_SET, REQUEST_DELETE);
+}
+
+/* Keys are deleted one by one and not written again, while two others turn the log over. */
+static void wither(struct sim *sim, struct sim_profile *p)
+{
+    deletes_and_crashes(sim, p);
+    p->node_count = 3;
+    p->shard_count = 1;
+    p->aim.wither = sim_chance(sim, 50);
+    p->aim.forget_percent = (unsigned)ONE_OF(sim, 5, 20);
+    p->crash = 0;
+    p->client_count = 8;
+    p->operation_count = 4000;
+    p->safety_us = 6000000;
+    p->think_us = 5000;
+    p->fault_gap_us = 200000;
+    brisk(p);
+    p->down_max_us = 30000;
+    p->keep_majority = false;
+    only(p, REQUEST_SET, REQUEST_DELETE, REQUEST_ADD);
+    p->skew_percent = (unsigned)ONE_OF(sim, 50, 70, 85);
+}
+
+/* The round's leader reaches node 3 late, and node 3 keeps what the others have long forgotten. */
+static void voids(struct sim *sim, struct sim_profile *p)
+{
+    wither(sim, p);
+    p->wall_frozen = sim_chance(sim, 50);
+    p->aim.roomy = 0x04;
+    p->aim.forget_percent = 0;
+    p->aim.wither = true;
+    only(p, REQUEST_SET, REQUEST_SET, REQUEST_ADD);
+    p->aim.stable_percent = 3;
+    p->victims = 0x04;
+    p->crash = 1;
+    p->keep_majority = true;
+    p->round_us = (uint32_t)ONE_OF(sim, 100000, 300000);
+    p->lag = 4;
+    p->lag_max_us = 60000;
+    p->lag_time_max_us = 200000;
+}
+
+/* The coordinator dies when one follower has its INV and the others have another's. */
+static void orphans(struct sim *sim, struct sim_profile *p)
+{
+    churn_rmw(sim, p);
+    p->crash = 0;
+    p->reset = 0;
+    p->keep_majority = true;
+    p->node_count = 3;
+    p->aim.orphan_permille = 300;
+    p->window = 1 + (unsigned)sim_below(sim, 3);
+    p->operation_count = 1500;
+    p->think_us = 500;
+    p->safety_us = 6000000;
+    brisk(p);
+    p->delay_max_us = ONE_OF(sim, 2000, 10000);
+    p->lag = 1;
+    p->lag_max_us = ONE_OF(sim, 20000, 100000);
+    p->lag_time_max_us = 300000;
+}
+
+/* Links that become slow for a while, one way, while nodes come and go. */
+static void lags(struct sim *sim, struct sim_profile *p)
+{
+    churn_sets(sim, p);
+    p->crash = 1;
+    p->reset = 0;
+    p->lag = 3;
+    p->lag_max_us = ONE_OF(sim, 20000, 60000, 300000);
+    p->lag_time_max_us = ONE_OF(sim, 100000, 500000);
+    p->slow_us = 5000000;
+    p->client_patience_us = 1000000;
+    p->wall_spread_us = ONE_OF(sim, 0, 2000000);
+    p->client_count = SIM_CLIENT_MAX;
+    p->window = 4;
+}
+
+/* Nodes that are away for long, and links on which what the others sent comes late when they are back. */
+static void away(struct sim *sim, struct sim_profile *p)
+{
+    lags(sim, p);
+    p->node_count = 3;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 0;
+    p->skew_percent = 0;
+    p->safety_us = 6000000;
+    p->operation_count = 1500;
+    p->think_us = p->safety_us * p->client_count / p->operation_count;
+    p->crash = p->lag = 1;
+    p->keep_majority = true;
+    p->fault_gap_us = 200000;
+    p->down_max_us = 600000;
+    p->lag_max_us = ONE_OF(sim, 20000, 60000);
+    p->lag_time_max_us = 500000;
+    p->suspect_us = p->lease_us = p->election_us = 60000;
+}
+
+/* Coordinators that die before anybody else has their record, which comes back with them, newer than anything. */
+static void recoil(struct sim *sim, struct sim_profile *p)
+{
+    lags(sim, p);
+    p->node_count = 3;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 0;
+    p->skew_percent = 0;
+    p->safety_us = 6000000;
+    p->victims = 0x04;
+    p->crash = 0;
+    p->lag = 1;
+    p->keep_majority = true;
+    p->aim.recoil_permille = 20;
+    p->wall_frozen = false;
+    p->wall_spread_us = 2000000;
+    p->fault_gap_us = 60000;
+    brisk(p);
+    p->lag_max_us = 30000;
+    p->lag_time_max_us = 300000;
+    p->delay_min_us = 500;
+    p->operation_count = 1500;
+    p->think_us = 2000;
+}
+
+/* A follower acknowledges, dies, and is back before the others have the record at all. */
+static void turncoats(struct sim *sim, struct sim_profile *p)
+{
+    lags(sim, p);
+    p->node_count = 3;
+    p->crash = 0;
+    p->lag = 1;
+    p->keep_majority = true;
+    p->aim.turncoat_permille = 50;
+    p->aim.cut_permille = 300;
+    p->fault_gap_us = 60000;
+    p->lag_max_us = ONE_OF(sim, 30000, 100000);
+    p->lag_time_max_us = 300000;
+    p->operation_count = 1500;
+    p->think_us = 2000;
+    p->down_max_us = 3000;
+}
+
+/* Nothing but the rules makes versions grow, and no plain write while a node is away; when it is back, all want one key. */
+static void hush(struct sim *sim, struct sim_profile *p)
+{
+    deletes_and_crashes(sim, p);
+    p->node_count = 3;
+    p->shard_count = 1;
+    p->wall_frozen = true;
+    p->wall_spread_us = 0;
+    p->aim.hush = true;
+    p->aim.stable_percent = 5;
+    p->crash = 1;
+    p->keep_majority = true;
+    p->client_count = SIM_CLIENT_MAX;
+    p->think_us = 2000;
+    p->down_max_us = 20000;
+    p->delay_min_us = 200;
+    p->delay_max_us = 3000;
+    p->lag = 1;
+    p->lag_max_us = 60000;
+    p->lag_time_max_us = 300000;
+}
+
+/* So little room that INVs are dropped for want of it, and read-modify-writes that race. */
+static void cramped(struct sim *sim, struct sim_profile *p)
+{
+    small_log(sim, p);
+    clear_faults(p);
+    p->segment_count = 5;
+    p->key_count = 3;
+    p->client_count = 4;
+    p->think_us = 1000;
+    p->drain_min_us = 1000;
+    p->drain_max_us = 20000;
+    p->delay_max_us = p->delay_min_us + 2000;
+    only(p, REQUEST_INCR, REQUEST_SET, REQUEST_CAS);
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -336,6 +542,16 @@ static const struct scenario scenarios[] = {
     {"rejoin", "two of five nodes come and go all the time", rejoin},
     {"healing", "nodes that crash while others heal, on a slow network", healing},
     {"rot", "disks that are damaged or replaced", rot},
+    {"reuse", "power goes right after a log segment is used again", reuse},
+    {"wither", "keys that are deleted for good, in a log that turns over", wither},
+    {"voids", "a node that keeps what the others forget", voids},
+    {"orphans", "coordinators that die when one follower has their INV", orphans},
+    {"lags", "links that become slow for a while, one way", lags},
+    {"away", "nodes that are away for long, and slow links", away},
+    {"recoil", "coordinators that die before anybody has their INV", recoil},
+    {"turncoats", "followers that die when they have acknowledged", turncoats},
+    {"hush", "no plain writes while a node is away, then a race", hush},
+    {"cramped", "so little room that messages are dropped", cramped},
     {"resets", "connections that break inside an epoch", resets},
     {"meta", "meta commands: who wins, what is stale", meta},
 };

@@ -67,6 +67,8 @@ static bool of_node(const struct sim_event *event)
     case SIM_EVENT_FAULT:
     case SIM_EVENT_CONSENSUS:
     case SIM_EVENT_COMMIT:
+    case SIM_EVENT_STRIKE:
+    case SIM_EVENT_CUT:
         return false;
     }
     return false;
@@ -165,6 +167,14 @@ static void dispatch(struct sim *sim, const struct sim_event *event)
     case SIM_EVENT_CONSENSUS:
         sim_consensus_turn(sim);
         break;
+    case SIM_EVENT_STRIKE:
+        if (sim->nodes[event->a].life == event->generation)
+            sim_nemesis_crash(sim, event->a, event->b != 0);
+        break;
+    case SIM_EVENT_CUT:
+        if (!sim->settling)
+            sim_network_reset(sim, event->shard, event->a, event->b, false);
+        break;
     default:
         sim_consensus_commit(sim, event->pointer);
         break;
@@ -189,7 +199,7 @@ static void prepare(struct sim *sim)
             shard->sim = sim;
             shard->node = (uint8_t)node;
             shard->number = (uint8_t)number;
-            shard->medium = sim_medium_open(p->segment_size, p->segment_count, prng_next(&sim->prng));
+            shard->medium = sim_medium_open(p->segment_size, sim_segment_count(sim, node), prng_next(&sim->prng));
         }
     }
     for (unsigned shard = 0; shard < SIM_SHARD_MAX; shard++)

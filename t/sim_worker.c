@@ -149,6 +149,7 @@ static void take_send(struct sim *sim, struct sim_shard *shard, const struct act
     for (unsigned to = 1; to <= sim->profile.node_count; to++)
         if ((action->to & node_bit(to)) != 0)
             sim_network_send(sim, shard->node, to, shard->number, action);
+    sim_aim_sent(sim, shard->node, shard->number, action);
 }
 
 static void take(void *user, const struct action *action)
@@ -195,6 +196,7 @@ void sim_worker_step(struct sim *sim, unsigned node, unsigned number, struct eve
     shard_step(shard->shard, event, &actions);
     sim->steps++;
     sim_check_step(sim, node, number);
+    sim_aim_step(sim, shard);
     if (!shard->turn_pending) {
         shard->turn_pending = true;
         schedule(sim, shard, sim->now + sim_below(sim, sim->profile.turn_us + 1), SIM_EVENT_TURN);

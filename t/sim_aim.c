@@ -1,0 +1,157 @@
+/* Aimed faults. What strikes at random seldom meets the one moment at which a rule carries weight:
+ * here are those moments. */
+#include <assert.h>
+
+#include "base/hash.h"
+#include "t/sim.h"
+
+enum { RACE_US = 30000, SOON_US = 300, HOT_KEYS = 2, FORGET_US = 50000 };
+
+uint32_t sim_segment_count(const struct sim *sim, unsigned node)
+{
+    const struct sim_profile *p = &sim->profile;
+    return (p->aim.roomy & node_bit(node)) != 0 ? 4 * p->segment_count : p->segment_count;
+}
+
+static void strike_at(struct sim *sim, unsigned node, uint64_t at, bool silent)
+{
+    struct sim_event *event = sim_at(sim, at, SIM_EVENT_STRIKE);
+    event->a = (uint8_t)node;
+    event->b = silent;
+    event->generation = sim->nodes[node].life;
+}
+
+static bool strikes(struct sim *sim, unsigned rate, unsigned out_of)
+{
+    return rate > 0 && !sim->settling && sim_below(sim, out_of) < rate;
+}
+
+static bool is_victim(const struct sim *sim, unsigned node)
+{
+    return sim->profile.victims == 0 || (sim->profile.victims & node_bit(node)) != 0;
+}
+
+static bool in_conflict(const struct sim_shard *shard, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    return store_find(shard->store, key, hash_key(key), &found) && found.state == STATE_INVALID &&
+           found.record->ts < message->ts && ts_node(found.record->ts) != message->from;
+}
+
+/* Is an INV of that record still on its way from its coordinator to anybody? */
+static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint64_t ts)
+{
+    for (unsigned to = 1; to <= sim->profile.node_count; to++) {
+        for (const struct sim_packet *packet = sim->channels[shard][from][to].first; packet != NULL;
+             packet = packet->next) {
+            const struct message *message = (const struct message *)packet->bytes;
+            if (message->type == MSG_INV && message->ts == ts)
+                return true;
+        }
+    }
+    return false;
+}
+
+void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct message *message)
+{
+    const struct sim_aim *aim = &sim->profile.aim;
+    if (message->type == MSG_ACK && aim->turncoat_permille > 0 && is_victim(sim, message->from) &&
+        under_way(sim, to, shard, message->ts) && strikes(sim, aim->turncoat_permille, 1000))
+        strike_at(sim, message->from, sim->now, false);
+    bool own = message->type == MSG_INV && ts_node(message->ts) == message->from;
+    if (own && aim->orphan_permille > 0 && is_victim(sim, message->from) &&
+        in_conflict(&sim->nodes[to].shards[shard], message) &&
+        under_way(sim, message->from, shard, message->ts) &&
+        strikes(sim, aim->orphan_permille, 1000))
+        strike_at(sim, message->from, sim->now, true);
+    if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) &&
+        strikes(sim, aim->stable_percent, 100))
+        strike_at(sim, to, sim->now, false);
+}
+
+void sim_aim_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action)
+{
+    const struct message *m = &action->header;
+    if (m->type == MSG_INV && (m->flags & MESSAGE_REPLAY) == 0 && is_victim(sim, node) &&
+        strikes(sim, sim->profile.aim.recoil_permille, 1000))
+        strike_at(sim, node, sim->now + sim_below(sim, SOON_US), true);
+    uint8_t healing = action->to & sim->nodes[node].shards[shard].view.healing;
+    if (m->type != MSG_INV || healing == 0 || !strikes(sim, sim->profile.aim.cut_permille, 1000))
+        return;
+    struct sim_event *event = sim_at(sim, sim->now + sim_below(sim, SOON_US), SIM_EVENT_CUT);
+    event->shard = (uint8_t)shard;
+    event->a = (uint8_t)node;
+    event->b = (uint8_t)(__builtin_ctz(healing) + 1);
+}
+
+void sim_aim_forgot(struct sim *sim, unsigned node)
+{
+    if (sim->nodes[node].up && is_victim(sim, node) &&
+        strikes(sim, sim->profile.aim.forget_percent, 100))
+        strike_at(sim, node, sim->now + sim_below(sim, FORGET_US), false);
+}
+
+static uint32_t newest_generation(const struct sim_shard *shard)
+{
+    const struct log *log = store_log(shard->store);
+    uint32_t newest = 0;
+    for (uint32_t i = 0; i < log_segment_count(log); i++)
+        if (log_segment(log, i)->generation > newest)
+            newest = log_segment(log, i)->generation;
+    return newest;
+}
+
+void sim_aim_step(struct sim *sim, struct sim_shard *shard)
+{
+    const struct sim_aim *aim = &sim->profile.aim;
+    if (aim->reuse_percent == 0)
+        return;
+    uint32_t newest = newest_generation(shard);
+    bool opened = newest > shard->generation && newest > log_segment_count(store_log(shard->store));
+    shard->generation = newest;
+    if (opened && is_victim(sim, shard->node) && strikes(sim, aim->reuse_percent, 100))
+        strike_at(sim, shard->node, sim->now + sim_below(sim, SOON_US), false);
+}
+
+/* All are members again: everybody wants the same key, which is absent. */
+void sim_aim_view(struct sim *sim, const struct view *view)
+{
+    if (!sim->profile.aim.hush || view->members != sim->configured || view->epoch < 3 ||
+        sim->settling)
+        return;
+    sim->race_until = sim->now + RACE_US;
+    sim->race_key = (sim->race_key + 1) % sim->profile.key_count;
+}
+
+static bool is_plain_or_new(enum request_type type)
+{
+    return type == REQUEST_SET || type == REQUEST_ADD;
+}
+
+static void hush(struct sim *sim, struct sim_operation *operation)
+{
+    if (sim->newest.members != sim->configured && is_plain_or_new(operation->type))
+        operation->type = REQUEST_GET;
+    if (sim->race_until <= sim->now)
+        return;
+    operation->key = (uint16_t)sim->race_key;
+    if (!is_plain_or_new(operation->type))
+        operation->type = REQUEST_GET;
+}
+
+static void wither(struct sim *sim, struct sim_operation *operation)
+{
+    uint64_t dies_us =
+        sim->profile.safety_us * (operation->key + 1u) / (sim->profile.key_count + 1u);
+    if (operation->key >= HOT_KEYS && sim->now >= dies_us && is_plain_or_new(operation->type))
+        operation->type = REQUEST_DELETE;
+}
+
+void sim_aim_operation(struct sim *sim, struct sim_operation *operation)
+{
+    if (sim->profile.aim.wither)
+        wither(sim, operation);
+    if (sim->profile.aim.hush)
+        hush(sim, operation);
+}
