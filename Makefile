@@ -39,7 +39,7 @@ USES_server   := server recovery replica store pmem net proto base
 
 LIBS_pmem := -lpmem
 LIBS_net := -levent -lcrypto
-LIBS_server := -levent -lraft -luv $(if $(filter-out 0,$(TLS)),-lssl -lcrypto)
+LIBS_server := -levent -lraft -luv -lsasl2 $(if $(filter-out 0,$(TLS)),-lssl -lcrypto)
 
 lib   = $(B)/lib$(1).a
 libs  = $(foreach folder,$(1),$(call lib,$(folder)))

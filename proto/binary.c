@@ -139,7 +139,7 @@ static void read_lengths(struct binary_parser *parser, const struct binary_limit
         skip(parser, extras + key, BINARY_STATUS_AUTH_ERROR, true);
     else if (key > BINARY_KEY_SIZE_MAX)
         skip(parser, extras + key, BINARY_STATUS_INVALID, true);
-    else if (!row->known)
+    else if (!row->known || (row->open == OPEN && row->base != BINARY_VERSION && !limits->sasl))
         skip(parser, body, BINARY_STATUS_UNKNOWN_COMMAND, false);
     else if (!lengths_fit(row, extras, key, body))
         skip(parser, extras + key, BINARY_STATUS_INVALID, true);

@@ -73,6 +73,7 @@ enum binary_event {
 
 struct binary_limits {
     uint32_t item_size_max; /* -I: as text_item_fits */
+    bool sasl;              /* else the requests of SASL are unknown */
     bool locked;            /* not authenticated: the table says what is allowed */
 };
 

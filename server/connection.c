@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "server/connection_auth.h"
 #include "server/connection_binary.h"
 #include "server/node.h"
 #include "server/udp.h"
@@ -134,6 +135,7 @@ static void close_connection(struct connection *connection)
     assert(!connection->is_due);
     connection_dump_close(connection);
     forget_jobs(connection);
+    connection_auth_end(connection);
     give_buffer(connection);
     watch_close(connection->read_watch);
     watch_close(connection->write_watch);
@@ -217,8 +219,12 @@ static void choose_protocol(struct connection *connection, struct slice input)
     if (allowed == PROTOCOL_AUTO)
         binary = *(const uint8_t *)input.data == BINARY_MAGIC_REQUEST;
     connection->protocol = binary ? CONNECTION_BINARY : CONNECTION_TEXT;
+    if (!binary && connection->worker->node->options.auth_file != NULL)
+        connection->protocol = CONNECTION_LOGIN;
     if (binary)
         binary_init(&connection->binary);
+    else if (connection->protocol == CONNECTION_LOGIN)
+        login_init(&connection->login);
     else
         text_init(&connection->parser);
 }
@@ -255,6 +261,8 @@ static bool parse_one(struct connection *connection)
     bool more = false;
     if (connection->protocol == CONNECTION_BINARY)
         more = connection_binary_parse(connection, input, &consumed);
+    else if (connection->protocol == CONNECTION_LOGIN)
+        more = connection_auth_parse(connection, input, &consumed);
     else if (connection->protocol == CONNECTION_TEXT)
         more = parse_text(connection, input, &consumed);
     connection->begin += (uint32_t)consumed;

@@ -15,10 +15,12 @@
 #include <stdint.h>
 
 #include "proto/binary.h"
+#include "proto/login.h"
 #include "proto/text.h"
 #include "server/job.h"
 #include "server/stream.h"
 
+struct sasl_dialogue;
 struct worker;
 struct watch;
 struct dump;
@@ -36,6 +38,7 @@ enum connection_protocol {
     CONNECTION_UNDECIDED,
     CONNECTION_TEXT,
     CONNECTION_BINARY,
+    CONNECTION_LOGIN, /* text, as soon as the client has authenticated himself (-Y) */
 };
 
 struct connection {
@@ -55,8 +58,11 @@ struct connection {
     union {
         struct text_parser parser;
         struct binary_parser binary;
+        struct login_parser login;
     };
-    uint8_t *buffer; /* NULL: nothing is kept */
+    bool authenticated;         /* with -S */
+    struct sasl_dialogue *sasl; /* NULL: none */
+    uint8_t *buffer;            /* NULL: nothing is kept */
     uint32_t begin, end;
     struct job *first, *last; /* by next_answer */
     struct job *value_job;    /* its data block is arriving */

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "proto/binary_answer.h"
+#include "server/connection_auth.h"
 #include "server/node.h"
 #include "server/stats.h"
 #include "server/version.h"
@@ -31,16 +32,20 @@ static void answer_status(struct connection *connection, const struct binary_tag
     connection_append(connection, job);
 }
 
-/* A whole packet with a body. */
-static void answer_text(struct connection *connection, const struct binary_tag *tag,
-                        struct slice text)
+void connection_binary_answer(struct connection *connection, const struct binary_tag *tag,
+                              enum binary_status status, struct slice body)
 {
     struct job *job = connection_new_job(connection, JOB_TEXT);
     if (job == NULL)
         return;
-    assert(BINARY_HEADER_SIZE + text.size <= job->value_capacity);
-    job->value_size =
-        (uint32_t)binary_put_stat(job->value, job->value_capacity, tag, slice_make(NULL, 0), text);
+    if (!job_reserve(job, (uint32_t)(BINARY_HEADER_SIZE + body.size))) {
+        job_give(&connection->worker->jobs, job);
+        connection->broken = true;
+        return;
+    }
+    binary_put_header(job->value, tag, status, 0, 0, 0, (uint32_t)body.size);
+    if (body.size > 0)
+        memcpy(job->value + BINARY_HEADER_SIZE, body.data, body.size);
     job->done = true;
     connection_append(connection, job);
 }
@@ -141,11 +146,19 @@ static void on_value(struct connection *connection, const struct binary_request 
     connection->value_job = job;
 }
 
+static bool is_sasl(uint8_t base)
+{
+    return base == BINARY_SASL_AUTH || base == BINARY_SASL_STEP;
+}
+
 static void on_value_end(struct connection *connection)
 {
     struct job *job = connection->value_job;
     connection->value_job = NULL;
-    connection_submit(connection, job);
+    if (is_sasl(job->binary_base))
+        connection_auth_step(connection, job);
+    else
+        connection_submit(connection, job);
 }
 
 /* ---- requests without a key
@@ -194,7 +207,8 @@ static void on_request(struct connection *connection, const struct binary_reques
         answer_status(connection, &request->tag, BINARY_STATUS_OK);
         return;
     case BINARY_VERSION:
-        answer_text(connection, &request->tag, slice_text(SERVER_VERSION_PROTOCOL));
+        connection_binary_answer(connection, &request->tag, BINARY_STATUS_OK,
+                                 slice_text(SERVER_VERSION_PROTOCOL));
         return;
     case BINARY_QUIT:
         on_quit(connection, request);
@@ -206,7 +220,7 @@ static void on_request(struct connection *connection, const struct binary_reques
         on_stat(connection, request);
         return;
     case BINARY_SASL_LIST_MECHS:
-        answer_status(connection, &request->tag, BINARY_STATUS_UNKNOWN_COMMAND);
+        connection_auth_list(connection, &request->tag);
         return;
     }
     on_key(connection, request);
@@ -257,7 +271,11 @@ static void on_event(struct connection *connection, enum binary_event event,
 bool connection_binary_parse(struct connection *connection, struct slice input, size_t *consumed)
 {
     const struct options *options = &connection->worker->node->options;
-    const struct binary_limits limits = {.item_size_max = options->item_size_max};
+    const struct binary_limits limits = {
+        .item_size_max = options->item_size_max,
+        .sasl = options->sasl,
+        .locked = options->sasl && !connection->authenticated,
+    };
     struct binary_parser before = connection->binary;
     struct binary_request request;
     enum binary_event event = binary_parse(&connection->binary, &limits, input, consumed, &request);

@@ -23,6 +23,7 @@ static void on_hangup(void *user)
     struct control *control = user;
     char why[1024];
     log_note("SIGHUP");
+    auth_reload(&control->node->auth);
     if (control->node->tls != NULL)
         (void)node_refresh_certs_any(control->node, why, sizeof(why)); /* It has logged why not. */
 }

@@ -10,6 +10,7 @@
 #include "server/control.h"
 #include "server/listener.h"
 #include "server/process.h"
+#include "server/sasl.h"
 #include "server/segments.h"
 #include "server/version.h"
 #include "server/worker.h"
@@ -252,6 +253,26 @@ static int open_tls(struct node *node)
     return EXIT_USAGE;
 }
 
+/* With the rights that the process was started with. */
+static int open_auth(struct node *node)
+{
+    const struct options *options = &node->options;
+    const char *path = options->sasl ? getenv("MEMCACHED_SASL_PWDB") : options->auth_file;
+    if (auth_open(&node->auth, path) != STATUS_OK)
+        return EXIT_WRONG;
+    if (!options->sasl || sasl_open(&node->auth) == STATUS_OK)
+        return 0;
+    auth_close(&node->auth);
+    return EXIT_WRONG;
+}
+
+static void close_auth(struct node *node)
+{
+    if (node->options.sasl)
+        sasl_close();
+    auth_close(&node->auth);
+}
+
 static int listen_and_run(struct node *node)
 {
     static struct listeners listeners;
@@ -281,9 +302,13 @@ int node_run(const struct options *options)
     process_ignore_signals();
     int code = open_tls(&node);
     if (code == 0)
+        code = open_auth(&node);
+    if (code == 0) {
         code = prepare_process(options);
-    if (code == 0)
-        code = listen_and_run(&node);
+        if (code == 0)
+            code = listen_and_run(&node);
+        close_auth(&node);
+    }
     tls_close(node.tls);
     return code;
 }

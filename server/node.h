@@ -10,6 +10,7 @@
 
 #include "net/net.h"
 #include "replica/view.h"
+#include "server/auth.h"
 #include "server/counters.h"
 #include "server/directory.h"
 #include "server/mailbox.h"
@@ -26,6 +27,7 @@ struct node_view {
 struct node {
     struct options options; /* constant */
     struct directory directory;
+    struct auth auth;
     uint32_t segment_size;        /* bytes, constant */
     uint32_t segment_count_shard; /* constant */
     struct net *net;              /* NULL: a single node */

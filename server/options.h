@@ -82,6 +82,8 @@ struct options {
     bool core_dumps;
     const char *pid_file;
     const char *user;
+    bool sasl;             /* clients authenticate in the binary protocol */
+    const char *auth_file; /* NULL: not in the text protocol */
     bool tls_enabled; /* -Z */
     struct tls_options tls;
 

@@ -128,8 +128,50 @@ static bool check_group(struct parse *parse)
     return parse->force == NULL || take_force(parse);
 }
 
+/* Each way to authenticate knows one protocol; the other would be an open door. */
+static bool check_auth(struct parse *parse)
+{
+    struct options *options = parse->options;
+    if (options->sasl && options->auth_file != NULL)
+        return options_refuse(parse, EXIT_USAGE,
+                              "-S (--enable-sasl) is for the binary protocol, -Y (--auth-file) for "
+                              "the text protocol: only one of them");
+    if (options->sasl && options->protocol == PROTOCOL_ASCII)
+        return options_refuse(parse, EXIT_USAGE,
+                              "-S (--enable-sasl) needs the binary protocol: not -B ascii");
+    if (options->auth_file != NULL && options->protocol == PROTOCOL_BINARY)
+        return options_refuse(parse, EXIT_USAGE,
+                              "-Y (--auth-file) needs the text protocol: not -B binary");
+    if (options->sasl)
+        options->protocol = PROTOCOL_BINARY;
+    if (options->auth_file != NULL)
+        options->protocol = PROTOCOL_ASCII;
+    if ((options->sasl || options->auth_file != NULL) && options_has_udp(options))
+        return options_refuse(parse, EXIT_USAGE,
+                              "-U (--udp-port): UDP cannot be used when clients must authenticate");
+    return true;
+}
+
+/* No listener may speak the other protocol, either. */
+static bool check_auth_listeners(struct parse *parse)
+{
+    struct options *options = parse->options;
+    for (uint32_t i = 0; i < options->listen_count; i++) {
+        struct options_listen *listen = &options->listen[i];
+        bool other = listen->protocol != options->protocol && listen->protocol != PROTOCOL_AUTO;
+        if (!options->sasl && options->auth_file == NULL)
+            continue;
+        if (other)
+            return options_refuse(parse, EXIT_USAGE,
+                                  "--listen: proto[]: with -S only binary, with -Y only ascii");
+        listen->protocol = options->protocol;
+    }
+    return true;
+}
+
 bool options_check_together(struct parse *parse)
 {
     parse->options->item_size_group = parse->options->item_size_max;
-    return check_group(parse) && options_check_listen(parse);
+    return check_group(parse) && check_auth(parse) && options_check_listen(parse) &&
+           check_auth_listeners(parse);
 }

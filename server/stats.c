@@ -311,9 +311,10 @@ static void settings_stats(struct text *text, const struct node *node)
     stat_number(text, "reqs_per_event", options->per_turn_max);
     stat(text, "cas_enabled", "yes");
     stat_number(text, "tcp_backlog", (uint64_t)options->backlog);
-    stat(text, "binding_protocol", "ascii");
-    stat(text, "auth_enabled_sasl", "no");
-    stat(text, "auth_enabled_ascii", "no");
+    static const char *const protocols[] = {"auto-negotiate", "ascii", "binary"};
+    stat(text, "binding_protocol", "%s", protocols[options->protocol]);
+    stat(text, "auth_enabled_sasl", "%s", yes_no(options->sasl));
+    stat(text, "auth_enabled_ascii", "%s", options->auth_file != NULL ? options->auth_file : "no");
     stat_number(text, "item_size_max", options->item_size_max);
     stat(text, "maxconns_fast", "yes");
     stat(text, "flush_enabled", "%s", yes_no(!options->no_flush));
