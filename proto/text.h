@@ -112,9 +112,7 @@ void text_value_refuse(struct text_parser *parser, enum reply reply);
  * or handed on. */
 bool text_between_commands(const struct text_parser *parser, struct slice unconsumed);
 
-/* memcached's -I limits header, key and value together: with the default of 1 MiB a value of
- * 1,048,516 bytes and no client flags fits under a key of 1 byte. Also for the result of append and
- * prepend (whose answer is NOT_STORED). */
+/* base/item.h */
 bool text_item_fits(uint32_t item_size_max, size_t key_size, uint32_t client_flags,
                     uint64_t value_size);
 

@@ -1,10 +1,7 @@
+#include "base/item.h"
 #include "proto/text.h"
 
 enum {
-    /* What memcached adds to key and value: its item header with a cas, the zero byte behind the
-       key, CRLF. */
-    ITEM_OVERHEAD = 48 + 8 + 1 + 2,
-    ITEM_FLAGS_SIZE = 4, /* only if they are not 0 */
     RELATIVE_MAX = 60 * 60 * 24 * 30,
 };
 
@@ -16,8 +13,7 @@ uint64_t text_item_size(size_t key_size, uint32_t client_flags, uint64_t value_s
 bool text_item_fits(uint32_t item_size_max, size_t key_size, uint32_t client_flags,
                     uint64_t value_size)
 {
-    uint64_t others = ITEM_OVERHEAD + key_size + (client_flags != 0 ? ITEM_FLAGS_SIZE : 0);
-    return others <= item_size_max && value_size <= item_size_max - others;
+    return item_fits(item_size_max, key_size, client_flags, value_size);
 }
 
 uint32_t text_expire_at(int64_t exptime, uint32_t now)

@@ -23,7 +23,7 @@ struct plan {
     enum outcome outcome;
     uint64_t number;
     struct manifest replaces; /* size 0: none */
-    char digits[32];
+    char digits[128]; /* doc/differences.md: nothing longer is a number */
 };
 
 static inline uint64_t larger(uint64_t a, uint64_t b)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/decimal.h"
+#include "base/item.h"
 
 struct current plan_look(const struct replica *replica, const struct found *found)
 {
@@ -57,7 +58,7 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
     plan->spec.exptime = record->exptime;
     plan->spec.flags |= record->flags & RECORD_BASE64;
     uint64_t size = record_client_size(record) + request->value.size;
-    if (sizeof(*record) + request->key.size + size > replica->options.value_size_max)
+    if (!item_fits(replica->options.value_size_max, request->key.size, record->client_flags, size))
         return OUTCOME_TOO_LARGE;
     return (record->flags & RECORD_LARGE) || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
 }
