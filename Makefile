@@ -129,6 +129,13 @@ check-smoke: all
 check-e2e: all load
 	t/e2e/run
 
+# The same bytes to memcached and to us, DIFFERENTIAL_SECONDS long, after proving that it can tell (doc/differences.md).
+DIFFERENTIAL_SECONDS ?= 60
+.PHONY: check-differential
+check-differential: all
+	t/differential/run --self-test
+	t/differential/run --seconds=$(DIFFERENTIAL_SECONDS)
+
 # ---- bench/load, and what it says about this machine ------------------------------------------------
 $(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c)) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm

@@ -1,0 +1,132 @@
+"""A stream: what several connections send, in this order. Drawn from a seed."""
+import random
+import re
+
+import text
+from servers import must_wait
+
+STORAGE_LINE = re.compile(rb"(set|add|replace|append|prepend|cas) ")
+
+
+class Stream:
+    """`steps`: (connection, bytes for us, for a judge before 1.6.40, for one after it). `loose`: random bytes, so that the answers to bad lines are
+    those of two versions. `everywhere`: is cut at each byte, one run for each."""
+
+    def __init__(self, name, steps, cuts=(), loose=False, everywhere=False):
+        self.name, self.steps, self.cuts = name, steps, cuts
+        self.loose, self.everywhere = loose, everywhere
+
+    def ours(self):
+        return [(step[0], step[1], must_wait(step[1])) for step in self.steps]
+
+    def theirs(self, judge_is_new):
+        return [(step[0], step[3 if judge_is_new else 2], must_wait(step[1])) for step in self.steps]
+
+    def size(self):
+        return sum(len(step[1]) for step in self.steps)
+
+    def with_steps(self, steps):
+        return Stream(self.name, steps, self.cuts, self.loose, self.everywhere)
+
+    def with_cuts(self, cuts):
+        return Stream(self.name, self.steps, cuts, self.loose, self.everywhere)
+
+
+def both(connection, data):
+    return connection, data, data, data
+
+
+def cuts_of(draw, steps):
+    size = sum(len(step[1]) for step in steps)
+    return tuple(draw.randrange(1, size) for _ in range(draw.choice((0, 0, 1, 3, 8)))) if size > 1 else ()
+
+
+def spread(draw, commands, connections):
+    """Some commands in a row on one connection, then some on another."""
+    steps, number = [], 0
+    for command in commands:
+        if not command.startswith((b"cas", b"\x80")) and draw.random() < 0.15:
+            number = draw.randrange(connections)
+        steps.append(both(number, command))
+    return steps
+
+
+def valid(draw, item_size_max):
+    steps = spread(draw, text.valid(draw, item_size_max, draw.randrange(5, 60)), draw.choice((1, 1, 2, 3)))
+    return Stream("valid", steps, cuts_of(draw, steps))
+
+
+def wrong(draw, item_size_max):
+    steps = []
+    for command in text.valid(draw, item_size_max, draw.randrange(3, 20)):
+        steps.append(both(0, command))
+        if draw.random() < 0.6 and not command.startswith(b"gets"):
+            steps.append((0, *text.wrong(draw, item_size_max)))
+    return Stream("wrong", steps, cuts_of(draw, steps))
+
+
+GET_LINE = re.compile(rb"(\A|\n)(get|gat|mg)")
+COUNT_LINE = re.compile(rb"(\A|\n)(incr|decr|ma)")
+
+
+def any_agrees(data):
+    """Not for the answers that doc/differences.md explains."""
+    return not re.search(rb"[^ \n]{251,}", data) and not (GET_LINE.search(data) and COUNT_LINE.search(data)) \
+        and not re.search(rb"flush_all +[-1-9]", data) and not any(len(line) > 2000 for line in data.split(b"\n"))
+
+
+def older_agrees(data):
+    """Whether a judge before 1.6.40 reads these bytes as we do, apart from the words of its refusals."""
+    if b"\0" in data or b"noreply" in data or re.search(rb"(\A|\n) |\r(?!\n)|\d[\t\v\f]|[\t\v\f]\d|(\A|\n)gats? +\S+ *\r?\n", data):
+        return False
+    return all(older_agrees_on(line, line.split()) for line in re.split(rb"\r?\n", data))
+
+
+WORDS = {b"incr": 3, b"decr": 3, b"touch": 3, b"flush_all": 2, b"verbosity": 2, b"version": 1, b"cas": 6, b"set": 5, b"add": 5, b"replace": 5,
+         b"append": 5, b"prepend": 5, b"delete": 2}
+
+
+def older_agrees_on(line, words):
+    """It counts words otherwise, and reads numbers otherwise."""
+    if len(words) > WORDS.get(b"".join(words[:1]), len(words)):
+        return False
+    if STORAGE_LINE.match(line) and len(words) >= 5:
+        numbers = words[2:6 if words[0] == b"cas" else 5]
+        return all(re.fullmatch(rb"-?\d{1,9}", word) for word in numbers) and b" -" not in line
+    where = {b"touch": 2, b"gat": 1, b"gats": 1}.get(b"".join(words[:1]), len(words))
+    return len(words) <= where or len(words[where]) < 10
+
+
+def mutated(draw, item_size_max):
+    while True:
+        commands = [command for command in text.valid(draw, item_size_max, draw.randrange(2, 12)) if b"{{" not in command]
+        if draw.random() < 0.3:
+            commands.insert(draw.randrange(len(commands) + 1), text.cut_off(draw))
+        data = b"".join(commands)
+        data = text.mutated(draw, data) + b"\r\n" if data else b"\r\n"
+        if len(data) < 3000 and any_agrees(data) and older_agrees(data):
+            break
+    steps = [both(0, line) for line in data.splitlines(True)]
+    return Stream("mutated", steps, cuts_of(draw, steps), loose=True)
+
+
+def cut(draw, item_size_max):
+    """Short, and cut everywhere."""
+    steps = []
+    while sum(len(step[1]) for step in steps) < 100:
+        commands = text.valid(draw, item_size_max, 1) if draw.random() < 0.7 else []
+        steps += [both(0, command) for command in commands]
+        if not commands:
+            steps.append((0, *text.wrong(draw, item_size_max)))
+        steps = [step for step in steps if len(step[1]) < 300 and b"{{" not in step[1]]
+    return Stream("cut", steps, everywhere=True)
+
+
+PROFILES = {"valid": (valid, 6), "wrong": (wrong, 6), "mutated": (mutated, 6), "cut": (cut, 1)}
+
+
+def draw_stream(seed, item_size_max, only=()):
+    draw = random.Random(f"stream {seed}")
+    names = [name for name in PROFILES if not only or name in only]
+    name = draw.choices(names, [PROFILES[name][1] for name in names])[0]
+    return PROFILES[name][0](draw, item_size_max)
