@@ -104,6 +104,13 @@ enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
     return STATUS_OK;
 }
 
+bool log_has_room(const struct log *log, uint64_t size, uint32_t reserve)
+{
+    return log->free_count > reserve ||
+           (log->open != SEGMENT_NONE &&
+            size <= log->medium->segment_size - log->segments[log->open].used);
+}
+
 uint64_t log_record_size_max(const struct log *log)
 {
     return log->medium->segment_size - SEGMENT_RECORDS;

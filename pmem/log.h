@@ -96,6 +96,9 @@ enum status log_append_nodrain(struct log *log, const struct record_spec *spec, 
 /* Copies a record to the tail; it keeps its lsn (recency). The original becomes dead. */
 enum status log_copy_nodrain(struct log *log, place_t from, place_t *to) MUST_CHECK;
 
+/* log_append_nodrain() of so many bytes would find room. */
+bool log_has_room(const struct log *log, uint64_t size, uint32_t reserve);
+
 /* The largest record that fits. */
 uint64_t log_record_size_max(const struct log *log);
 

@@ -10,10 +10,11 @@ static unsigned lowest(uint8_t nodes)
     return (unsigned)__builtin_ctz(nodes) + 1;
 }
 
-static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint64_t number,
+static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint8_t flags, uint64_t number,
                        uint64_t version)
 {
     struct message message = replica_message(replica, type);
+    message.flags = flags;
     message.number[0] = number;
     message.number[1] = version;
     replica_send(replica, to & (uint8_t)~self_bit(replica), false, &message, slice_make(NULL, 0),
@@ -64,8 +65,10 @@ static void log_mark(struct round *round, struct replica *replica)
 }
 
 /* The floor moves only while no configured node is away: one that is would not know it (flaw 4). */
-static void become_stable(struct round *round, struct replica *replica, uint64_t floor)
+static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full)
 {
+    replica->group_full = full;
+    replica->full_nodes = 0;
     uint8_t present = replica->view.members;
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
@@ -83,9 +86,10 @@ static void finish_if_all_done(struct round *round, struct replica *replica)
 {
     if (round->led == 0 || (replica->view.members & (uint8_t)~round->done_nodes) != 0)
         return;
-    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->led, round->floor);
+    round->full = round->full || store_is_full(replica->store);
+    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor);
     if (round->number == round->led)
-        become_stable(round, replica, round->floor);
+        become_stable(round, replica, round->floor, round->full);
     round->led = 0;
 }
 
@@ -101,7 +105,8 @@ static void lead(struct round *round, struct replica *replica)
     round->led_since_us = replica->mono_us;
     round->floor = replica->clock;
     round->done_nodes = 0;
-    send_plain(replica, replica->view.members, MSG_ROUND_START, round->led, round->floor);
+    round->full = false;
+    send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor);
     mark_now(round, replica, replica->options.self, round->led, round->floor);
 }
 
@@ -127,7 +132,7 @@ void round_advance(struct round *round, struct replica *replica)
         round->done_nodes |= self_bit(replica);
         finish_if_all_done(round, replica);
     } else {
-        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, round->number, 0);
+        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number, 0);
     }
 }
 
@@ -144,6 +149,7 @@ void round_on_done(struct round *round, struct replica *replica, const struct me
     if (round->led == 0 || message->number[0] != round->led)
         return;
     round->done_nodes |= node_bit(message->from);
+    round->full = round->full || (message->flags & MESSAGE_FULL) != 0;
     finish_if_all_done(round, replica);
 }
 
@@ -151,5 +157,5 @@ void round_on_stable(struct round *round, struct replica *replica, const struct 
 {
     if (round->number == 0 || message->number[0] != round->number || !round->done)
         return;
-    become_stable(round, replica, message->number[1]);
+    become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0);
 }

@@ -24,6 +24,7 @@ struct round {
     uint64_t led_since_us;
     uint64_t floor;     /* clock sent with the start */
     uint8_t done_nodes; /* node set */
+    bool full;          /* one of them has no room for growth */
 
     uint64_t stable;      /* newest stable round known here */
     uint64_t stable_mark; /* own mark of the newest stable round of this epoch; 0: none yet */

@@ -139,7 +139,11 @@ bool shard_holds(const struct shard *shard, const struct message *message)
 {
     if (FAULT(NEWER_EPOCH_DROPPED))
         return false;
-    return message->epoch > shard->replica.view.epoch;
+    const struct replica *replica = &shard->replica;
+    if (message->epoch > replica->view.epoch)
+        return true;
+    bool record = message->type == MSG_INV || message->type == MSG_NACK || message->type == MSG_HEAL_RECORD;
+    return record && store_is_busy(replica->store, message->key_size, message->value_size);
 }
 
 /* ---- the other events ---- */
@@ -304,6 +308,8 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->replays = replica->replays;
     stats->asks = replica->asks;
     stats->expired = replica->expired;
+    stats->full = store_is_full(replica->store);
+    stats->group_full = replica_group_is_full(replica);
     stats->pieces_collected = shard->collect.deleted;
     stats->round = shard->round.stable;
     stats->rounds = shard->round.stable_count;

@@ -1,7 +1,7 @@
 /* shard.h: one shard's replica: replication, stability rounds and healing behind one entry. Pure; owner thread only.
  *
  * The caller executes the actions, calls log_drain() after each batch of steps and passes EVENT_DURABLE when log_durable() has moved.
- * A message of a newer epoch is not passed but held in its channel (shard_holds) until the view is installed: dropping it would lose it. */
+ * A message of a newer epoch is not passed but held in its channel (shard_holds) until the view is installed: dropping it would lose it; so is a record for which there is no room yet. */
 #ifndef RECOVERY_SHARD_H
 #define RECOVERY_SHARD_H
 
@@ -34,7 +34,8 @@ struct shard *shard_init(void *memory, const struct shard_options *options);
 
 void shard_step(struct shard *shard, const struct event *event, const struct actions *actions);
 
-/* The message is of an epoch that is not installed here yet. */
+/* The message is of an epoch that is not installed here yet; or it brings a record for which cleaning is just making room: try
+ * again when log_durable() has moved on, or at the next tick. */
 bool shard_holds(const struct shard *shard, const struct message *message);
 
 /* This node's uploads of large values below `upload` are over: their pieces may go if no value names them (replica/piece.h).
@@ -59,6 +60,8 @@ struct shard_stats {
     uint64_t waiting_count; /* requests that wait for a key */
     uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks;
     uint64_t expired;
+    bool full;              /* this store takes no more growth by clients */
+    bool group_full;        /* another member's does not */
     uint64_t pieces_collected; /* of large values that are gone */
     uint64_t round;         /* newest stable round */
     uint64_t rounds;

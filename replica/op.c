@@ -67,7 +67,7 @@ void op_forget_all(struct replica *replica)
             give(replica, &replica->ops[i]);
         }
     replica->own_count = replica->replay_count = 0;
-    replica->own_bytes = 0;
+    replica->own_bytes = replica->own_growth = 0;
     replica->deferred_head = replica->deferred_tail;
 }
 

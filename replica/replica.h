@@ -43,6 +43,7 @@ struct pending {
     uint64_t started_us;
     uint8_t acked; /* node set */
     uint32_t size; /* of its record */
+    uint32_t growth; /* of the live data by it */
     bool rmw;
     enum outcome outcome;
     uint64_t number;
@@ -113,7 +114,9 @@ struct replica {
     struct op *op_free;
     uint32_t op_capacity, op_table_mask;
     uint32_t op_used, own_count, replay_count;
-    uint64_t own_bytes;
+    uint64_t own_bytes, own_growth;
+    uint8_t full_nodes; /* members whose stores are full, as far as their acknowledgements say */
+    bool group_full;    /* some member's was, as the last stable round says */
     uint32_t sweep; /* next op to look at for timeouts */
 
     struct deferred *deferred;
@@ -185,6 +188,18 @@ bool replica_shows(const struct replica *replica, const struct found *found, uin
 
 /* Everybody who has to acknowledge, this node left out. */
 uint8_t replica_peers(const struct replica *replica);
+
+/* MESSAGE_FULL if this node's store takes no more growth, else 0. */
+static inline uint8_t replica_full_flag(const struct replica *replica)
+{
+    return store_is_full(replica->store) ? MESSAGE_FULL : 0;
+}
+
+/* Somebody would have no room for more. */
+static inline bool replica_group_is_full(const struct replica *replica)
+{
+    return !FAULT(GROW_ANYWHERE) && (replica->group_full || replica->full_nodes != 0);
+}
 
 /* A header with type, sender and epoch filled in. */
 struct message replica_message(const struct replica *replica, enum message_type type);

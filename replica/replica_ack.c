@@ -22,7 +22,9 @@ static void send_from_request(struct replica *replica, struct op *op, const stru
 void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to)
 {
     struct found found;
-    pending->sent_us = replica->mono_us;
+    /* An answer to one that asks does not put off what another, who had no room, waits for. */
+    if ((replica_peers(replica) & (uint8_t)~pending->acked & (uint8_t)~to) == 0 || FAULT(ASK_PUTS_OFF))
+        pending->sent_us = replica->mono_us;
     if (to == 0)
         return;
     struct message message = replica_message(replica, MSG_INV);
@@ -53,14 +55,20 @@ static void reply_all(struct replica *replica, const struct pending *done, const
     }
 }
 
+static void count_over(struct replica *replica, const struct pending *own)
+{
+    replica->own_count--;
+    replica->own_bytes -= own->size;
+    replica->own_growth -= own->growth;
+}
+
 void replica_refuse_own(struct replica *replica, struct op *op)
 {
     struct request *request = op->own.requests;
     assert(op->own.rmw);
     op->own.ts = 0;
     op->own.requests = NULL;
-    replica->own_count--;
-    replica->own_bytes -= op->own.size;
+    count_over(replica, &op->own);
     replica->rmw_retries++;
     if (request != NULL) /* an expiry's own request waits already */
         op_wait(replica, op, request, true);
@@ -71,8 +79,7 @@ void replica_forget_own(struct replica *replica, struct op *op)
     assert(!op->own.rmw);
     assert(op->own.requests == NULL);
     op->own.ts = 0;
-    replica->own_count--;
-    replica->own_bytes -= op->own.size;
+    count_over(replica, &op->own);
 }
 
 static void set_valid_and_tell(struct replica *replica, struct op *op, struct found *found)
@@ -97,8 +104,7 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
     pending->ts = 0;
     pending->requests = NULL;
     if (pending == &op->own) {
-        replica->own_count--;
-        replica->own_bytes -= done.size;
+        count_over(replica, &done);
     } else {
         replica->replay_count--;
     }
@@ -113,8 +119,18 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
         replica_became_valid(replica, op);
 }
 
+/* A healing node may hold much that will go; only who serves decides. */
+static void note_full(struct replica *replica, const struct message *message)
+{
+    uint8_t bit = node_bit(message->from) & replica->view.members;
+    replica->full_nodes &= (uint8_t)~bit;
+    if ((message->flags & MESSAGE_FULL) != 0)
+        replica->full_nodes |= bit;
+}
+
 void replica_on_ack(struct replica *replica, const struct message *message)
 {
+    note_full(replica, message);
     struct op *op = op_of_token(replica, message->number[0]);
     if (op == NULL)
         return;
@@ -146,7 +162,7 @@ static void send_deferred_ack(struct replica *replica, const struct deferred *ac
     struct message message = replica_message(replica, MSG_ACK);
     message.ts = ack->ts;
     message.number[0] = ack->token;
-    message.flags = ack->flags;
+    message.flags = ack->flags | replica_full_flag(replica);
     replica_send(replica, ack->to, false, &message, slice_make(NULL, 0), slice_make(NULL, 0));
 }
 

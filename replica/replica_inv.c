@@ -18,7 +18,7 @@ static void acknowledge(struct replica *replica, const struct message *message, 
     struct message answer = replica_message(replica, MSG_ACK);
     answer.ts = ack.ts;
     answer.number[0] = ack.token;
-    answer.flags = ack.flags;
+    answer.flags = ack.flags | replica_full_flag(replica);
     replica_send(replica, ack.to, false, &answer, slice_make(NULL, 0), slice_make(NULL, 0));
 }
 

@@ -70,6 +70,19 @@ static void note_replaced(struct replica *replica, const struct plan *plan)
 
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base);
 
+/* A follower cannot refuse an INV, so growth stops here while some member is full, and what is under way stays within what
+ * the others keep free for it. STATUS_BUSY: when some of it is complete. */
+static enum status may_grow(const struct replica *replica, uint64_t growth)
+{
+    unsigned peers = (unsigned)__builtin_popcount(replica_peers(replica));
+    if (growth == 0 || peers == 0)
+        return STATUS_OK;
+    if (replica_group_is_full(replica))
+        return STATUS_NO_SPACE;
+    bool alone = replica->own_growth == 0;
+    return alone || replica->own_growth + growth <= store_growth_max(replica->store, peers) ? STATUS_OK : STATUS_BUSY;
+}
+
 /* A set that found no memory must not leave the old value, as if nothing had been set (memcached). Here, not by a command
  * of its own: a later set of the same client must not be deleted by it. */
 static enum execute delete_instead(struct replica *replica, struct request *request, uint64_t base)
@@ -96,8 +109,12 @@ static enum execute write_start(struct replica *replica, struct request *request
             op_give_if_idle(replica, op, STATE_VALID);
         return EXECUTE_BLOCKED;
     }
-    plan->spec.ts = next_ts(replica, plan, base);
-    enum status put = store_put_nodrain(replica->store, &plan->spec, request->hash, STATE_WRITE, removes, &found);
+    uint64_t growth = removes ? 0 : store_growth(replica->store, &plan->spec, request->hash);
+    enum status put = may_grow(replica, growth);
+    if (put == STATUS_OK) {
+        plan->spec.ts = next_ts(replica, plan, base);
+        put = store_put_nodrain(replica->store, &plan->spec, request->hash, STATE_WRITE, removes, &found);
+    }
     if (put != STATUS_OK) {
         if (made)
             op_give_if_idle(replica, op, STATE_VALID);
@@ -120,6 +137,7 @@ static enum execute write_start(struct replica *replica, struct request *request
         .lsn = found.record->lsn,
         .started_us = replica->mono_us,
         .size = (uint32_t)record_size(found.record),
+        .growth = (uint32_t)growth,
         .rmw = !plan->plain,
         .outcome = plan->outcome,
         .number = plan->number,
@@ -129,6 +147,7 @@ static enum execute write_start(struct replica *replica, struct request *request
     request->next = NULL;
     replica->own_count++;
     replica->own_bytes += op->own.size;
+    replica->own_growth += growth;
     if (plan->plain)
         replica->writes++;
     else

@@ -67,6 +67,8 @@ void replica_on_view(struct replica *replica, const struct view *view)
     assert(view->epoch > replica->view.epoch);
     bool first = replica->fresh;
     replica->view = *view;
+    replica->full_nodes = 0;
+    replica->group_full = false;
     forget_deferred_acks(replica, 0xff); /* of the old epoch: nobody would take them */
     if (!replica_is_member(replica) && !replica_is_healing(replica))
         return;

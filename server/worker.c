@@ -200,6 +200,8 @@ static void tick(struct worker *worker)
         return;
     struct event event = {.type = EVENT_TICK};
     worker_step(worker, &event);
+    if (due && worker->holds)
+        worker_net_resume(worker);
     if (due)
         worker->ticked_us = worker->mono_us;
     if (worker->mono_us - worker->published_us >= WORKER_PUBLISH_US)

@@ -72,12 +72,15 @@ struct worker {
     struct shard *shard;
     bool damaged, empty;   /* what the opening scan found */
     struct net_lane *lane; /* NULL: a single node */
+    bool holds;            /* a message of a peer, until a view is installed or there is room */
     struct actions actions;
     uint64_t drained; /* the log's tail at the last drain */
     uint64_t durable; /* the newest that the shard was told */
     bool clocks_old;
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us, swept_us;
+    bool full; /* as the log was told last */
+    uint64_t told_full_us;
     uint64_t sequence;
     struct job_queue parked; /* cannot be answered now (no lease, not serving) */
     bool parked_unsorted;    /* they are not in the order of their sequence */
@@ -125,7 +128,7 @@ void worker_publish(struct worker *worker);
 /* worker_net.c */
 enum status worker_net_open(struct worker *worker) MUST_CHECK;
 void worker_net_send(struct worker *worker, const struct action *action);
-void worker_net_resume(
-    struct worker *worker); /* a view was installed: what was held may be taken */
+void worker_net_resume(struct worker *worker); /* a view was installed, or there may be room: what
+                                                  was held may be taken */
 
 #endif

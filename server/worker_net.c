@@ -16,8 +16,10 @@ static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation,
         net_drop(worker->lane, peer, why);
         return NET_TAKEN;
     }
-    if (shard_holds(worker->shard, message))
+    if (shard_holds(worker->shard, message)) {
+        worker->holds = true;
         return NET_HOLD;
+    }
     struct event event = {.type = EVENT_MESSAGE, .message = message};
     worker_step(worker, &event);
     return NET_TAKEN;
@@ -85,6 +87,7 @@ void worker_net_send(struct worker *worker, const struct action *action)
 
 void worker_net_resume(struct worker *worker)
 {
+    worker->holds = false;
     for (unsigned peer = 1; worker->lane != NULL && peer <= NET_NODE_MAX; peer++) {
         if (peer != worker->node->options.self)
             net_resume(worker->lane, peer);

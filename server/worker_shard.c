@@ -17,6 +17,7 @@ enum {
     OP_COUNT_MAX = 4096,
     ROUND_US = 100000,
     ASK_US = 200000,
+    FULL_TOLD_US = 60000000, /* a full store is logged at most so often */
 };
 
 void worker_read_clocks(struct worker *worker)
@@ -219,7 +220,22 @@ void worker_durable(struct worker *worker)
             return;
         worker->durable = event.durable;
         worker_step(worker, &event);
+        if (worker->holds)
+            worker_net_resume(worker);
     }
+}
+
+/* An operator must hear of it, also when it is another node whose -m is too small. */
+static void tell_full(struct worker *worker, const struct shard_stats *stats)
+{
+    bool full = stats->full || stats->group_full;
+    bool calm = worker->mono_us - worker->told_full_us > FULL_TOLD_US || worker->told_full_us == 0;
+    if (full && !worker->full && calm) {
+        log_warn("shard %u: %s full: what makes the data grow is refused as out of memory",
+                 worker->number, stats->full ? "the store is" : "the store of another node is");
+        worker->told_full_us = worker->mono_us;
+    }
+    worker->full = full;
 }
 
 void worker_publish(struct worker *worker)
@@ -227,6 +243,7 @@ void worker_publish(struct worker *worker)
     struct published published = {.parked = worker->parked.count};
     shard_stats(worker->shard, &published.shard);
     store_stats(worker->store, &published.store);
+    tell_full(worker, &published.shard);
     publication_write(&worker->publication, &published);
     worker->published_us = worker->mono_us;
 }

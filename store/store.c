@@ -246,6 +246,39 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
     return status;
 }
 
+bool store_is_full(const struct store *store)
+{
+    if (store->stats.live_bytes > clean_live_max(store))
+        return !clean_drops_tombstones(store);
+    return !clean_leaves_room(store, APPEND_GROWING) && !clean_frees_segments(store);
+}
+
+bool store_is_busy(const struct store *store, uint64_t key_size, uint64_t value_size)
+{
+    uint64_t size = record_size_of(key_size, value_size, RECORD_CAS);
+    if (size > log_record_size_max(store->log))
+        return false;
+    bool room = clean_leaves_room(store, APPEND_URGENT) &&
+                log_has_room(store->log, size, clean_reserve(store, APPEND_URGENT));
+    return !room && clean_frees_segments(store);
+}
+
+uint64_t store_growth(const struct store *store, const struct record_spec *spec, uint64_t hash)
+{
+    struct found former;
+    uint64_t size = spec_size(spec);
+    uint64_t former_size = store_find(store, spec->key, hash, &former) ? record_size(former.record) : 0;
+    return size > former_size ? size - former_size : 0;
+}
+
+uint64_t store_growth_max(const struct store *store, unsigned peers)
+{
+    if (store->stats.live_bytes < clean_live_max(store) / 2)
+        return UINT64_MAX;
+    uint64_t kept = clean_reserve(store, APPEND_GROWING) - clean_reserve(store, APPEND_URGENT);
+    return kept * log_record_size_max(store->log) / (2 * (peers + 1));
+}
+
 void store_set_state(struct store *store, struct found *found, enum record_state state)
 {
     (void)store;

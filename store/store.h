@@ -73,6 +73,19 @@ struct access store_access_of(const struct store *store, const struct found *fou
 void store_accessed(struct store *store, const struct found *found, uint32_t now);     /* read */
 void store_access_reset(struct store *store, const struct found *found, uint32_t now); /* set to a new value */
 
+/* No growth by clients would be admitted here, and cleaning cannot help: peers must not make this store take any more. */
+bool store_is_full(const struct store *store);
+
+/* An urgent put of so many bytes would be answered STATUS_BUSY: there is room when log_durable() has moved on. */
+bool store_is_busy(const struct store *store, uint64_t key_size, uint64_t value_size);
+
+/* By how much a put of `spec` makes the live data grow; 0: not at all. */
+uint64_t store_growth(const struct store *store, const struct record_spec *spec, uint64_t hash);
+
+/* The growth that one of `peers` others may have under way at once, so that together they find room here even if this store
+ * becomes full meanwhile; UINT64_MAX: there is so much room that it does not matter. */
+uint64_t store_growth_max(const struct store *store, unsigned peers);
+
 /* Changes the state bits of a found entry. */
 void store_set_state(struct store *store, struct found *found, enum record_state state);
 

@@ -54,6 +54,8 @@ static void reply_action(struct cluster *cluster, const struct action *action)
         .done = true, .outcome = action->outcome, .cas = action->cas, .number = action->number, .local = action->local};
     if (action->outcome == OUTCOME_HIT) {
         struct slice value = record_value(action->record);
+        if (value.size > sizeof(reply->value) - 1)
+            value.size = sizeof(reply->value) - 1;
         lease_copy(reply->value, value, lease_always, NULL);
         reply->cas = record_cas(action->record);
     }
@@ -112,8 +114,8 @@ static void start(struct cluster *cluster, unsigned node)
     struct store_options store = {
         .log = {.identity = {.cluster = 1, .node = (uint16_t)node, .shard_count = 1},
                 .medium = cluster->media[node],
-                .segment_count_max = SEGMENTS},
-        .index_size = store_index_size((uint64_t)SEGMENT_SIZE * SEGMENTS),
+                .segment_count_max = cluster->segments[node]},
+        .index_size = store_index_size((uint64_t)cluster->media[node]->segment_size * cluster->segments[node]),
     };
     struct log_report report;
     uint32_t bad;
@@ -141,12 +143,18 @@ static void start(struct cluster *cluster, unsigned node)
 
 struct cluster *cluster_open(void)
 {
+    return cluster_open_sized(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS});
+}
+
+struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES])
+{
     struct cluster *cluster = calloc(1, sizeof(*cluster));
     cluster->wall_us = 1000000000;
     cluster->mono_us = 1000000;
     for (unsigned node = 1; node <= CLUSTER_NODES; node++) {
         cluster->view.incarnation[node] = 1;
-        if (medium_memory_open(&cluster->media[node], SEGMENT_SIZE) != STATUS_OK)
+        cluster->segments[node] = segments[node - 1];
+        if (medium_memory_open(&cluster->media[node], segment_size) != STATUS_OK)
             test_fail(__FILE__, __LINE__, "no memory");
         start(cluster, node);
     }
@@ -179,7 +187,9 @@ void cluster_close(struct cluster *cluster)
 
 unsigned cluster_request_full(struct cluster *cluster, unsigned node, const struct request *request)
 {
-    unsigned index = cluster->request_count++;
+    unsigned index = cluster->request_count++ % CLUSTER_REQUESTS;
+    while (cluster->request_count > CLUSTER_REQUESTS && !cluster->replies[index].done)
+        index = cluster->request_count++ % CLUSTER_REQUESTS;
     cluster->requests[index] = *request;
     cluster->requests[index].hash = hash_key(request->key);
     cluster->replies[index] = (struct cluster_reply){0};

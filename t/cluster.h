@@ -6,7 +6,7 @@
 #include "recovery/shard.h"
 #include "t/test.h"
 
-enum { CLUSTER_NODES = 3, CLUSTER_QUEUE = 4096, CLUSTER_TRACE = 1 << 16 };
+enum { CLUSTER_NODES = 3, CLUSTER_QUEUE = 4096, CLUSTER_TRACE = 1 << 16, CLUSTER_REQUESTS = 512 };
 
 struct cluster_message {
     struct message *bytes; /* malloced */
@@ -27,6 +27,7 @@ struct cluster {
     struct medium *media[8];
     void *memory[8], *index[8];
     size_t index_size[8];
+    uint32_t segments[8];
     struct view view;
     uint64_t wall_us, mono_us;
     uint64_t durable[8];
@@ -36,14 +37,16 @@ struct cluster {
     unsigned head, tail;
     char trace[CLUSTER_TRACE]; /* "1>2 INV key" lines of delivered messages, rounds left out */
     size_t traced;
-    struct request requests[512];
-    struct cluster_reply replies[512];
+    struct request requests[CLUSTER_REQUESTS]; /* used again when answered */
+    struct cluster_reply replies[CLUSTER_REQUESTS];
     unsigned request_count;
     uint32_t healed_epoch; /* by the last ACTION_HEALED */
 };
 
 /* Three nodes, all members of view 1. */
 struct cluster *cluster_open(void);
+/* The same with logs of so many segments at node 1, 2, 3. */
+struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
 void cluster_close(struct cluster *cluster);
 
 /* Starts a command at `node`; the index of its reply. */

@@ -338,6 +338,8 @@ void sim_scenarios_print(FILE *file);
 void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard, const struct action *action);
 void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned to);
 void sim_network_wake(struct sim *sim, unsigned to); /* everything that waits for this node: a view, a resume, a healed partition */
+/* What a shard held may find room now. */
+void sim_network_retry(struct sim *sim, unsigned shard, unsigned to);
 void sim_network_reset(struct sim *sim, unsigned shard, unsigned a, unsigned b, bool keep_some);
 void sim_network_reset_node(struct sim *sim, unsigned node);
 void sim_network_died(struct sim *sim, unsigned node); /* what it had sent may still arrive, until its end is noticed */

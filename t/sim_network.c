@@ -126,6 +126,17 @@ void sim_network_wake(struct sim *sim, unsigned to)
     }
 }
 
+void sim_network_retry(struct sim *sim, unsigned shard, unsigned to)
+{
+    for (unsigned from = 1; from <= sim->profile.node_count; from++) {
+        struct sim_channel *channel = &sim->channels[shard][from][to];
+        if (channel->held && channel->first != NULL && may_deliver(sim, from, to)) {
+            channel->held = false;
+            schedule_pump(sim, shard, from, to, sim->now);
+        }
+    }
+}
+
 static void schedule_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b, uint64_t at)
 {
     struct sim_event *event = sim_at(sim, at, SIM_EVENT_CONNECT);

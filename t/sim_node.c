@@ -358,6 +358,7 @@ void sim_node_tick(struct sim *sim, unsigned node)
         struct event event = {.type = EVENT_TICK};
         sim_worker_notice_lease(sim, node, number);
         sim_worker_step(sim, node, number, &event);
+        sim_network_retry(sim, number, node);
     }
     sim_check_leases(sim);
     schedule_tick(sim, n, sim->now + TICK_US / 2 + sim_below(sim, TICK_US / 2));

@@ -229,6 +229,7 @@ void sim_worker_drained(struct sim *sim, unsigned node, unsigned number)
     sim_check_durable(sim, node, number);
     struct event event = {.type = EVENT_DURABLE, .durable = durable};
     sim_worker_step(sim, node, number, &event);
+    sim_network_retry(sim, number, node);
 }
 
 void sim_worker_turn(struct sim *sim, unsigned node, unsigned number)

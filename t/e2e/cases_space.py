@@ -1,0 +1,121 @@
+"""Stores that fill up, all nodes writing at once: every command is answered, errors are clean, nothing is lost."""
+import random
+import threading
+import time
+
+from cluster import Cluster, check, wait_until
+
+FULL = b"SERVER_ERROR out of memory storing object"
+SIZES = (100, 2_000, 20_000, 100_000, 300_000)
+ANSWER_SECONDS = 15  # a write that hangs would never be answered; one that finds cleaning busy comes again after a second
+
+
+def say(text):
+    print(f"         {text}", flush=True)
+
+
+class Writer:
+    """Owns its keys, so it knows what each must hold. A set that finds no room deletes what was there, as in memcached."""
+
+    def __init__(self, node, number, keys, seed):
+        self.node, self.number, self.keys = node, number, keys
+        self.dice = random.Random(seed)
+        self.values, self.count = {}, {"STORED": 0, "full": 0, "DELETED": 0}
+        self.longest = 0.0
+        self.problem = None
+
+    def name(self, key):
+        return b"w%d.%d" % (self.number, key)
+
+    def turn(self, connection):
+        key = self.dice.randrange(self.keys)
+        began = time.monotonic()
+        if self.dice.random() < 0.25:
+            answer = connection.ask(b"delete " + self.name(key))
+            check(answer == (b"DELETED" if key in self.values else b"NOT_FOUND"), f"delete: {answer!r}")
+            self.values.pop(key, None)
+        else:
+            value = b"%08d" % self.dice.randrange(10 ** 8) + b"." * (self.dice.choice(SIZES) - 8)
+            answer = connection.set(self.name(key), value)
+            check(answer in (b"STORED", FULL), f"set: {answer!r}")
+            self.values.pop(key, None)
+            if answer == b"STORED":
+                self.values[key] = value
+        word = "full" if answer == FULL else answer.decode()
+        self.count[word] = self.count.get(word, 0) + 1
+        self.longest = max(self.longest, time.monotonic() - began)
+
+    def run(self, until):
+        try:
+            with self.node.connect(timeout=ANSWER_SECONDS) as connection:
+                while time.monotonic() < until:
+                    self.turn(connection)
+        except Exception as problem:  # whatever it is, the case has to know
+            self.problem = f"{self.node.name}: {problem!r}"
+
+    def verify(self, node):
+        with node.connect() as connection:
+            for key in range(self.keys):
+                check(connection.get(self.name(key)) == self.values.get(key), f"{node.name}: {self.name(key)}")
+
+
+def write_all(writers, seconds):
+    until = time.monotonic() + seconds
+    threads = [threading.Thread(target=writer.run, args=(until,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    problems = [writer.problem for writer in writers if writer.problem]
+    check(not problems, "; ".join(problems[:3]))
+
+
+def make_writers(cluster, keys):
+    return [Writer(cluster.nodes[i % 3], i, keys, 100 + i) for i in range(6)]
+
+
+def told(writers):
+    total = {word: sum(writer.count.get(word, 0) for writer in writers) for word in ("STORED", "DELETED", "full")}
+    return f"{total}, longest answer {max(writer.longest for writer in writers) * 1000:.0f} ms"
+
+
+def check_full(writers, cluster):
+    check(sum(writer.count["full"] for writer in writers) > 0, f"it was never full: {told(writers)}")
+    for writer in writers:
+        for node in cluster.nodes:
+            writer.verify(node)
+    say(told(writers))
+
+
+def case_all_nodes_write_into_full_stores_and_every_command_is_answered():
+    with Cluster(3, arguments=("-m", "64", "-t", "2", "-M")) as cluster:
+        cluster.start()
+        writers = make_writers(cluster, 200)
+        write_all(writers, 8)
+        check_full(writers, cluster)
+
+
+def case_a_node_heals_into_a_full_group():
+    with Cluster(3, arguments=("-m", "64", "-t", "2", "-M")) as cluster:
+        cluster.start()
+        writers = make_writers(cluster, 200)
+        write_all(writers, 4)
+        away = cluster.nodes[2]
+        away.kill()
+        write_all([writer for writer in writers if writer.node is not away], 4)
+        away.start()
+        away.wait_serving()
+        write_all(writers, 2)
+        check_full(writers, cluster)
+
+
+def case_the_smallest_memory_limit_decides_and_is_named():
+    with Cluster(3, arguments=("-t", "2", "-M")) as cluster:
+        for node, size in zip(cluster.nodes, ("128", "64", "96")):
+            node.arguments += ["-m", size]
+        cluster.start()
+        writers = make_writers(cluster, 200)
+        write_all(writers, 6)
+        check_full(writers, cluster)
+        wait_until("the larger ones say whose store it is",
+                   lambda: "the store of another node is full" in cluster.nodes[0].log_text(), 10)
