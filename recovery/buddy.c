@@ -126,7 +126,7 @@ static void end_session(struct buddy *buddy, struct replica *replica, unsigned n
 
 static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
 {
-    uint64_t budget = replica_walk_budget(replica, BUDDY_WALK_BUDGET, &buddy->tail);
+    uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes / 2, &buddy->tail);
     buddy->left_bytes = buddy_left_bytes(buddy, replica);
     while (window_open(buddy)) {
         struct found found;

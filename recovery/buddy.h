@@ -8,7 +8,6 @@
 enum {
     BUDDY_WINDOW = 512,            /* records that were sent and not yet taken */
     BUDDY_WINDOW_BYTES = 1 << 20,
-    BUDDY_WALK_BUDGET = 128 << 10, /* bytes of log a turn: live traffic goes first */
 };
 
 struct buddy {

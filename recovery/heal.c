@@ -52,14 +52,15 @@ static void begin_later(struct heal *heal, struct replica *replica)
     heal->asked_us = replica->mono_us;
 }
 
-/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). */
+/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). The members are
+ * asked while the walk over it goes on; the session is opened when both are through. */
 static void distrust(struct heal *heal, struct replica *replica)
 {
     struct mark mark = {0};
     bool known = store_mark_last(replica->store, &mark) && mark.lsn != 0;
     heal->mark = known && !heal->always_full && !heal->full_begun ? mark.lsn : 0;
     if (!FAULT(UNCONFIRMED_TRUSTED))
-        replica_mark_unconfirmed(replica, heal->mark);
+        replica_mark_begin(replica, heal->mark);
 }
 
 void heal_on_view(struct heal *heal, struct replica *replica)
@@ -71,6 +72,16 @@ void heal_on_view(struct heal *heal, struct replica *replica)
     }
     heal->phase = HEAL_IDLE;
     heal->buddy = 0;
+}
+
+/* The buddy's walk ends where its log ends now, and what it does not bring is not the group's: nothing here may still look trusted. */
+static void open_session(struct heal *heal, struct replica *replica)
+{
+    if (replica_is_marking(replica) && !FAULT(OPEN_BEFORE_MARKED))
+        return;
+    heal->phase = heal->full ? HEAL_TAKING : HEAL_CHECKING;
+    heal->listed_us = heal->full ? replica->mono_us : 0;
+    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_OPEN, heal->session, heal->full, 0);
 }
 
 /* The newest mark in common is best; among equals shards take different ones. */
@@ -89,13 +100,12 @@ static void choose_buddy(struct heal *heal, struct replica *replica)
     heal->buddy = best;
     heal->full = heal->mark == 0 || heal->offer[best] == 0;
     if (heal->full && heal->mark != 0) { /* nobody shares a mark: nothing here is known to be the group's */
-        replica_distrust_valid(replica);
+        replica_mark_everything(replica);
         heal->mark = 0;
     }
     heal->full_begun = heal->full;
-    heal->phase = heal->full ? HEAL_TAKING : HEAL_CHECKING;
-    heal->listed_us = heal->full ? replica->mono_us : 0;
-    send_empty(replica, node_bit(best), MSG_HEAL_OPEN, heal->session, heal->full, 0);
+    heal->phase = HEAL_MARKING;
+    open_session(heal, replica);
 }
 
 void heal_on_offer(struct heal *heal, struct replica *replica, const struct message *message)
@@ -129,7 +139,7 @@ static uint64_t check_window(const struct replica *replica)
 
 static void check_some(struct heal *heal, struct replica *replica)
 {
-    uint64_t budget = replica_walk_budget(replica, HEAL_BUDGET, &heal->tail);
+    uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes, &heal->tail);
     while (heal->checks - heal->answers < check_window(replica)) {
         struct found found;
         if (!store_walk(replica->store, &heal->cursor, heal->mark, &budget, &found)) {
@@ -289,7 +299,7 @@ void heal_on_end(struct heal *heal, struct replica *replica, const struct messag
 /* After a full session: what the walk did not bring is not the group's. False: not through yet. */
 static bool drop_unconfirmed(struct heal *heal, struct replica *replica)
 {
-    uint64_t budget = replica_walk_budget(replica, HEAL_BUDGET, &heal->tail);
+    uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes, &heal->tail);
     struct found found;
     while (store_walk(replica->store, &heal->cursor, 0, &budget, &found)) {
         uint8_t key[RECORD_KEY_SIZE_MAX];
@@ -334,6 +344,8 @@ void heal_on_tick(struct heal *heal, struct replica *replica)
         if (heal->buddy == 0)
             ask_members(heal, replica);
     }
+    if (heal->phase == HEAL_MARKING)
+        open_session(heal, replica);
     if (heal->phase == HEAL_CHECKING)
         check_some(heal, replica);
     if ((heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING) && heal->received != heal->told) {

@@ -1,7 +1,8 @@
 /* heal.h: the healing node's side of a session. A session belongs to one view; a new view starts it again, which is cheap:
  * what is there already costs one comparison. Pure; owner thread only.
  *
- *     IDLE --view with me healing--> ASKING --offers--> CHECKING --all listed--> TAKING --HEAL_END--> SETTLING --durable--> HEALED
+ *     IDLE --view with me healing--> ASKING --offers--> MARKING --own records marked--> CHECKING --all listed--> TAKING
+ *     TAKING --HEAL_END--> SETTLING --durable--> HEALED
  *
  * In a full session nothing of what the log holds is trusted, nothing is checked: the walk brings everything, and what it
  * did not bring is dropped at the end. */
@@ -15,10 +16,9 @@ enum {
     HEAL_CHECK_WINDOW = 512, /* checks without an answer... */
     HEAL_CHECK_BYTES = 32 << 20, /* ...and what the answers may come to */
     HEAL_TAKEN_EVERY = 64,
-    HEAL_BUDGET = 256 << 10, /* bytes of own log a turn */
 };
 
-enum heal_phase { HEAL_IDLE, HEAL_ASKING, HEAL_CHECKING, HEAL_TAKING, HEAL_SETTLING, HEAL_HEALED };
+enum heal_phase { HEAL_IDLE, HEAL_ASKING, HEAL_MARKING, HEAL_CHECKING, HEAL_TAKING, HEAL_SETTLING, HEAL_HEALED };
 
 struct heal {
     enum heal_phase phase;

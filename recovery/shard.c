@@ -28,6 +28,7 @@ static struct replica_options replica_options(const struct shard_options *option
         .value_size_max = options->value_size_max,
         .ask_us = options->ask_us,
         .slow_us = options->slow_us,
+        .walk_bytes = options->walk_bytes,
     };
 }
 
@@ -253,7 +254,8 @@ bool shard_shows(const struct shard *shard, const struct found *found, uint32_t 
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;
-    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || store_wants_cleaning(replica->store) || replica->check_all)
+    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || replica_is_marking(replica) ||
+        store_wants_cleaning(replica->store) || replica->check_all)
         return true;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         if (buddy_wants_turn(&shard->buddies[node]))

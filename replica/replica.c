@@ -62,7 +62,10 @@ void replica_init(struct replica *replica, const struct replica_options *options
         replica->durable = 0; /* the caller meets the same error and stops */
     store_stats(replica->store, &stats);
     replica_see_version(replica, stats.version_max);
+    if (replica->options.walk_bytes == 0)
+        replica->options.walk_bytes = WALK_BYTES;
     if (store_mark_last(replica->store, &mark)) {
+        replica_mark_opened(replica, mark.lsn);
         replica->floor = mark.floor;
         replica_see_version(replica, mark.clock);
         replica_see_version(replica, mark.floor);
@@ -163,6 +166,10 @@ static bool edge_is_legal(enum record_state from, enum record_state to)
 void replica_set_state(struct replica *replica, struct found *found, enum record_state state)
 {
     assert(edge_is_legal(found->state, state));
+    if (state == STATE_UNCONFIRMED) /* invariant 11 */
+        assert(found->record->lsn < replica->marking.lsn_end || FAULT(MARKS_OWN_EPOCH));
+    else
+        assert(!replica_awaits_mark(replica, found->record->lsn) || FAULT(MARK_AT_FACE));
     store_set_state(replica->store, found, state);
     if (found->record->key_size == 0)
         replica_refresh_flush(replica);
@@ -334,6 +341,7 @@ void replica_verify(const struct replica *replica)
         if (any)
             assert(ts_version(found.record->ts) <= replica->clock);
     }
+    assert(!replica_is_marking(replica) || !replica_is_member(replica));
     assert(used == replica->op_used);
     assert(own == replica->own_count);
     assert(replays == replica->replay_count);

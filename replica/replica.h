@@ -7,7 +7,7 @@
  *     VALID ----write_start--> WRITE
  *     any ----replica_take_record (newer)--> INVALID --on_val / heal--> VALID
  *     INVALID --replay_start--> REPLAY --pending_complete / on_val--> VALID
- *     UNCONFIRMED --cold start: replay_start--> REPLAY;  healing: confirmed by INV or buddy--> INVALID or VALID
+ *     UNCONFIRMED --cold start: replay_start--> REPLAY;  healing: INV or buddy--> INVALID or VALID
  *
  * Invariants (numbers are those of doc/protocol.md):
  *  1. A request is answered from a record only when it is VALID.
@@ -28,6 +28,7 @@
 #include "store/store.h"
 
 enum {
+    WALK_BYTES = 256 << 10, /* what a walk over the log looks at in a turn, unless options say otherwise: about 2 ms */
     PLAIN_STEP = 4, /* a plain write orders after any read-modify-write from the same base (Hermes section 3.6) */
     RMW_STEP = 1,
     OWN_BYTES_MAX = 32 << 20, /* of own writes under way: what a channel that breaks has to be sent again */
@@ -94,6 +95,18 @@ struct replica_options {
     uint32_t value_size_max;
     uint32_t ask_us;
     uint32_t slow_us;
+    uint32_t walk_bytes; /* 0: WALK_BYTES */
+};
+
+/* Which records are not trusted: those in [lsn_min, lsn_end). They become UNCONFIRMED by a walk of many turns; until it is over,
+ * `active`, all of them count as such, whatever their state says (replica_mark.c). */
+struct marking {
+    bool active;
+    bool untouched; /* the whole range is UNCONFIRMED, and no view was installed since: nothing to be done again */
+    uint64_t lsn_min;
+    uint64_t lsn_end; /* the log's tail when the present epoch, or life, began: what lies behind is of this one */
+    struct store_cursor cursor;
+    uint64_t tail; /* for replica_walk_budget */
 };
 
 struct replica {
@@ -129,6 +142,8 @@ struct replica {
     bool unconfirmed; /* cold start: the walk over unconfirmed records is not done */
     struct store_cursor unconfirmed_cursor;
     uint64_t unconfirmed_tail; /* for replica_walk_budget */
+
+    struct marking marking;
 
     /* the flush record: key "" */
     struct {
@@ -235,11 +250,25 @@ void replica_set_state(struct replica *replica, struct found *found, enum record
 /* The record is VALID now: answers and goes on with who waits. `op` may be gone afterwards. */
 void replica_became_valid(struct replica *replica, struct op *op);
 
-/* Makes every current record from `lsn_min` on UNCONFIRMED, and forgets all ops: a session begins. */
-void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min);
+/* Forgets all ops and begins to make every present record from `lsn_min` on UNCONFIRMED: an epoch begins in which this node
+ * heals, or it has been removed. What is appended from here on is of that epoch, and is left alone. */
+void replica_mark_begin(struct replica *replica, uint64_t lsn_min);
 
-/* Makes every VALID record UNCONFIRMED. What is INVALID stays: this epoch brought it, and it was acknowledged. */
-void replica_distrust_valid(struct replica *replica);
+/* The same for the records before `lsn_min`, too: within the epoch, nobody was found who shares the mark. */
+void replica_mark_everything(struct replica *replica);
+
+/* A turn of the walk; nothing if it is over. */
+void replica_mark_some(struct replica *replica);
+/* This node is a member: the rest of the walk at once, and from here on states change by other rules. */
+void replica_mark_end(struct replica *replica);
+
+static inline bool replica_is_marking(const struct replica *replica)
+{
+    return replica->marking.active;
+}
+
+/* The store was opened with all records from `lsn_min` on UNCONFIRMED. */
+void replica_mark_opened(struct replica *replica, uint64_t lsn_min);
 
 /* No record before `lsn` is open: see doc/protocol.md, rounds. *cursor is 0 to begin, and stays true for the same lsn. */
 bool replica_finished_before(const struct replica *replica, uint64_t lsn, uint32_t *cursor);
@@ -285,6 +314,11 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
 /* Replays a record that a member holds unconfirmed after a cold start. False: no room now. */
 bool replica_drive_unconfirmed(struct replica *replica, struct found *found);
 void replica_sweep(struct replica *replica);
+
+/* A record with this lsn counts as UNCONFIRMED, though its state may not say so yet. */
+bool replica_awaits_mark(const struct replica *replica, uint64_t lsn);
+/* As store_find; what awaits its mark gets it first. */
+bool replica_find_marked(struct replica *replica, struct slice key, uint64_t hash, struct found *found);
 bool replica_coordinator_gone(const struct replica *replica, uint64_t ts);
 
 void replica_on_inv(struct replica *replica, const struct message *message);

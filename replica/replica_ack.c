@@ -70,8 +70,10 @@ void replica_refuse_own(struct replica *replica, struct op *op)
     op->own.requests = NULL;
     count_over(replica, &op->own);
     replica->rmw_retries++;
-    if (request != NULL) /* an expiry's own request waits already */
-        op_wait(replica, op, request, true);
+    if (request == NULL) /* an expiry's own request waits already */
+        return;
+    request->tried = true;
+    op_wait(replica, op, request, true);
 }
 
 void replica_forget_own(struct replica *replica, struct op *op)

@@ -4,6 +4,7 @@
 /* ACK for `message`, once everything before and at `need` is durable here (invariant 3). */
 static void acknowledge(struct replica *replica, const struct message *message, uint64_t need)
 {
+    assert(!replica_awaits_mark(replica, need) || FAULT(MARK_AT_FACE) || FAULT(EQUAL_INV_NOT_FRESH)); /* invariant 11 */
     struct deferred ack = {
         .need = need,
         .ts = message->ts,
@@ -36,40 +37,35 @@ static void answer_older(struct replica *replica, const struct message *message,
     acknowledge(replica, message, FAULT(OLDER_ACK_AT_ONCE) ? 0 : found->record->lsn);
 }
 
-/* A healing node's record that the group now sends: it is the group's from here on. A VALID one too becomes INVALID: what this
- * epoch brought has to outlive a full session, whose buddy may not have heard of it yet. */
-static void confirm_equal(struct replica *replica, const struct message *message, struct found *found)
+static void take_and_acknowledge(struct replica *replica, const struct message *message)
 {
-    struct op *op = op_take(replica, message_key(message), hash_key(message_key(message)));
-    if (op == NULL)
-        return;
-    op->lsn = found->record->lsn;
-    uint64_t need = found->record->lsn;
-    if (!FAULT(EQUAL_INV_NOT_FRESH))
-        replica_set_state(replica, found, STATE_INVALID);
-    acknowledge(replica, message, need);
+    struct op *op = replica_take_record(replica, message, STATE_INVALID);
+    if (op != NULL) /* else no room: it is not acknowledged, and sent again later */
+        acknowledge(replica, message, op->lsn);
+}
+
+/* A healing node has this record, but not of this epoch: its session may yet find that it is worth nothing. What the group sends
+ * now must outlive that, because it is acknowledged and the buddy may not have heard of it: it is appended anew. */
+static bool is_equal_but_old(const struct replica *replica, const struct message *message, const struct found *found)
+{
+    return replica_is_healing(replica) && found->record->ts == message->ts &&
+           found->record->lsn < replica->marking.lsn_end && !FAULT(EQUAL_INV_NOT_FRESH);
 }
 
 void replica_on_inv(struct replica *replica, const struct message *message)
 {
     struct slice key = message_key(message);
     struct found found;
-    bool any = store_find(replica->store, key, hash_key(key), &found);
+    bool any = replica_find_marked(replica, key, hash_key(key), &found);
     bool unconfirmed = any && found.state == STATE_UNCONFIRMED && replica_is_healing(replica);
     uint64_t mine = any ? found.record->ts : 0;
     replica_see_version(replica, ts_version(message->ts));
-    bool trusted = any && found.state == STATE_VALID && replica_is_healing(replica);
-    if ((unconfirmed || trusted) && mine == message->ts) {
-        confirm_equal(replica, message, &found);
-    } else if (mine < message->ts || (unconfirmed && !FAULT(UNCONFIRMED_TRUSTED))) {
-        struct op *op = replica_take_record(replica, message, STATE_INVALID);
-        if (op != NULL) /* else no room: it is not acknowledged, and sent again later */
-            acknowledge(replica, message, op->lsn);
-    } else if (mine == message->ts) {
+    if (mine == message->ts && !is_equal_but_old(replica, message, &found))
         acknowledge(replica, message, found.record->lsn);
-    } else {
+    else if (mine <= message->ts || (unconfirmed && !FAULT(UNCONFIRMED_TRUSTED)))
+        take_and_acknowledge(replica, message);
+    else
         answer_older(replica, message, &found);
-    }
 }
 
 void replica_on_val(struct replica *replica, const struct message *message)
@@ -77,7 +73,7 @@ void replica_on_val(struct replica *replica, const struct message *message)
     struct slice key = message_key(message);
     uint64_t hash = hash_key(key);
     struct found found;
-    if (!store_find(replica->store, key, hash, &found))
+    if (!replica_find_marked(replica, key, hash, &found))
         return;
     if (found.record->ts != message->ts && !FAULT(VAL_ANY_TS))
         return;
@@ -102,7 +98,7 @@ void replica_on_ask(struct replica *replica, const struct message *message)
     uint8_t to = node_bit(message->from);
     struct op *op = op_find(replica, key, hash);
     struct found found;
-    bool any = store_find(replica->store, key, hash, &found);
+    bool any = replica_find_marked(replica, key, hash, &found);
     if (op != NULL && op->own.ts == message->ts) {
         replica_send_inv(replica, op, &op->own, to);
         return;
@@ -126,7 +122,7 @@ void replica_on_gone(struct replica *replica, const struct message *message)
     uint64_t hash = hash_key(key);
     struct op *op = op_find(replica, key, hash);
     struct found found;
-    if (op == NULL || !store_find(replica->store, key, hash, &found))
+    if (op == NULL || !replica_find_marked(replica, key, hash, &found))
         return;
     if (found.record->ts != message->ts || found.state != STATE_INVALID || op->replay.ts != 0)
         return;

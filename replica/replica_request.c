@@ -238,6 +238,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     struct op *op = op_find(replica, request->key, request->hash);
     if ((any && found.state != STATE_VALID) || (op != NULL && op->own.ts != 0))
         return wait_for(replica, request->key, request->hash, request);
+    request->tried = false; /* what overtook it is complete everywhere */
 
     bool plain = request->type == REQUEST_SET || request->type == REQUEST_FLUSH;
     bool under_flush = replica->flush.known && !replica->flush.valid && any && replica_under_flush(request->key.size) &&
@@ -290,6 +291,7 @@ static void block(struct replica *replica, struct request *request)
 void replica_on_request(struct replica *replica, struct request *request)
 {
     request->next = NULL;
+    request->tried = false;
     if (!replica_is_member(replica)) {
         replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
         return;

@@ -1,7 +1,7 @@
 /* Views, replays, and what time brings: everything that goes on when nodes come and go. */
 #include "replica/replica.h"
 
-enum { SWEEPS = 16, UNCONFIRMED_BUDGET = 1 << 18 };
+enum { SWEEPS = 16 };
 
 bool replica_coordinator_gone(const struct replica *replica, uint64_t ts)
 {
@@ -73,6 +73,8 @@ void replica_on_view(struct replica *replica, const struct view *view)
     if (!replica_is_member(replica) && !replica_is_healing(replica))
         return;
     replica->fresh = false;
+    if (replica_is_member(replica))
+        replica_mark_end(replica); /* something is left only in a cold start right after a removal: nobody serves meanwhile */
     if (first && replica_is_member(replica)) {
         replica->unconfirmed = true; /* cold start: the members pool what they have, by replaying it */
         replica->unconfirmed_cursor = (struct store_cursor){0};
@@ -100,40 +102,11 @@ void replica_on_up(struct replica *replica, unsigned peer)
 
 /* ---- start and restart ---- */
 
-/* Records before the mark that an INV of an earlier epoch made INVALID: as before it, the mark says that they are complete. */
-static void trust_again(struct replica *replica, uint64_t lsn_min)
+/* A try that was overtaken here lies INVALID at others. They may have gone on in a view without this node, and without whoever
+ * overtook it: then they have replayed it. Only a newer record that is VALID here says that it is gone everywhere. */
+static enum outcome refused(const struct request *request)
 {
-    for (uint32_t i = 0; i < replica->op_capacity; i++) {
-        const struct op *op = &replica->ops[i];
-        struct found found;
-        if (op->used && store_find(replica->store, op_key(op), op->hash, &found) && found.state == STATE_INVALID &&
-            found.record->lsn < lsn_min)
-            replica_set_state(replica, &found, STATE_VALID);
-    }
-}
-
-void replica_mark_unconfirmed(struct replica *replica, uint64_t lsn_min)
-{
-    struct store_cursor cursor = {0};
-    struct found found;
-    uint64_t budget = UINT64_MAX;
-    trust_again(replica, lsn_min);
-    op_forget_all(replica);
-    while (store_walk(replica->store, &cursor, lsn_min, &budget, &found))
-        if (found.record != NULL && found.state != STATE_UNCONFIRMED)
-            replica_set_state(replica, &found, STATE_UNCONFIRMED);
-    replica_refresh_flush(replica);
-}
-
-void replica_distrust_valid(struct replica *replica)
-{
-    struct store_cursor cursor = {0};
-    struct found found;
-    uint64_t budget = UINT64_MAX;
-    while (store_walk(replica->store, &cursor, 0, &budget, &found))
-        if (found.record != NULL && found.state == STATE_VALID)
-            replica_set_state(replica, &found, STATE_UNCONFIRMED);
-    replica_refresh_flush(replica);
+    return request->tried && !FAULT(TRIED_IS_REFUSED) ? OUTCOME_UNKNOWN : OUTCOME_REFUSED;
 }
 
 void replica_refuse_waiting(struct replica *replica)
@@ -151,7 +124,7 @@ void replica_refuse_waiting(struct replica *replica)
             struct request *request = op->wait_first;
             op->wait_first = request->next;
             replica->waiting--;
-            replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
+            replica_reply(replica, request, refused(request), NULL, 0, false);
         }
         op->wait_last = NULL;
     }
@@ -186,11 +159,11 @@ void replica_on_restart(struct replica *replica, uint64_t incarnation)
     struct mark mark = {0};
     replica_refuse_waiting(replica);
     (void)store_mark_last(replica->store, &mark);
-    replica_mark_unconfirmed(replica, mark.lsn);
     replica->options.incarnation = incarnation;
     replica->view = (struct view){0};
     replica->fresh = true;
     replica->unconfirmed = false;
+    replica_mark_begin(replica, mark.lsn);
 }
 
 /* ---- time ---- */
@@ -231,7 +204,7 @@ static void walk_unconfirmed(struct replica *replica)
 {
     struct mark mark = {0};
     struct found found;
-    uint64_t budget = replica_walk_budget(replica, UNCONFIRMED_BUDGET, &replica->unconfirmed_tail);
+    uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes, &replica->unconfirmed_tail);
     (void)store_mark_last(replica->store, &mark);
     while (replica->replay_count < replica->options.op_count_max) {
         if (!store_walk(replica->store, &replica->unconfirmed_cursor, mark.lsn, &budget, &found)) {
@@ -303,6 +276,7 @@ void replica_sweep(struct replica *replica)
 
 void replica_on_tick(struct replica *replica)
 {
+    replica_mark_some(replica);
     if (!replica_is_member(replica) && !replica_is_healing(replica))
         return;
     replica_sweep(replica);

@@ -101,6 +101,7 @@ struct request {
     struct seen seen; /* complete when the answer is given: HIT, MISS and what was written */
     struct request *next;
     bool *busy; /* made by the core itself: no action, but this is cleared; else NULL */
+    bool tried; /* a try of it was overtaken and refused here; until its key is VALID here it may still take effect elsewhere */
 };
 
 /* Record flags of a value that is stored without looking at what is there. */

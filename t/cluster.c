@@ -134,6 +134,7 @@ static void start(struct cluster *cluster, unsigned node)
         .round_us = 100000,
         .ask_us = 50000,
         .slow_us = 5000000,
+        .walk_bytes = cluster->walk_bytes,
     };
     cluster->memory[node] = aligned_alloc(64, (shard_size(&options) + 63) / 64 * 64);
     memset(cluster->memory[node], 0, shard_size(&options));

@@ -31,6 +31,7 @@ struct cluster {
     struct view view;
     uint64_t wall_us, mono_us;
     uint64_t durable[8];
+    uint32_t walk_bytes; /* of nodes that start from here on; 0: as usual */
     bool drains_late; /* EVENT_DURABLE only by cluster_durable */
     unsigned now; /* node that steps */
     struct cluster_message queue[CLUSTER_QUEUE];

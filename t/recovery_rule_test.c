@@ -210,3 +210,34 @@ TEST(rule, a_record_for_an_absent_key_is_newer_than_anything_forgotten)
     EXPECT(ts_version(ts_of(cluster, 1, "fresh")) > floor_of(cluster, 1));
     cluster_close(cluster);
 }
+
+/* Node 1's append is overtaken at node 1 by node 3's delete; node 2 has heard of the append alone, and is the next view alone. */
+TEST(rule, who_is_removed_does_not_call_an_overtaken_try_not_applied)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    unsigned append = cluster_request(cluster, 1, REQUEST_APPEND, "k", "+");
+    EXPECT(cluster_deliver(cluster, 1, 2));
+    cluster_request(cluster, 3, REQUEST_DELETE, "k", NULL);
+    EXPECT(cluster_deliver(cluster, 3, 1));
+    EXPECT_TEXT(reply_of(cluster, append), "...");
+    cluster_removed(cluster, 1);
+    cluster_crash(cluster, 3);
+    cluster_install(cluster, 2, 2, 2, 0);
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster_get(cluster, 2, "k"), "v+");
+    EXPECT_TEXT(reply_of(cluster, append), "UNKNOWN");
+    cluster_close(cluster);
+}
+
+/* A command that waited for it and was never tried itself may be tried again elsewhere. */
+TEST(rule, who_is_removed_calls_a_command_that_only_waited_not_applied)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_ADD, "k", "v");
+    unsigned append = cluster_request(cluster, 1, REQUEST_APPEND, "k", "+");
+    cluster_removed(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, append), "REFUSED");
+    cluster_close(cluster);
+}

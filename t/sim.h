@@ -72,6 +72,7 @@ struct sim_profile {
     uint64_t view_delay_us;   /* from the control thread to a shard, at most */
     uint64_t lease_us, suspect_us, election_us, boot_grace_us;
     uint32_t drift_ppm, round_us, ask_us, slow_us;
+    uint32_t walk_bytes; /* of the log a turn; 0: as in the product, which is all there is */
     unsigned control_loss_percent;
     uint8_t victims;       /* nodes that crash and pause; 0: all */
     bool keep_majority;    /* crashes and pauses leave most nodes alone */
@@ -182,7 +183,7 @@ enum { SIM_APPENDS_MAX = 64 };
 struct sim_shadow {
     struct sim_append appends[SIM_APPENDS_MAX]; /* by lsn; the first is the newest durable one, or zeros */
     unsigned count;
-    uint64_t own_ts; /* of this node's last own INV of the key */
+    uint64_t own_ts; /* of this node's last own write of the key */
     /* the current record; kind 0: none */
     uint64_t ts, lsn, content;
     uint8_t kind, state;

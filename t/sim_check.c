@@ -137,6 +137,8 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
             sim->forgotten++;
             sim_aim_forgot(sim, node);
         }
+        if (shadow->state == STATE_WRITE)
+            shadow->own_ts = shadow->ts; /* a sole member sends no INV */
         sim_note(sim, shadow->ts ^ shadow->state, "%u.%u   key %u: kind %u state %u ts %" PRIu64 ".%u.%u lsn %" PRIu64,
                  node, number, key, shadow->kind, shadow->state, ts_version(shadow->ts), ts_node(shadow->ts),
                  ts_incarnation(shadow->ts), shadow->lsn);

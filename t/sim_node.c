@@ -201,6 +201,7 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
         .round_us = sim->profile.round_us,
         .ask_us = sim->profile.ask_us,
         .slow_us = sim->profile.slow_us,
+        .walk_bytes = sim->profile.walk_bytes,
         .full = full,
     };
     shard->shard_memory = take_memory(shard_size(&options));

@@ -562,8 +562,18 @@ void sim_scenarios_print(FILE *file)
         fprintf(file, "  %-20s %s\n", scenarios[i].name, scenarios[i].text);
 }
 
+/* Walks of few records a turn, in half of the runs. By chance of its own: the rest of the draw does not depend on it. */
+static void draw_walks(struct sim *sim, struct sim_profile *p)
+{
+    static const uint32_t choices[] = {128, 256, 1024, 4096};
+    struct prng prng = {sim->options.seed ^ 0x57a1c};
+    if (prng_chance(&prng, 50))
+        p->walk_bytes = choices[prng_below(&prng, sizeof(choices) / sizeof(choices[0]))];
+}
+
 static void finish(struct sim *sim, struct sim_profile *p)
 {
+    draw_walks(sim, p);
     if (sim->options.node_count != 0)
         p->node_count = sim->options.node_count;
     if (sim->options.quick) {
