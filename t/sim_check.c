@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { JUDGE_STEPS_MAX = 20000000 };
+enum { JUDGE_STEPS_MAX = 60000000 };
 
 static unsigned key_of(struct slice key)
 {

@@ -296,7 +296,7 @@ static const char *const request_names[] = {
 
 static const char *const outcome_names[] = {
     "HIT",    "MISS",        "STORED",    "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED",
-    "NUMBER", "NON_NUMERIC", "TOO_LARGE", "NO_MEMORY",  "OK",     "REFUSED",   "UNKNOWN"};
+    "NUMBER", "NON_NUMERIC", "LARGE",       "TOO_LARGE", "NO_MEMORY",  "OK",     "REFUSED",   "UNKNOWN"};
 
 void sim_operation_print(const struct sim_operation *operation, char *text, size_t size)
 {
