@@ -2,7 +2,7 @@
 
 #include <stdbool.h>
 
-#include "pmem/record.h"
+#include "replica/piece.h"
 
 static const struct {
     const char *name;
@@ -28,6 +28,8 @@ static const char *record_part_invalid(const struct message *message)
         return "a record without a timestamp";
     if (message->record_kind == RECORD_TOMBSTONE && message->value_size != 0)
         return "a tombstone with a value";
+    if ((message->record_flags & RECORD_LARGE) && message->value_size != sizeof(struct manifest))
+        return "a manifest of the wrong size";
     return NULL;
 }
 

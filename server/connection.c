@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "server/connection_auth.h"
 #include "server/connection_binary.h"
+#include "server/large.h"
 #include "server/node.h"
 #include "server/udp.h"
 #include "server/worker.h"
@@ -86,15 +87,55 @@ static void note_value(struct connection *connection, const struct job *job)
         connection->value_hint = job->value_size;
 }
 
+/* In the middle of the list: a part of the answer `after`. */
+void connection_insert(struct connection *connection, struct job *after, struct job *job)
+{
+    job->connection = connection;
+    job->next_answer = after->next_answer;
+    after->next_answer = job;
+    if (connection->last == after)
+        connection->last = job;
+    connection->job_count++;
+    connection->pending_count++;
+}
+
+void connection_submitted(const struct job *job)
+{
+    struct connection *connection = job->connection;
+    if (connection == NULL || connection->holder != job)
+        return;
+    connection->holder = NULL;
+    connection_set_due(connection);
+}
+
 static bool is_get(const struct job *job)
 {
     return job->kind == JOB_REQUEST && command_family(job->command) == FAMILY_KEYS;
 }
 
+static void end_upload(struct job *job)
+{
+    if (job->unstored)
+        job->outcome = OUTCOME_NO_MEMORY;
+    upload_over(job->upload, job);
+    job->upload = NULL;
+}
+
 void connection_done(struct worker *worker, struct job *job)
 {
     struct connection *connection = job->connection;
+    if (job->kind == JOB_PIECE) {
+        large_done(worker, job);
+        return;
+    }
+    if (job->outcome == OUTCOME_LARGE) {
+        large_rewrite(worker, job);
+        return;
+    }
+    if (job->upload != NULL)
+        end_upload(job);
     job->done = true;
+    connection_submitted(job);
     connection_tally(worker, job);
     if (connection == NULL) {
         job_give(&worker->jobs, job);
@@ -124,7 +165,8 @@ static void forget_jobs(struct connection *connection)
             job_give(pool, job);
     }
     if (connection->value_job != NULL)
-        job_give(pool, connection->value_job);
+        connection_cancel_value(connection);
+    download_close(connection);
 }
 
 /* Not from inside a step. */
@@ -158,9 +200,12 @@ static bool may_parse(const struct connection *connection)
         gets_max = CONNECTION_GET_MAX;
     if (gets_max == 0)
         gets_max = 1;
-    return !connection->closing && !connection->broken && !connection->waits &&
-           connection->barrier == COMMAND_COUNT && connection->job_count < CONNECTION_JOB_MAX &&
-           connection->bytes < CONNECTION_BYTES_MAX && connection->get_count < gets_max;
+    const struct job *value = connection->value_job;
+    bool room = value == NULL || value->upload == NULL || upload_has_room(value->upload);
+    return room && connection->holder == NULL && !connection->closing && !connection->broken &&
+           !connection->waits && connection->barrier == COMMAND_COUNT &&
+           connection->job_count < CONNECTION_JOB_MAX && connection->bytes < CONNECTION_BYTES_MAX &&
+           connection->get_count < gets_max;
 }
 
 /* Returns how much came; the end and errors are noted. 0: nothing more now. */
@@ -198,8 +243,12 @@ static void value_taken(struct connection *connection, uint32_t size)
 static bool take_value(struct connection *connection, uint32_t left)
 {
     struct job *job = connection->value_job;
-    uint8_t *to = job->value + (job->value_size - left);
-    uint32_t size = connection->end - connection->begin;
+    uint8_t *to = job->upload == NULL ? job->value + (job->value_size - left) : NULL;
+    uint32_t size = connection->end - connection->begin, room = left;
+    if (job->upload != NULL)
+        to = upload_room(job->upload, &room);
+    if (left > room)
+        left = room;
     if (size > left)
         size = left;
     if (size > 0) {
@@ -209,6 +258,8 @@ static bool take_value(struct connection *connection, uint32_t left)
         size = (uint32_t)receive(connection, to, left);
     }
     value_taken(connection, size);
+    if (job->upload != NULL)
+        upload_taken(job->upload, size);
     return size > 0;
 }
 

@@ -64,13 +64,16 @@ struct connection {
     struct sasl_dialogue *sasl; /* NULL: none */
     uint8_t *buffer;            /* NULL: nothing is kept */
     uint32_t begin, end;
-    struct job *first, *last; /* by next_answer */
-    struct job *value_job;    /* its data block is arriving */
-    uint32_t job_count;       /* in the list */
-    uint32_t pending_count;   /* of these, not done */
-    uint32_t get_count;       /* of these, with a value of unknown size to come */
-    uint64_t bytes;           /* of values in the list */
-    uint64_t written;         /* of the first one's answer */
+    struct job *first, *last;  /* by next_answer */
+    struct job *value_job;     /* its data block is arriving */
+    const struct job *holder;  /* nothing more is parsed until it is submitted or, if it may be
+                                  a rewrite, done: a client's commands on one key keep their order */
+    struct download *download; /* of the answer at the front, if it is large */
+    uint32_t job_count;        /* in the list */
+    uint32_t pending_count;    /* of these, not done */
+    uint32_t get_count;        /* of these, with a value of unknown size to come */
+    uint64_t bytes;            /* of values in the list */
+    uint64_t written;          /* of the first one's answer */
     uint32_t value_hint;
     uint32_t line_number;  /* of the newest command */
     uint32_t refused_line; /* a get that was ended by an error */
@@ -113,6 +116,11 @@ bool connection_must_wait(const struct connection *connection, enum text_event e
                           const struct text_request *request);
 struct job *connection_new_job(struct connection *connection, enum job_kind kind);
 void connection_submit(struct connection *connection, struct job *job);
+/* A data block of `size` bytes comes for the job, which becomes connection->value_job. False: no
+ * memory, the job is gone. */
+bool connection_begin_value(struct connection *connection, struct job *job, uint32_t size);
+void connection_end_value(struct connection *connection); /* it was good: the job goes on its way */
+void connection_cancel_value(struct connection *connection); /* it was bad */
 void connection_answer_line(struct connection *connection, enum reply reply, bool noreply);
 void connection_tally(struct worker *worker, const struct job *job);
 
@@ -126,6 +134,10 @@ void connection_begin_barrier(struct connection *connection, enum command comman
 /* connection_write.c. The value of a storage command, and of a get that is not answered with it, is
  * not sent. */
 void connection_drop_value(struct connection *connection, struct job *job);
+
+/* The value of a formatted answer lies in pieces: they follow its head, and its tail follows them.
+ */
+void connection_send_pieces(struct connection *connection, struct job *job);
 
 /* connection_dump.c: a list of keys, which the barrier waits for. REPLY_COUNT: it began; else the
  * answer. */
@@ -142,6 +154,8 @@ void connection_dump_close(struct connection *connection);
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);
+void connection_insert(struct connection *connection, struct job *after, struct job *job);
+void connection_submitted(const struct job *job); /* a large value, at last */
 void connection_set_due(struct connection *connection);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "proto/binary_answer.h"
 #include "server/connection_auth.h"
+#include "server/large.h"
 #include "server/node.h"
 #include "server/stats.h"
 #include "server/version.h"
@@ -137,13 +138,8 @@ static void on_value(struct connection *connection, const struct binary_request 
     struct job *job = new_request(connection, request);
     if (job == NULL)
         return;
-    if (!job_reserve(job, request->value_size)) {
-        job_give(&connection->worker->jobs, job);
+    if (!connection_begin_value(connection, job, request->value_size))
         binary_value_refuse(&connection->binary, BINARY_STATUS_NO_MEMORY);
-        return;
-    }
-    job->request.value = slice_make(job->value, job->value_size);
-    connection->value_job = job;
 }
 
 static bool is_sasl(uint8_t base)
@@ -154,11 +150,12 @@ static bool is_sasl(uint8_t base)
 static void on_value_end(struct connection *connection)
 {
     struct job *job = connection->value_job;
+    if (!is_sasl(job->binary_base)) {
+        connection_end_value(connection);
+        return;
+    }
     connection->value_job = NULL;
-    if (is_sasl(job->binary_base))
-        connection_auth_step(connection, job);
-    else
-        connection_submit(connection, job);
+    connection_auth_step(connection, job);
 }
 
 /* ---- requests without a key
@@ -410,7 +407,7 @@ static enum binary_status status_of(const struct job *job)
         return BINARY_STATUS_EXISTS;
     case OUTCOME_NON_NUMERIC:
         return BINARY_STATUS_NON_NUMERIC;
-    case OUTCOME_LARGE: /* never comes here: large_retry() */
+    case OUTCOME_LARGE: /* never comes here: large_rewrite() */
     case OUTCOME_TOO_LARGE:
         return too_large(job);
     case OUTCOME_NO_MEMORY:
@@ -440,7 +437,7 @@ static size_t put_answer(struct job *job, enum binary_status status)
     case OUTCOME_TOUCHED:
         if (status == BINARY_STATUS_OK)
             return binary_put_hit(out, tag, cas, job->answer_flags, job->request.key,
-                                  job->value_size);
+                                  (uint32_t)job_client_size(job));
         break;
     case OUTCOME_MISS:
         return binary_put_miss(out, tag, job->request.key);
@@ -464,4 +461,6 @@ void connection_binary_format(struct connection *connection, struct job *job)
     job->head_size =
         (uint32_t)(works ? put_answer(job, status)
                          : binary_put_status((uint8_t *)job->head_memory, &job->tag, status, 0));
+    if (works && job->large && job->outcome == OUTCOME_HIT && status == BINARY_STATUS_OK)
+        connection_send_pieces(connection, job);
 }

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "proto/reply.h"
+#include "server/large.h"
 #include "server/node.h"
 #include "server/stats.h"
 #include "server/version.h"
@@ -136,26 +137,61 @@ static void on_value(struct connection *connection, const struct text_request *r
     struct job *job = new_request(connection, request);
     if (job == NULL)
         return;
-    if (!job_reserve(job, request->value_size)) {
-        job_give(&connection->worker->jobs, job);
+    if (!connection_begin_value(connection, job, request->value_size))
         text_value_refuse(&connection->parser, REPLY_NO_MEMORY_STORING);
-        return;
-    }
-    job->request.value = slice_make(job->value, job->value_size);
-    connection->value_job = job;
 }
 
-static void drop_value(struct connection *connection)
+bool connection_begin_value(struct connection *connection, struct job *job, uint32_t size)
 {
-    job_give(&connection->worker->jobs, connection->value_job);
+    bool large = size > LARGE_VALUE_MIN;
+    if (large) {
+        job->connection = connection;
+        job->upload = upload_open(connection->worker, job, size);
+    }
+    if (large ? job->upload == NULL : !job_reserve(job, size)) {
+        job_give(&connection->worker->jobs, job);
+        return false;
+    }
+    if (!large)
+        job->request.value = slice_make(job->value, job->value_size);
+    connection->value_job = job;
+    return true;
+}
+
+void connection_cancel_value(struct connection *connection)
+{
+    struct job *job = connection->value_job;
+    if (job->upload != NULL)
+        upload_abandon(job->upload);
+    job_give(&connection->worker->jobs, job);
     connection->value_job = NULL;
 }
 
 static void on_value_end(struct connection *connection)
 {
+    connection_end_value(connection);
+}
+
+/* An append that turns out to need pieces is executed later: what follows must wait for it. */
+static bool may_be_rewritten(const struct connection *connection, const struct job *job)
+{
+    enum request_type type = job->request.type;
+    return (type == REQUEST_APPEND || type == REQUEST_PREPEND) &&
+           connection->worker->node->options.item_size_max > LARGE_VALUE_MIN;
+}
+
+void connection_end_value(struct connection *connection)
+{
     struct job *job = connection->value_job;
     connection->value_job = NULL;
-    connection_submit(connection, job);
+    if (job->upload != NULL || may_be_rewritten(connection, job))
+        connection->holder = job;
+    if (job->upload == NULL) {
+        connection_submit(connection, job);
+        return;
+    }
+    connection_append(connection, job);
+    upload_end(job->upload);
 }
 
 static void on_request(struct connection *connection, const struct text_request *request)
@@ -209,7 +245,7 @@ void connection_on_event(struct connection *connection, enum text_event event,
         on_value_end(connection);
         break;
     case TEXT_VALUE_BAD:
-        drop_value(connection);
+        connection_cancel_value(connection);
         connection_answer_line(connection, request->reply, request->noreply);
         break;
     case TEXT_ERROR:

@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include "proto/reply.h"
+#include "server/large.h"
 #include "server/worker.h"
 
 enum { PIECES_MAX = 192, PIECES_PER_JOB = 3 };
@@ -48,7 +49,7 @@ static enum reply fixed_reply(const struct job *job)
         return REPLY_TOUCHED;
     case OUTCOME_NON_NUMERIC:
         return REPLY_NON_NUMERIC;
-    case OUTCOME_LARGE: /* never comes here: large_retry() */
+    case OUTCOME_LARGE: /* never comes here: large_rewrite() */
     case OUTCOME_TOO_LARGE:
         return too_large_reply(job);
     case OUTCOME_NO_MEMORY:
@@ -75,27 +76,42 @@ static void set_tail(struct job *job, struct slice text)
     job->tail_size = (uint32_t)text.size;
 }
 
-static void format_value(struct job *job)
-{
-    struct slice key = job->request.key;
-    bool with_cas = job->command == COMMAND_GETS || job->command == COMMAND_GATS;
-    size_t size = with_cas ? reply_value_cas(job->head_memory, key, job->answer_flags,
-                                             job->value_size, job->answer_cas)
-                           : reply_value(job->head_memory, key, job->answer_flags, job->value_size);
-    set_head(job, slice_make(job->head_memory, size));
-    set_tail(job, job->ends_keys ? slice_make(line_end_and_end, sizeof(line_end_and_end) - 1)
-                                 : slice_make(line_end, sizeof(line_end) - 1));
-}
-
 void connection_drop_value(struct connection *connection, struct job *job)
 {
     connection->bytes -= job->value_size;
     job->value_size = 0;
 }
 
+/* The head is sent alone; what followed the value follows the last piece. */
+void connection_send_pieces(struct connection *connection, struct job *job)
+{
+    struct slice tail = slice_make(job->tail, job->tail_size);
+    set_tail(job, slice_make(NULL, 0));
+    if (!download_begin(connection, job, tail))
+        connection->broken = true;
+    connection_drop_value(connection, job);
+}
+
+static void format_value(struct connection *connection, struct job *job)
+{
+    struct slice key = job->request.key;
+    bool with_cas = job->command == COMMAND_GETS || job->command == COMMAND_GATS;
+    uint32_t value_size = (uint32_t)job_client_size(job);
+    size_t size = with_cas ? reply_value_cas(job->head_memory, key, job->answer_flags, value_size,
+                                             job->answer_cas)
+                           : reply_value(job->head_memory, key, job->answer_flags, value_size);
+    set_head(job, slice_make(job->head_memory, size));
+    set_tail(job, job->ends_keys ? slice_make(line_end_and_end, sizeof(line_end_and_end) - 1)
+                                 : slice_make(line_end, sizeof(line_end) - 1));
+    if (job->large)
+        connection_send_pieces(connection, job);
+}
+
 static void format_request(struct connection *connection, struct job *job)
 {
     bool keys = command_family(job->command) == FAMILY_KEYS;
+    if (job->large && stream_is_datagram(&connection->stream))
+        job->lost = true; /* An answer is as many datagrams as there can be numbers of, at most. */
     enum reply reply = fixed_reply(job);
     if (reply != REPLY_COUNT || job->outcome != OUTCOME_HIT)
         connection_drop_value(connection, job);
@@ -106,7 +122,7 @@ static void format_request(struct connection *connection, struct job *job)
         if (keys)
             connection->refused_line = job->line_number;
     } else if (job->outcome == OUTCOME_HIT) {
-        format_value(job);
+        format_value(connection, job);
     } else if (job->outcome == OUTCOME_NUMBER) {
         set_head(job, slice_make(job->head_memory, reply_number(job->head_memory, job->number)));
     } else if (job->ends_keys) {
@@ -117,6 +133,10 @@ static void format_request(struct connection *connection, struct job *job)
 static void format(struct connection *connection, struct job *job)
 {
     job->formatted = true;
+    if (job->kind == JOB_BODY) {
+        download_format(connection, job);
+        return;
+    }
     if (connection->protocol == CONNECTION_BINARY) {
         connection_binary_format(connection, job);
         return;
@@ -144,11 +164,17 @@ static unsigned gather(struct connection *connection, struct iovec pieces[PIECES
          job != NULL && job->done && count <= PIECES_MAX - PIECES_PER_JOB; job = job->next_answer) {
         if (count > 0 && stream_is_datagram(&connection->stream))
             break; /* Each answer is a message of its own. */
+        if (!job->formatted && job->large && connection->download != NULL)
+            break; /* One large answer at a time. */
         if (!job->formatted)
             format(connection, job);
+        if (connection->broken)
+            break;
         add_piece(pieces, &count, job->head, job->head_size);
         add_piece(pieces, &count, job->value, job->value_size);
         add_piece(pieces, &count, job->tail, job->tail_size);
+        if (download_continues(job))
+            break; /* The next piece is not asked for yet. */
     }
     return count;
 }
@@ -167,6 +193,8 @@ static void skip_written(struct iovec *pieces, unsigned count, uint64_t written)
 static void pop_first(struct connection *connection)
 {
     struct job *job = connection->first;
+    if (job->download != NULL)
+        download_sent(connection, job);
     connection->first = job->next_answer;
     if (connection->first == NULL)
         connection->last = NULL;
@@ -192,7 +220,7 @@ static void advance(struct connection *connection, uint64_t sent)
 void connection_write(struct connection *connection)
 {
     struct iovec pieces[PIECES_MAX];
-    while (connection->first != NULL && connection->first->done) {
+    while (!connection->broken && connection->first != NULL && connection->first->done) {
         unsigned count = gather(connection, pieces);
         size_t sent = 0;
         if (count > 0) {

@@ -117,7 +117,7 @@ static enum status load(struct directory *directory, const struct directory_node
         directory->node.format_version = DIRECTORY_FORMAT_VERSION;
         /* From the clock: a node whose disk was wiped must come back higher than before. */
         directory->node.incarnation = clock_incarnation();
-        directory->node.item_size_max = 0;
+        directory->node.reserved = 0;
         return STATUS_OK;
     }
     if (status == STATUS_VERSION)
@@ -183,14 +183,6 @@ enum status directory_raise_incarnation(struct directory *directory)
     /* By one: timestamps hold its low 8 bits only, so 256 restarts lie between two that look equal.
      */
     directory->node.incarnation++;
-    return directory->path == NULL ? STATUS_OK : write_node(directory);
-}
-
-enum status directory_raise_item_size(struct directory *directory, uint32_t item_size)
-{
-    if (directory->node.item_size_max >= item_size)
-        return STATUS_OK;
-    directory->node.item_size_max = item_size;
     return directory->path == NULL ? STATUS_OK : write_node(directory);
 }
 

@@ -24,8 +24,8 @@ struct directory_node {
     uint32_t segment_size;
     uint64_t cluster; /* options_directory_hash() */
     uint64_t incarnation;
-    uint32_t item_size_max; /* the largest -I with which it was in a view; 0: in none yet */
-    uint32_t crc;           /* of all before */
+    uint32_t reserved; /* zero */
+    uint32_t crc;      /* of all before */
 };
 
 struct directory {
@@ -45,10 +45,6 @@ enum status directory_open(struct directory *directory, const char *path,
 
 /* A higher incarnation, durable on return. */
 enum status directory_raise_incarnation(struct directory *directory) MUST_CHECK;
-
-/* Items up to this size may be in the log from now on, whatever -I later says; durable on return.
- */
-enum status directory_raise_item_size(struct directory *directory, uint32_t item_size) MUST_CHECK;
 
 void directory_close(struct directory *directory);
 

@@ -104,21 +104,9 @@ static void follow(struct group *group)
 /* ---- what the membership core wants done
  * ---------------------------------------------------------------- */
 
-/* Not before the others have accepted this node with its -I: a mistake there must not stay. */
-static bool keep_item_size(struct node *node)
-{
-    if (directory_raise_item_size(&node->directory, node->options.item_size_group) == STATUS_OK)
-        return true;
-    log_error("%s/node: the item size limit cannot be written; stopping", node->directory.path);
-    atomic_store(&node->failed, true);
-    return false;
-}
-
 static void on_install(void *user, const struct view *view)
 {
     struct group *group = user;
-    if (!keep_item_size(group->node))
-        return;
     char members[16], healing[16], configured[16];
     struct node_view now = {.view = *view, .leading = member_leads(&group->member)};
     log_note("view %u: members %s; healing %s; configured %s", view->epoch,

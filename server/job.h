@@ -19,10 +19,15 @@
 #include "server/dump.h"
 
 struct connection;
+struct download;
+struct rewrite;
+struct upload;
 
 enum job_kind {
     JOB_REQUEST, /* for the core; `request` is filled in */
     JOB_LINE,    /* the answer is `line`; nothing is to be done */
+    JOB_BODY,    /* a piece of a large value, part of the answer before it (server/large.h) */
+    JOB_PIECE,   /* a piece of a large value on its way to or from an upload; no answer */
     JOB_TEXT,    /* the answer is the value buffer */
     JOB_FLUSH,   /* this shard's part of a flush_all; no answer of its own */
     JOB_PUBLISH, /* the owner publishes its numbers; no answer of its own */
@@ -50,15 +55,22 @@ struct job {
     bool done;     /* back at its home */
     bool answered; /* by its owner */
     bool formatted;
-    bool ends_keys; /* the last key of a get: END follows */
-    bool too_large; /* the delete that a too large set leaves behind */
+    bool ends_keys;            /* the last key of a get: END follows */
+    bool too_large;            /* the delete that a too large set leaves behind */
+    bool unstored;             /* the delete that a large set without memory leaves behind */
+    struct upload *upload;     /* whose piece, or whose manifest it is; NULL: none */
+    struct rewrite *rewrite;   /* whose piece it is; NULL: none */
+    struct download *download; /* JOB_BODY: of which answer */
+    uint32_t body_size;        /* JOB_BODY: what it must bring */
 
     /* owner */
     enum outcome outcome;
-    bool lost; /* a value was found, but there is no memory to copy it */
+    bool large; /* the value found is a manifest: see job_client_size() */
+    bool lost;  /* a value was found, but there is no memory to copy it */
     uint64_t sequence;
     uint64_t deadline_us; /* not executed by then: refused */
     uint32_t answer_flags;
+    uint32_t answer_exptime;
     uint64_t answer_cas;
     uint64_t number;
     struct dump_slice slice;
@@ -71,7 +83,7 @@ struct job {
     uint32_t head_size, tail_size;
     const char *tail;
     const char *head;
-    char key[TEXT_KEY_SIZE_MAX];
+    char key[RECORD_KEY_SIZE_MAX];
     char head_memory[REPLY_VALUE_SIZE_MAX];
     uint8_t value_memory[JOB_INLINE_SIZE];
 };

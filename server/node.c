@@ -1,4 +1,5 @@
 #include "server/node.h"
+#include "replica/piece.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -51,18 +52,6 @@ bool node_refresh_certs_any(struct node *node, char *why, size_t why_size)
 /* ---- opening, in this order
  * ------------------------------------------------------------------------------ */
 
-/* -I was larger once: what was stored then must still fit the channels, here and at the peers. */
-static void remember_item_size(struct node *node)
-{
-    struct options *options = &node->options;
-    uint32_t known = node->directory.node.item_size_max;
-    if (known <= options->item_size_max)
-        return;
-    options->item_size_group = known;
-    log_note("-I %u KB: %s may hold items of up to %u KB; they stay readable, new ones are limited",
-             options->item_size_max / 1024, options->data, known / 1024);
-}
-
 static enum status open_directory(struct node *node)
 {
     char why[512] = "";
@@ -81,7 +70,6 @@ static enum status open_directory(struct node *node)
         return status;
     }
     atomic_store(&node->incarnation, node->directory.node.incarnation);
-    remember_item_size(node);
     if (node->directory.node.segment_size == want.segment_size) {
         node->segment_size = want.segment_size;
         node->segment_count_shard = count;
@@ -113,7 +101,7 @@ static enum status open_net(struct node *node)
         .heartbeat_ms = options->suspect_ms / HEARTBEATS_PER_SUSPECT,
         .suspect_ms = options->suspect_ms,
         .connect_ms = CONNECT_MS,
-        .message_size_max = options->item_size_group + MESSAGE_HEADROOM,
+        .message_size_max = LARGE_VALUE_MIN + MESSAGE_HEADROOM,
         .on_refused = on_refused,
         .user = node,
     };

@@ -43,6 +43,7 @@ struct node {
     _Atomic uint32_t connection_count;
     _Atomic uint64_t connection_total;
     _Atomic uint64_t connection_rejected;
+    _Atomic uint64_t upload_version; /* of the newest upload of a large value */
     _Atomic bool dumping; /* lru_crawler metadump or mgdump, of which there is one at a time */
     _Atomic uint64_t dump_count; /* begun so far */
     _Atomic bool crawler_off;    /* by lru_crawler disable: no dumps */

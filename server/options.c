@@ -223,9 +223,8 @@ uint64_t options_directory_hash(const struct options *options)
 uint64_t options_cluster_hash(const struct options *options)
 {
     char text[160];
-    int size =
-        snprintf(text, sizeof(text), "%016llx item=%u suspect=%u lease=%u election=%u",
-                 (unsigned long long)options_directory_hash(options), options->item_size_group,
-                 options->suspect_ms, options->lease_ms, options->election_ms);
+    int size = snprintf(text, sizeof(text), "%016llx suspect=%u lease=%u election=%u",
+                        (unsigned long long)options_directory_hash(options), options->suspect_ms,
+                        options->lease_ms, options->election_ms);
     return hash_key(slice_make(text, (size_t)size));
 }

@@ -66,9 +66,7 @@ struct options {
     bool no_watch; /* the command watch */
     bool no_cas;   /* every cas unique is printed as 0 */
     bool shutdown_allowed;
-    uint32_t item_size_max; /* of what clients store from now on */
-    uint32_t
-        item_size_group; /* of what the group may hold: at least item_size_max; see directory.h */
+    uint32_t item_size_max;
     uint32_t backlog;
     uint32_t per_turn_max;
     uint32_t protocol; /* enum options_protocol */

@@ -171,7 +171,6 @@ static bool check_auth_listeners(struct parse *parse)
 
 bool options_check_together(struct parse *parse)
 {
-    parse->options->item_size_group = parse->options->item_size_max;
     return check_group(parse) && check_auth(parse) && options_check_listen(parse) &&
            check_auth_listeners(parse);
 }

@@ -5,12 +5,13 @@
 #include "base/log.h"
 #include "pmem/medium_file.h"
 #include "pmem/medium_memory.h"
+#include "replica/piece.h"
 #include "server/node.h"
 
 enum {
     SIZE_MIN = 1 << 20,
-    SIZE_USUAL_MAX = 64 << 20, /* an item of -I may need more */
-    COUNT_USUAL_MIN = 16,      /* cleaning needs some to choose from */
+    SIZE_USUAL_MAX = 64 << 20,
+    COUNT_USUAL_MIN = 16, /* cleaning needs some to choose from */
     COUNT_MIN = 8,
     HEADROOM = 8192, /* of a segment: its header, and a record's header, key and seal */
 };
@@ -26,14 +27,13 @@ static uint32_t next_power(uint64_t size)
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
                             uint32_t *segment_count_shard)
 {
-    uint64_t least = (uint64_t)options->item_size_max + HEADROOM;
+    uint64_t least = (uint64_t)LARGE_VALUE_MIN + HEADROOM; /* What is larger lies in pieces. */
     uint64_t shard_size = options->memory_size / options->thread_count;
     uint64_t size = next_power(least);
     uint32_t wanted = fixed != 0 ? fixed : options->segment_size;
     if (wanted != 0 && wanted < least) {
-        log_error("--segment-size: segments of %u KB%s do not hold an item of -I %u KB",
-                  wanted / 1024, fixed != 0 ? ", which the data directory has," : "",
-                  options->item_size_max / 1024);
+        log_error("--segment-size: segments of %u KB%s are too small: at least 2m", wanted / 1024,
+                  fixed != 0 ? ", which the data directory has," : "");
         return STATUS_INVALID;
     }
     while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
@@ -43,9 +43,8 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
     uint64_t count = shard_size / size;
     if (count < COUNT_MIN) {
         count = COUNT_MIN;
-        log_note("-m %llu is too small for %u shards with items of up to %u KB: using %llu MB",
+        log_note("-m %llu is too small for %u shards: using %llu MB",
                  (unsigned long long)options->memory_size >> 20, options->thread_count,
-                 options->item_size_max / 1024,
                  (unsigned long long)(count * size * options->thread_count) >> 20);
     }
     *segment_size = (uint32_t)size;

@@ -89,12 +89,13 @@ static void counter_stats(struct text *text, const struct node *node)
 
 static void store_stats_lines(struct text *text, const struct node *node)
 {
-    uint64_t items = 0, bytes = 0, tombstones = 0, log_bytes = 0, index_bytes = 0, cleaned = 0,
+    uint64_t items = 0, pieces = 0, bytes = 0, tombstones = 0, log_bytes = 0, index_bytes = 0, cleaned = 0,
              expired = 0;
     for (unsigned i = 0; i < node->worker_count; i++) {
         struct published published;
         publication_read_any(&node->workers[i].publication, &published);
-        items += published.store.value_count;
+        items += published.store.value_count - published.store.piece_count;
+        pieces += published.store.piece_count;
         tombstones += published.store.tombstone_count;
         bytes += published.store.live_bytes;
         log_bytes += published.store.log_bytes;
@@ -110,6 +111,7 @@ static void store_stats_lines(struct text *text, const struct node *node)
     stat_number(text, "hash_bytes", index_bytes);
     stat_number(text, "bytes", bytes);
     stat_number(text, "curr_items", items);
+    stat_number(text, "large_pieces", pieces);
     stat_number(text, "evictions", 0);
     stat_number(text, "tombstones", tombstones);
     stat_number(text, "log_bytes", log_bytes);

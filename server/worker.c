@@ -8,6 +8,7 @@
 
 #include "pmem/medium_file.h"
 #include "server/connection.h"
+#include "server/large.h"
 #include "server/node.h"
 #include "server/udp.h"
 
@@ -63,7 +64,9 @@ static bool has_outbox(const struct worker *worker)
  * set, or what the sender has put is seen here. */
 static bool may_sleep(struct worker *worker)
 {
-    bool idle = worker->due == NULL && !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
+    bool idle = worker->due == NULL && worker->uploads_due == NULL &&
+                worker->pieces_done.count == 0 && worker->rewrites_due.count == 0 &&
+                !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
                 log_tail(store_log(worker->store)) == worker->drained;
     if (!idle)
         return false;
@@ -199,6 +202,8 @@ static void tick(struct worker *worker)
     if (!due && !shard_wants_turn(worker->shard))
         return;
     struct event event = {.type = EVENT_TICK};
+    if (due)
+        shard_set_upload_floor(worker->shard, large_floor_any(worker->node));
     worker_step(worker, &event);
     if (due && worker->holds)
         worker_net_resume(worker);
@@ -225,6 +230,7 @@ static void turn(struct worker *worker)
     worker_retry_parked(worker);
     tick(worker);
     worker_durable(worker);
+    large_run_due(worker);
     connection_run_due(worker);
     send_outboxes(worker);
     if (worker->lane != NULL)
@@ -241,6 +247,7 @@ static void *run(void *user)
         turn(worker);
     connection_close_all(worker);
     udp_close_all(worker);
+    large_close(worker);
     return NULL;
 }
 
@@ -292,7 +299,8 @@ static enum status open_watches(struct worker *worker)
 
 enum status worker_open(struct worker *worker, struct node *node, unsigned number)
 {
-    *worker = (struct worker){.node = node, .number = number, .medium_fd = -1};
+    *worker = (struct worker){
+        .node = node, .number = number, .medium_fd = -1, .upload_oldest = UINT64_MAX};
     worker_read_clocks(worker);
     enum status status = open_rings(worker);
     if (status != STATUS_OK)

@@ -93,6 +93,11 @@ struct worker {
     struct udp *udp;        /* sockets */
     struct connection *due; /* those with something to write or to go on with */
     struct job_pool jobs;
+    struct upload *uploads;       /* of large values, newest first */
+    struct upload *uploads_due;   /* those that can go on */
+    struct job_queue pieces_done; /* back from their shards */
+    struct job_queue rewrites_due;
+    _Atomic uint64_t upload_oldest; /* version of the oldest upload here, or less; UINT64_MAX: none */
     void *buffers; /* free read buffers, linked by their first word */
     uint32_t buffer_count;
     struct stream_commons streams;

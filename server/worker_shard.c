@@ -58,6 +58,8 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     struct slice value = slice_make("", 0);
     if (action->record != NULL) {
         value = record_value(action->record);
+        job->answer_exptime = action->record->exptime;
+        job->large = (action->record->flags & RECORD_LARGE) != 0;
         job->lost = !job_reserve(job, (uint32_t)value.size);
         if (job->lost)
             value.size = 0;

@@ -52,9 +52,9 @@ TEST(message, sizes_have_to_add_up)
 TEST(message, keys_end_at_251_bytes)
 {
     struct sample ack = good(MSG_ACK);
-    ack.header.key_size = 251;
+    ack.header.key_size = RECORD_KEY_SIZE_MAX; /* a piece's */
     EXPECT(check(&ack) == NULL);
-    ack.header.key_size = 252;
+    ack.header.key_size = RECORD_KEY_SIZE_MAX + 1;
     EXPECT(check(&ack) != NULL);
 }
 
@@ -85,6 +85,8 @@ TEST(message, records_are_values_or_tombstones_with_a_timestamp)
     inv.header.value_size = 0;
     EXPECT(check(&inv) == NULL);
     inv.header.record_flags = 0x40;
+    EXPECT(check(&inv) != NULL);
+    inv.header.record_flags = RECORD_LARGE; /* without a manifest */
     EXPECT(check(&inv) != NULL);
     inv = good(MSG_INV);
     inv.header.ts = 0;

@@ -81,21 +81,6 @@ TEST(directory, keeps_its_segment_size)
     directory_close(&directory);
 }
 
-/* A smaller -I later does not make what was stored before smaller. */
-TEST(directory, remembers_the_largest_item_size)
-{
-    struct directory directory;
-    const char *path = test_directory();
-    ASSERT_EQ(open_as(&directory, path, &mine), STATUS_OK);
-    EXPECT_EQ(directory.node.item_size_max, 0);
-    ASSERT_EQ(directory_raise_item_size(&directory, 4 << 20), STATUS_OK);
-    ASSERT_EQ(directory_raise_item_size(&directory, 1 << 20), STATUS_OK);
-    directory_close(&directory);
-    ASSERT_EQ(open_as(&directory, path, &mine), STATUS_OK);
-    EXPECT_EQ(directory.node.item_size_max, 4 << 20);
-    directory_close(&directory);
-}
-
 TEST(directory, is_used_by_one_process_at_a_time)
 {
     struct directory directory, second;

@@ -1,0 +1,197 @@
+"""Values above 1 MB, which lie in pieces: whole everywhere, in one step, and cheap for everybody else."""
+import random
+import threading
+import time
+
+from cluster import Cluster, Node, check, wait_until
+
+MEGABYTE = 1 << 20
+ARGUMENTS = ("-m", "600", "-I", "128m", "-t", "2")
+
+
+def value_of(size, seed):
+    return random.Random(seed).randbytes(size)
+
+
+def start(durable=True, count=3):
+    return Cluster(count=count, durable=durable, arguments=ARGUMENTS)
+
+
+def store(connection, key, value, command=b"set", end=b"\r\n"):
+    connection.socket.sendall(b"%b %b 7 0 %d\r\n" % (command, key, len(value)))
+    connection.socket.sendall(value)
+    connection.socket.sendall(end)
+    return connection.line()
+
+
+def read(connection, size):
+    """Exactly so many bytes; fewer: the server closed."""
+    data = bytearray(connection.pending[:size])
+    connection.pending = connection.pending[size:]
+    while len(data) < size:
+        more = connection.socket.recv(min(MEGABYTE, size - len(data)))
+        if not more:
+            break
+        data += more
+    return bytes(data)
+
+
+def load(connection, key):
+    line = connection.ask(b"get " + key)
+    if line == b"END":
+        return None
+    check(line.startswith(b"VALUE " + key + b" 7 "), f"get: {line!r}")
+    size = int(line.split()[3])
+    data = read(connection, size + 7)
+    check(data[size:] == b"\r\nEND\r\n", f"{len(data)} of {size + 7} bytes")
+    return data[:size]
+
+
+def check_everywhere(cluster, key, value):
+    for node in cluster.nodes:
+        with node.connect(timeout=60) as connection:
+            check(load(connection, key) == value, f"{node.name}: another value of {key!r}")
+
+
+def pieces(node):
+    with node.connect() as connection:
+        return int(connection.stats()["large_pieces"])
+
+
+def resident(node):
+    with open(f"/proc/{node.process.pid}/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
+
+
+def case_large_values_are_whole_on_every_node():
+    with start().start() as cluster:
+        value = value_of(40 * MEGABYTE + 123, 1)
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            check(store(connection, b"big", value) == b"STORED", "set")
+        check_everywhere(cluster, b"big", value)
+        with cluster.nodes[1].connect(timeout=60) as connection:
+            check(store(connection, b"big", b"tail", b"append") == b"STORED", "append")
+            check(store(connection, b"big", value[:2 * MEGABYTE], b"prepend") == b"STORED", "prepend")
+            check(connection.ask(b"incr big 1").startswith(b"CLIENT_ERROR cannot increment"), "incr")
+            check(connection.ask(b"touch big 0") == b"TOUCHED", "touch")
+            check(store(connection, b"big", b"x" * 2 * MEGABYTE, b"add") == b"NOT_STORED", "add")
+        check_everywhere(cluster, b"big", value[:2 * MEGABYTE] + value + b"tail")
+
+
+def case_a_small_value_grows_large_by_appends_in_order():
+    with start(count=1).start() as cluster:
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            check(store(connection, b"k", b"") == b"STORED", "set")
+            parts = [bytes([65 + i]) * 300000 for i in range(8)]
+            connection.send(b"".join(b"append k 0 0 %d noreply\r\n%b\r\n" % (len(p), p) for p in parts))
+            check(load(connection, b"k") == b"".join(parts), "the value is another")
+
+
+def case_an_upload_that_ends_early_changes_nothing_and_leaves_nothing():
+    with start().start() as cluster:
+        old, node = value_of(3 * MEGABYTE, 2), cluster.nodes[0]
+        with node.connect(timeout=60) as connection:
+            check(store(connection, b"big", old) == b"STORED", "set")
+        before = pieces(node)
+        with node.connect(timeout=60) as connection:
+            connection.socket.sendall(b"set big 7 0 %d\r\n" % (20 * MEGABYTE) + old)
+        with node.connect(timeout=60) as connection:
+            check(store(connection, b"big", old + old, end=b"xx\r\n") == b"CLIENT_ERROR bad data chunk", "bad chunk")
+        check_everywhere(cluster, b"big", old)
+        wait_until("what was uploaded is gone", lambda: all(pieces(n) == before for n in cluster.nodes), 20)
+
+
+def case_pieces_of_replaced_and_deleted_values_go():
+    with start().start() as cluster:
+        value = value_of(5 * MEGABYTE, 3)
+        for node in cluster.nodes:
+            with node.connect(timeout=60) as connection:
+                check(store(connection, b"a", value) == b"STORED", "set")
+                check(store(connection, b"b", value) == b"STORED", "set")
+        with cluster.nodes[2].connect(timeout=60) as connection:
+            check(connection.ask(b"delete a") == b"DELETED", "delete")
+            check(store(connection, b"b", b"small") == b"STORED", "set")
+        wait_until("no piece is left", lambda: all(pieces(n) == 0 for n in cluster.nodes), 30)
+
+
+def case_a_reader_gets_one_value_or_none_while_it_is_replaced():
+    with start(count=1).start() as cluster:
+        node, values = cluster.nodes[0], [value_of(30 * MEGABYTE, i) for i in range(2)]
+        with node.connect(timeout=60) as writer, node.connect(timeout=60) as reader:
+            check(store(writer, b"big", values[0]) == b"STORED", "set")
+            reader.socket.sendall(b"get big\r\n")
+            first = read(reader, 65536)
+            check(store(writer, b"big", values[1]) == b"STORED", "set")
+            rest = read(reader, 30 * MEGABYTE + len(b"VALUE big 7 31457280\r\n" + b"\r\nEND\r\n") - len(first))
+            line, data = (first + rest).split(b"\r\n", 1)
+            check(data[:30 * MEGABYTE] == values[0], "bytes of another value")
+            check(load(writer, b"big") == values[1], "not the new value")
+
+
+def case_slow_readers_of_large_values_cost_little():
+    with start(count=1).start() as cluster:
+        node, value = cluster.nodes[0], value_of(60 * MEGABYTE, 4)
+        with node.connect(timeout=60) as writer:
+            check(store(writer, b"big", value) == b"STORED", "set")
+            check(load(writer, b"big") == value, "get")
+            before = resident(node)
+            readers = [node.connect() for _ in range(20)]
+            for reader in readers:
+                reader.send(b"get big\r\n")
+            time.sleep(1)
+            grown = resident(node) - before
+            print(f"  20 readers that do not read a value of 60 MB hold {grown / MEGABYTE:.1f} MB")
+            check(grown < 100 * MEGABYTE, f"20 slow readers hold {grown} bytes")
+            check(writer.set(b"other", b"x") == b"STORED", "others are served")
+            for reader in readers:
+                reader.socket.close()
+
+
+def case_large_values_survive_a_kill_and_heal():
+    with start().start() as cluster:
+        values = {b"v%d" % i: value_of(8 * MEGABYTE, i) for i in range(4)}
+        killed = cluster.nodes[2]
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            for key, value in list(values.items())[:2]:
+                check(store(connection, key, value) == b"STORED", "set")
+            killed.kill()
+            for key, value in list(values.items())[2:]:
+                check(store(connection, key, value) == b"STORED", "set")
+            values[b"v0"] = value_of(6 * MEGABYTE, 77)
+            check(store(connection, b"v0", values[b"v0"]) == b"STORED", "set")
+        killed.start()
+        killed.wait_serving()
+        for key, value in values.items():
+            check_everywhere(cluster, key, value)
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            node.start()
+        cluster.wait_serving()
+        for key, value in values.items():
+            check_everywhere(cluster, key, value)
+
+
+def case_a_large_value_stored_by_a_node_that_dies_is_whole_or_absent():
+    with start().start() as cluster:
+        value, node = value_of(60 * MEGABYTE, 5), cluster.nodes[0]
+        connection = node.connect(timeout=60)
+
+        def upload():
+            try:
+                store(connection, b"big", value)
+            except OSError:
+                pass
+        thread = threading.Thread(target=upload)
+        thread.start()
+        time.sleep(0.05)
+        node.kill()
+        thread.join()
+        others = cluster.others(node)
+        for other in others:
+            other.wait_serving()
+        with others[0].connect(timeout=60) as reader:
+            found = load(reader, b"big")
+        check(found in (None, value), "a part of a value")
+        if found is None:
+            wait_until("orphans are gone", lambda: all(pieces(n) == 0 for n in others), 60)
