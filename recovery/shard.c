@@ -312,6 +312,7 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->expired = replica->expired;
     stats->full = store_is_full(replica->store);
     stats->group_full = replica_group_is_full(replica);
+    stats->flush_known = replica->flush.known;
     stats->pieces_collected = shard->collect.deleted;
     stats->round = shard->round.stable;
     stats->rounds = shard->round.stable_count;

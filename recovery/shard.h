@@ -63,6 +63,7 @@ struct shard_stats {
     uint64_t expired;
     bool full;              /* this store takes no more growth by clients */
     bool group_full;        /* another member's does not */
+    bool flush_known;        /* there was a flush_all: its record is one of the store's values */
     uint64_t pieces_collected; /* of large values that are gone */
     uint64_t round;         /* newest stable round */
     uint64_t rounds;

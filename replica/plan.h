@@ -11,6 +11,7 @@ struct current {
     const struct record *record; /* NULL: absent, deleted or flushed */
     uint64_t base;               /* version to build on */
     bool expired;
+    bool flushed;
 };
 
 /* The record to write. `digits` holds a computed value. */

@@ -16,7 +16,8 @@ struct current plan_look(const struct replica *replica, const struct found *foun
     const struct record *record = found->record;
     bool flushed = replica->flush.known && replica_under_flush(record->key_size) && record->ts < replica->flush.ts;
     if (record->kind != RECORD_VALUE || flushed)
-        return (struct current){.base = larger(absent, ts_version(record->ts))};
+        return (struct current){.base = larger(absent, ts_version(record->ts)),
+                                .flushed = flushed && record->kind == RECORD_VALUE};
     return (struct current){
         .record = record,
         .base = ts_version(record->ts),

@@ -214,7 +214,7 @@ static enum execute read_answer(struct replica *replica, struct request *request
 static void see(const struct replica *replica, struct request *request, const struct found *found,
                 const struct record *record)
 {
-    request->seen = (struct seen){.marks = 0};
+    request->seen = (struct seen){.expired = request->seen.expired, .flushed = request->seen.flushed};
     if (record == NULL)
         return;
     struct access access = store_access_of(replica->store, found, replica_now(replica));
@@ -247,6 +247,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         return wait_for(replica, slice_make("", 0), hash_key(slice_make("", 0)), request);
 
     struct current now = plan_look(replica, any ? &found : NULL);
+    request->seen.expired = request->seen.expired || now.expired;
+    request->seen.flushed = now.flushed;
     if (now.expired && !plain && !FAULT(EXPIRE_LOCAL)) {
         if (request->type != REQUEST_EXPIRE) /* else it is what the request is for */
             return expire_first(replica, request, &now);

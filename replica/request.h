@@ -56,6 +56,8 @@ struct seen {
     uint32_t access_at; /* last read or set, in seconds since 1970; 0: not since this node's start */
     uint32_t exptime;
     uint32_t value_size; /* of what it has written, or else read */
+    bool expired;        /* there was one past its time; it is gone now. For statistics, as the next */
+    bool flushed;        /* there is one, but flush_all came after it */
 };
 
 enum outcome {

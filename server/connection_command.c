@@ -245,6 +245,7 @@ void connection_on_event(struct connection *connection, enum text_event event,
         on_value_end(connection);
         break;
     case TEXT_VALUE_BAD:
+        counters_add(&connection->worker->counters, COUNTER_cmd_set, 1); /* as memcached */
         connection_cancel_value(connection);
         connection_answer_line(connection, request->reply, request->noreply);
         break;

@@ -287,6 +287,7 @@ int node_run(const struct options *options)
     node.options = *options;
     node.started_us = clock_mono_us();
     pthread_mutex_init(&node.view_lock, NULL);
+    prefixes_open(&node.prefixes, options->delimiter, options->detail);
     process_ignore_signals();
     int code = open_tls(&node);
     if (code == 0)
@@ -297,6 +298,7 @@ int node_run(const struct options *options)
             code = listen_and_run(&node);
         close_auth(&node);
     }
+    prefixes_close(&node.prefixes);
     tls_close(node.tls);
     return code;
 }

@@ -15,6 +15,7 @@
 #include "server/directory.h"
 #include "server/mailbox.h"
 #include "server/options.h"
+#include "server/prefixes.h"
 
 struct worker;
 
@@ -49,6 +50,8 @@ struct node {
     _Atomic bool crawler_off;    /* by lru_crawler disable: no dumps */
     _Atomic bool failed;         /* the control thread cannot go on */
     struct counters forgotten;   /* sums at the last `stats reset`: to be subtracted */
+
+    struct prefixes prefixes;  /* stats detail */
 
     pthread_mutex_t view_lock; /* of `view` only */
     struct node_view view;

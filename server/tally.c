@@ -1,5 +1,7 @@
-/* What the commands of clients came to, for `stats`. */
+/* What the commands of clients came to, for `stats`: counted as memcached does, whatever protocol
+ * asked. */
 #include "server/connection.h"
+#include "server/node.h"
 #include "server/worker.h"
 
 static void add(struct worker *worker, enum counter counter)
@@ -12,6 +14,17 @@ static void add_either(struct worker *worker, bool hit, enum counter hits, enum 
     add(worker, hit ? hits : misses);
 }
 
+/* Of a command that compares the unique. */
+static void tally_cas(struct worker *worker, enum outcome outcome)
+{
+    if (outcome == OUTCOME_STORED)
+        add(worker, COUNTER_cas_hits);
+    else if (outcome == OUTCOME_EXISTS)
+        add(worker, COUNTER_cas_badval);
+    else if (outcome == OUTCOME_NOT_FOUND)
+        add(worker, COUNTER_cas_misses);
+}
+
 static void tally_storage(struct worker *worker, const struct job *job)
 {
     enum outcome outcome = job->outcome;
@@ -22,48 +35,98 @@ static void tally_storage(struct worker *worker, const struct job *job)
         add(worker, COUNTER_store_too_large);
     if (outcome == OUTCOME_NO_MEMORY)
         add(worker, COUNTER_store_no_memory);
-    if (job->command != COMMAND_CAS)
-        return;
-    if (outcome == OUTCOME_STORED)
-        add(worker, COUNTER_cas_hits);
-    else if (outcome == OUTCOME_EXISTS)
-        add(worker, COUNTER_cas_badval);
-    else if (outcome == OUTCOME_NOT_FOUND)
-        add(worker, COUNTER_cas_misses);
+    if (job->request.type == REQUEST_CAS || job->request.compare)
+        tally_cas(worker, outcome);
+}
+
+static bool found_value(const struct job *job)
+{
+    return job->outcome == OUTCOME_HIT && !(job->request.seen.marks & SEEN_CREATED);
+}
+
+static void tally_read(struct worker *worker, const struct job *job)
+{
+    bool found = found_value(job);
+    bool touches = job->request.type == REQUEST_GAT ||
+                   (found && (job->request.options & REQUEST_SETS_EXPTIME));
+    if (job->request.seen.expired)
+        add(worker, COUNTER_get_expired);
+    if (job->request.seen.flushed)
+        add(worker, COUNTER_get_flushed);
+    add(worker, touches ? COUNTER_cmd_touch : COUNTER_cmd_get);
+    if (touches)
+        add_either(worker, found, COUNTER_touch_hits, COUNTER_touch_misses);
+    else
+        add_either(worker, found, COUNTER_get_hits, COUNTER_get_misses);
+}
+
+/* Neither hit nor miss: what is there is no number, or has another unique. */
+static void tally_arithmetic(struct worker *worker, const struct job *job, enum counter hits,
+                             enum counter misses)
+{
+    bool created = job->request.seen.marks & SEEN_CREATED;
+    if (job->outcome == OUTCOME_NUMBER || job->outcome == OUTCOME_NOT_FOUND)
+        add_either(worker, job->outcome == OUTCOME_NUMBER && !created, hits, misses);
 }
 
 static void tally_request(struct worker *worker, const struct job *job)
 {
-    bool found = job->outcome == OUTCOME_HIT;
-    switch ((int)job->command) {
-    case COMMAND_GET:
-    case COMMAND_GETS:
-        add(worker, COUNTER_cmd_get);
-        add_either(worker, found, COUNTER_get_hits, COUNTER_get_misses);
+    switch (job->request.type) {
+    case REQUEST_GET:
+    case REQUEST_FETCH:
+    case REQUEST_GAT:
+        tally_read(worker, job);
         break;
-    case COMMAND_GAT:
-    case COMMAND_GATS:
-        add(worker, COUNTER_cmd_touch);
-        add_either(worker, found, COUNTER_touch_hits, COUNTER_touch_misses);
-        break;
-    case COMMAND_TOUCH:
+    case REQUEST_TOUCH:
         add(worker, COUNTER_cmd_touch);
         add_either(worker, job->outcome == OUTCOME_TOUCHED, COUNTER_touch_hits,
                    COUNTER_touch_misses);
         break;
-    case COMMAND_DELETE:
-        if (!job->too_large)
+    case REQUEST_DELETE:
+        if (!job->too_large && job->outcome != OUTCOME_EXISTS)
             add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
                        COUNTER_delete_misses);
         break;
-    case COMMAND_INCR:
-        add_either(worker, job->outcome == OUTCOME_NUMBER, COUNTER_incr_hits, COUNTER_incr_misses);
+    case REQUEST_INCR:
+        tally_arithmetic(worker, job, COUNTER_incr_hits, COUNTER_incr_misses);
         break;
-    case COMMAND_DECR:
-        add_either(worker, job->outcome == OUTCOME_NUMBER, COUNTER_decr_hits, COUNTER_decr_misses);
+    case REQUEST_DECR:
+        tally_arithmetic(worker, job, COUNTER_decr_hits, COUNTER_decr_misses);
         break;
-    default:
+    case REQUEST_SET:
+    case REQUEST_ADD:
+    case REQUEST_REPLACE:
+    case REQUEST_APPEND:
+    case REQUEST_PREPEND:
+    case REQUEST_CAS:
         tally_storage(worker, job);
+        break;
+    case REQUEST_FLUSH:
+    case REQUEST_EXPIRE:
+        break;
+    }
+}
+
+static void note_prefix(struct prefixes *prefixes, const struct job *job)
+{
+    switch ((int)job->request.type) {
+    case REQUEST_GET:
+    case REQUEST_FETCH:
+    case REQUEST_GAT:
+        prefixes_note(prefixes, job->request.key, found_value(job) ? PREFIX_HIT : PREFIX_MISS);
+        break;
+    case REQUEST_DELETE:
+        if (!job->too_large)
+            prefixes_note(prefixes, job->request.key, PREFIX_DELETE);
+        break;
+    case REQUEST_SET:
+    case REQUEST_ADD:
+    case REQUEST_REPLACE:
+    case REQUEST_APPEND:
+    case REQUEST_PREPEND:
+    case REQUEST_CAS:
+        prefixes_note(prefixes, job->request.key, PREFIX_SET);
+        break;
     }
 }
 
@@ -73,6 +136,9 @@ void connection_tally(struct worker *worker, const struct job *job)
         return;
     if (job->outcome == OUTCOME_UNKNOWN)
         add(worker, COUNTER_requests_unknown);
-    if (job->outcome != OUTCOME_UNKNOWN && job->outcome != OUTCOME_REFUSED)
-        tally_request(worker, job);
+    if (job->outcome == OUTCOME_UNKNOWN || job->outcome == OUTCOME_REFUSED)
+        return;
+    tally_request(worker, job);
+    if (atomic_load_explicit(&worker->node->prefixes.enabled, memory_order_relaxed))
+        note_prefix(&worker->node->prefixes, job);
 }
