@@ -174,8 +174,8 @@ static enum reply answer_memlimit(const struct connection *connection,
         return REPLY_MEMLIMIT_SMALL;
     if (megabytes > 1000000000)
         return REPLY_MEMLIMIT_BYTES;
-    /* Segments and index were laid out for -m. */
-    return megabytes == size >> 20 ? REPLY_OK : REPLY_MEMLIMIT_FAILED;
+    /* Segments and index were laid out for -m, in whole pages. */
+    return megabytes == (size + (1 << 20) - 1) >> 20 ? REPLY_OK : REPLY_MEMLIMIT_FAILED;
 }
 
 /* As a signal would: the control thread ends the process in order. memcached closes without an

@@ -11,17 +11,24 @@
 enum {
     SIZE_MIN = 1 << 20,
     SIZE_USUAL_MAX = 64 << 20,
-    COUNT_USUAL_MIN = 16, /* cleaning needs some to choose from */
+    SIZE_STEP = 4096,     /* pages */
+    COUNT_USUAL_MIN = 32, /* cleaning needs some to choose from, and keeps some: the more, the less
+                             that is of all */
     COUNT_MIN = 8,
     HEADROOM = 8192, /* of a segment: its header, and a record's header, key and seal */
 };
 
-static uint32_t next_power(uint64_t size)
+/* As many as there can be of a size that holds the largest record, then as large as fits: a power
+ * of two would leave a small store with few segments. */
+static uint64_t choose_size(uint64_t least, uint64_t shard_size)
 {
-    uint64_t power = SIZE_MIN;
-    while (power < size)
-        power *= 2;
-    return (uint32_t)power;
+    uint64_t size = least > SIZE_MIN ? least : SIZE_MIN;
+    while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
+        size *= 2;
+    uint64_t count = shard_size / size;
+    if (count >= COUNT_MIN)
+        size = shard_size / count;
+    return (size + (count < COUNT_MIN ? SIZE_STEP - 1 : 0)) / SIZE_STEP * SIZE_STEP;
 }
 
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
@@ -29,15 +36,13 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
 {
     uint64_t least = (uint64_t)LARGE_VALUE_MIN + HEADROOM; /* What is larger lies in pieces. */
     uint64_t shard_size = options->memory_size / options->thread_count;
-    uint64_t size = next_power(least);
+    uint64_t size = choose_size(least, shard_size);
     uint32_t wanted = fixed != 0 ? fixed : options->segment_size;
     if (wanted != 0 && wanted < least) {
         log_error("--segment-size: segments of %u KB%s are too small: at least 2m", wanted / 1024,
                   fixed != 0 ? ", which the data directory has," : "");
         return STATUS_INVALID;
     }
-    while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
-        size *= 2;
     if (wanted != 0)
         size = wanted;
     uint64_t count = shard_size / size;

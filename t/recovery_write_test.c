@@ -299,3 +299,18 @@ TEST(stall, a_read_modify_write_may_still_win_or_lose)
     EXPECT_TEXT(cluster_get(cluster, 1, "n"), found);
     cluster_close(cluster);
 }
+
+/* Here the INV is lost; else a follower had no room for it. The other one asks for the VAL all the time. */
+TEST(write, an_inv_that_was_not_taken_comes_again_whoever_asks_meanwhile)
+{
+    struct cluster *cluster = cluster_open();
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_lose(cluster, 1, 2);
+    for (unsigned i = 0; i < 60 && !cluster->replies[set].done; i++) {
+        cluster_settle(cluster);
+        cluster_tick(cluster, 60000);
+    }
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT(strstr(cluster->trace, "3>1 ASK k") != NULL);
+    cluster_close(cluster);
+}
