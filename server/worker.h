@@ -79,7 +79,8 @@ struct worker {
     bool clocks_old;
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us, swept_us;
-    bool full; /* as the log was told last */
+    uint32_t healed_epoch; /* to be told to the control thread; 0: nothing */
+    bool full;             /* as the log was told last */
     uint64_t told_full_us;
     uint64_t sequence;
     struct job_queue parked; /* cannot be answered now (no lease, not serving) */
@@ -97,8 +98,9 @@ struct worker {
     struct upload *uploads_due;   /* those that can go on */
     struct job_queue pieces_done; /* back from their shards */
     struct job_queue rewrites_due;
-    _Atomic uint64_t upload_oldest; /* version of the oldest upload here, or less; UINT64_MAX: none */
-    void *buffers; /* free read buffers, linked by their first word */
+    _Atomic uint64_t
+        upload_oldest; /* version of the oldest upload here, or less; UINT64_MAX: none */
+    void *buffers;     /* free read buffers, linked by their first word */
     uint32_t buffer_count;
     struct stream_commons streams;
     struct counters counters;

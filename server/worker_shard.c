@@ -100,9 +100,7 @@ static void take(void *user, const struct action *action)
         on_reply(worker, action);
         break;
     case ACTION_HEALED:
-        tell_control(worker, &(struct letter){.type = LETTER_HEALED,
-                                              .shard = worker->number,
-                                              .epoch = action->epoch});
+        worker->healed_epoch = action->epoch;
         break;
     case ACTION_SUSPECT:
         tell_control(worker, &(struct letter){.type = LETTER_SUSPECT,
@@ -116,6 +114,16 @@ static void take(void *user, const struct action *action)
 /* ---- steps
  * ----------------------------------------------------------------------------------------- */
 
+/* The numbers first: the control thread logs them when this node has become a member. */
+static void tell_healed(struct worker *worker)
+{
+    worker_publish(worker);
+    tell_control(worker, &(struct letter){.type = LETTER_HEALED,
+                                          .shard = worker->number,
+                                          .epoch = worker->healed_epoch});
+    worker->healed_epoch = 0;
+}
+
 void worker_step(struct worker *worker, struct event *event)
 {
     if (worker->clocks_old)
@@ -123,6 +131,8 @@ void worker_step(struct worker *worker, struct event *event)
     event->wall_us = worker->wall_us;
     event->mono_us = worker->mono_us;
     shard_step(worker->shard, event, &worker->actions);
+    if (worker->healed_epoch != 0)
+        tell_healed(worker);
 }
 
 void worker_execute(struct worker *worker, struct job *job)
