@@ -424,6 +424,8 @@ static enum binary_status status_of(const struct job *job)
 static bool is_hidden(const struct job *job, enum binary_status status)
 {
     bool gets = job->binary_base == BINARY_GET || job->binary_base == BINARY_GAT;
+    if (job->too_large)
+        return true; /* The Set itself is answered behind it. */
     return job->tag.quiet && status == (gets ? BINARY_STATUS_NOT_FOUND : BINARY_STATUS_OK);
 }
 
