@@ -224,6 +224,29 @@ def case_binary_too_large_values_are_swallowed():
         same("it is whole", c.get(b"k").value, b"x" * limit)
 
 
+def case_binary_values_of_many_pieces_are_like_others():
+    """Above 1 MiB a value is stored in pieces, with a manifest under its key."""
+    value = random.Random(3).randbytes(3000000)
+    with one_node("-I", "8m") as node, Binary(node.port) as c:
+        cas = c.set(b"k", value, flags=5).cas
+        answer = c.get(b"k")
+        same("get", (answer.value == value, answer.flags(), answer.cas), (True, 5, cas))
+        answer = c.ask(TOUCH, b"k", seconds(100))
+        same("touch", (answer.status, answer.flags(), answer.value, answer.cas), (OK, 5, b"", cas))
+        answer = c.ask(GATK, b"k", seconds(100))
+        same("gatk", (answer.key, answer.value == value, answer.cas), (b"k", True, cas))
+        newer = c.ask(APPEND, b"k", value=b"tail").cas
+        same("append with the old cas", c.ask(APPEND, b"k", value=b"no", cas=cas).status, EXISTS)
+        answer = c.ask(PREPEND, b"k", value=b"head", cas=newer)
+        same("prepend with the new one", answer.status, OK)
+        same("the cas", c.get(b"k").cas, answer.cas)
+        same("all of it", c.get(b"k").value == b"head" + value + b"tail", True)
+        same("incr", c.ask(INCREMENT, b"k", counting(1)).status, NON_NUMERIC)
+        same("add", c.ask(ADD, b"k", storing(), value).status, EXISTS)
+        c.send(packet(GETKQ, b"k") + packet(SETQ, b"k", storing(), value) + packet(DELETE, b"k") + packet(NOOP))
+        same("a burst", [c.receive().opcode for _ in range(3)], [GETKQ, DELETE, NOOP])
+
+
 def case_binary_contradicting_lengths_are_answered_and_closed():
     value = dict(key=b"key", extras=storing(), value=b"value")
     wrong = [(packet(SET, **value, body_size=10), UNKNOWN), (packet(SET, **value, key_size=300), UNKNOWN),
