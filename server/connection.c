@@ -28,6 +28,7 @@ static bool take_buffer(struct connection *connection)
         worker->buffer_count--;
     } else {
         connection->buffer = malloc(WORKER_BUFFER_SIZE);
+        worker->buffer_total += connection->buffer != NULL;
     }
     return connection->buffer != NULL;
 }
@@ -43,6 +44,7 @@ static void give_buffer(struct connection *connection)
         worker->buffer_count++;
     } else {
         free(connection->buffer);
+        worker->buffer_total--;
     }
     connection->buffer = NULL;
 }
@@ -202,6 +204,7 @@ static bool may_parse(const struct connection *connection)
         gets_max = 1;
     const struct job *value = connection->value_job;
     bool room = value == NULL || value->upload == NULL || upload_has_room(value->upload);
+    room = room && (connection->job_count == 0 || connection->worker->jobs.taken < WORKER_JOB_MAX);
     return room && connection->holder == NULL && !connection->closing && !connection->broken &&
            !connection->waits && connection->barrier == COMMAND_COUNT &&
            connection->job_count < CONNECTION_JOB_MAX && connection->bytes < CONNECTION_BYTES_MAX &&

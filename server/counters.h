@@ -38,6 +38,8 @@ struct published {
     struct shard_stats shard;
     struct store_stats store;
     uint64_t parked;
+    uint64_t jobs_taken; /* commands of clients under way */
+    uint64_t buffers;    /* read buffers, in use or kept */
 };
 
 enum { PUBLISHED_WORDS = (sizeof(struct published) + 7) / 8 };

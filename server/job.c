@@ -82,15 +82,33 @@ struct job *job_take(struct job_pool *pool)
             return NULL;
     }
     memset(job, 0, offsetof(struct job, key)); /* The buffers behind need no clearing. */
+    job->memory = pool->memory;
+    pool->taken++;
     job->value = job->value_memory;
     job->value_capacity = JOB_INLINE_SIZE;
     return job;
 }
 
+static void count(struct job *job, int64_t size)
+{
+    if (job->memory != NULL)
+        atomic_fetch_add_explicit(&job->memory->used, (uint64_t)size, memory_order_relaxed);
+}
+
+static bool is_over(const struct job *job, uint32_t size)
+{
+    if (job->memory == NULL || job->memory->limit == 0 || job->kind == JOB_BODY)
+        return false;
+    return atomic_load_explicit(&job->memory->used, memory_order_relaxed) + size >
+           job->memory->limit;
+}
+
 static void free_value(struct job *job)
 {
-    if (job->value != job->value_memory)
+    if (job->value != job->value_memory) {
         free(job->value);
+        count(job, -(int64_t)job->value_capacity);
+    }
     job->value = job->value_memory;
     job->value_capacity = JOB_INLINE_SIZE;
     job->value_size = 0;
@@ -99,6 +117,7 @@ static void free_value(struct job *job)
 void job_give(struct job_pool *pool, struct job *job)
 {
     free_value(job);
+    pool->taken--;
     if (pool->count == JOB_POOL_COUNT_MAX) {
         free(job);
         return;
@@ -121,9 +140,10 @@ bool job_reserve(struct job *job, uint32_t size)
 {
     if (size > job->value_capacity) {
         free_value(job);
-        uint8_t *memory = malloc(size);
+        uint8_t *memory = is_over(job, size) ? NULL : malloc(size);
         if (memory == NULL)
             return false;
+        count(job, size);
         job->value = memory;
         job->value_capacity = size;
     }

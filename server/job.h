@@ -1,5 +1,5 @@
-/* job.h: one command of a client on its way: from its connection to the shard that owns the key,
- * and back.
+/* job.h: holds an atomic: one command of a client on its way: from its connection to the shard that
+ * owns the key, and back.
  *
  * A job belongs to one thread at a time: to its home (the worker of the connection), then, through
  * a ring, to the owner (the worker of the shard), and back. It outlives its connection until the
@@ -7,6 +7,7 @@
 #ifndef SERVER_JOB_H
 #define SERVER_JOB_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -79,6 +80,7 @@ struct job {
     uint8_t *value;
     uint32_t value_size;
     uint32_t value_capacity;
+    struct job_memory *memory;
 
     uint32_t head_size, tail_size;
     const char *tail;
@@ -100,12 +102,21 @@ void job_queue_put_first(struct job_queue *queue, struct job *job);
 struct job *job_queue_take(struct job_queue *queue); /* NULL: empty */
 void job_queue_sort(struct job_queue *queue);        /* by sequence */
 
+/* Bytes of values on their way to or from clients, of the whole process. One reader who does not
+ * read may hold what CONNECTION_BYTES_MAX allows; many of them no more than this. */
+struct job_memory {
+    _Atomic uint64_t used;
+    uint64_t limit; /* constant; 0: none */
+};
+
 /* Free jobs of one thread: so many are kept, the rest goes back to malloc. */
 enum { JOB_POOL_COUNT_MAX = 2048 };
 
 struct job_pool {
+    struct job_memory *memory; /* NULL: nobody counts */
     struct job *first;
     uint32_t count;
+    uint32_t taken; /* and not given back */
 };
 
 /* NULL: no memory. Everything but the buffers is zero; value is empty. */
@@ -114,7 +125,9 @@ void job_give(struct job_pool *pool, struct job *job);
 void job_pool_close(struct job_pool *pool);
 
 /* Makes room for `size` bytes at job->value, whose content is lost; value_size is set. False: no
- * memory, value empty. */
+ * memory, or the limit is reached (bodies go on: their clients have been promised them); value
+ * empty.
+ */
 bool job_reserve(struct job *job, uint32_t size);
 
 static inline struct job *job_of(struct request *request)

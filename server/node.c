@@ -20,6 +20,7 @@ enum {
     HEARTBEATS_PER_SUSPECT = 5, /* so many may be lost before a peer is suspected */
     CONNECT_MS = 1000,
     MESSAGE_HEADROOM = 65536,
+    CLIENT_MEMORY_MIN = 64 << 20,
     EXIT_FOREIGN = 78, /* the data directory is not this node's, or cannot be used */
 };
 
@@ -51,6 +52,14 @@ bool node_refresh_certs_any(struct node *node, char *why, size_t why_size)
 
 /* ---- opening, in this order
  * ------------------------------------------------------------------------------ */
+
+static uint64_t client_memory_limit(const struct options *options)
+{
+    uint64_t usual = options->memory_size / 4;
+    if (options->client_memory_mb != 0)
+        return (uint64_t)options->client_memory_mb << 20;
+    return usual < CLIENT_MEMORY_MIN ? CLIENT_MEMORY_MIN : usual;
+}
 
 static enum status open_directory(struct node *node)
 {
@@ -127,6 +136,7 @@ static void close_workers(struct node *node, unsigned count)
 static enum status open_workers(struct node *node)
 {
     node->worker_count = node->options.thread_count;
+    node->client_memory.limit = client_memory_limit(&node->options);
     node->workers = calloc(node->worker_count, sizeof(*node->workers));
     if (node->workers == NULL)
         return STATUS_NO_MEMORY;

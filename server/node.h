@@ -13,6 +13,7 @@
 #include "server/auth.h"
 #include "server/counters.h"
 #include "server/directory.h"
+#include "server/job.h"
 #include "server/mailbox.h"
 #include "server/options.h"
 #include "server/prefixes.h"
@@ -44,6 +45,7 @@ struct node {
     _Atomic uint32_t connection_count;
     _Atomic uint64_t connection_total;
     _Atomic uint64_t connection_rejected;
+    struct job_memory client_memory;
     _Atomic uint64_t upload_version; /* of the newest upload of a large value */
     _Atomic bool dumping; /* lru_crawler metadump or mgdump, of which there is one at a time */
     _Atomic uint64_t dump_count; /* begun so far */

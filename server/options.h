@@ -59,6 +59,7 @@ struct options {
     uint32_t listen_count; /* at least 1, with -p 0 maybe none */
     uint64_t memory_size;
     uint32_t connection_max;
+    uint32_t client_memory_mb; /* 0: to be chosen */
     uint32_t thread_count;
     bool no_eviction;
     bool no_flush;

@@ -85,6 +85,8 @@ void stats_sum(const struct node *node, struct totals *totals)
         add_store(&totals->store, &published.store);
         add_shard(&totals->shard, &published.shard);
         totals->parked += published.parked;
+        totals->commands += published.jobs_taken;
+        totals->buffers += published.buffers;
         totals->item_count +=
             published.store.value_count - published.store.piece_count - published.shard.flush_known;
     }

@@ -299,8 +299,11 @@ static enum status open_watches(struct worker *worker)
 
 enum status worker_open(struct worker *worker, struct node *node, unsigned number)
 {
-    *worker = (struct worker){
-        .node = node, .number = number, .medium_fd = -1, .upload_oldest = UINT64_MAX};
+    *worker = (struct worker){.node = node,
+                              .number = number,
+                              .medium_fd = -1,
+                              .upload_oldest = UINT64_MAX,
+                              .jobs = {.memory = &node->client_memory}};
     worker_read_clocks(worker);
     enum status status = open_rings(worker);
     if (status != STATUS_OK)

@@ -39,6 +39,7 @@ enum {
     WORKER_BUFFER_SIZE = 16384,   /* of a connection that has read half a command */
     WORKER_BUFFER_COUNT_MAX = 64, /* free ones that are kept */
     WORKER_PUBLISH_US = 100000,
+    WORKER_JOB_MAX = 65536, /* commands under way of all connections of a worker, about */
     WORKER_SWEEP_US = 1000000,
 };
 
@@ -102,6 +103,7 @@ struct worker {
         upload_oldest; /* version of the oldest upload here, or less; UINT64_MAX: none */
     void *buffers;     /* free read buffers, linked by their first word */
     uint32_t buffer_count;
+    uint32_t buffer_total; /* in use and free */
     struct stream_commons streams;
     struct counters counters;
     struct publication publication;

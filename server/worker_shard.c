@@ -252,7 +252,11 @@ static void tell_full(struct worker *worker, const struct shard_stats *stats)
 
 void worker_publish(struct worker *worker)
 {
-    struct published published = {.parked = worker->parked.count};
+    struct published published = {
+        .parked = worker->parked.count,
+        .jobs_taken = worker->jobs.taken,
+        .buffers = worker->buffer_total,
+    };
     shard_stats(worker->shard, &published.shard);
     store_stats(worker->store, &published.store);
     tell_full(worker, &published.shard);

@@ -195,3 +195,25 @@ def case_a_large_value_stored_by_a_node_that_dies_is_whole_or_absent():
         check(found in (None, value), "a part of a value")
         if found is None:
             wait_until("orphans are gone", lambda: all(pieces(n) == 0 for n in others), 60)
+
+
+def case_values_under_way_are_bounded_and_the_bound_is_shown():
+    """20 clients begin a large value each and stop: more than the limit is refused, small ones still go."""
+    with Cluster(count=1, arguments=(*ARGUMENTS, "-o", "resp_obj_mem_limit=4")).start() as cluster:
+        node, part = cluster.nodes[0], b"x" * (300 << 10)
+        writers = [node.connect() for _ in range(20)]
+        for writer in writers:
+            writer.send(b"set w 0 0 %d\r\n" % (2 * MEGABYTE) + part)
+        with node.connect() as other:
+            wait_until("the limit is reached", lambda: int(other.stats()["client_memory_values"]) > 3 * MEGABYTE, 10)
+            stats = other.stats()
+            check(int(stats["client_memory_limit"]) == 4 * MEGABYTE, "the limit")
+            check(int(stats["client_memory_values"]) <= 4 * MEGABYTE, stats["client_memory_values"])
+            check(other.set(b"small", b"x") == b"STORED", "a small value")
+            refused = 0
+            for writer in writers:
+                writer.send(b"x" * (2 * MEGABYTE - len(part)) + b"\r\n")
+                refused += writer.line() == b"SERVER_ERROR out of memory storing object"
+                writer.socket.close()
+            check(0 < refused < 20, f"{refused} of 20 refused")
+            wait_until("all is given back", lambda: int(other.stats()["client_memory_values"]) < MEGABYTE, 10)
