@@ -29,8 +29,8 @@ struct totals {
     struct store_stats store;
     struct shard_stats shard; /* numbers only */
     uint64_t parked;
-    uint64_t commands; /* of clients, under way */
-    uint64_t buffers;  /* for reading from clients */
+    uint64_t commands;   /* of clients, under way */
+    uint64_t buffers;    /* for reading from clients */
     uint64_t item_count; /* of clients */
     uint64_t limit_bytes;
     unsigned index_power; /* about so many entries, as a power of two */
