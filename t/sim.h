@@ -53,7 +53,7 @@ struct sim_aim {
     unsigned cut_permille;    /* of INVs to a healing node: the connection breaks soon after */
     uint8_t roomy;            /* nodes whose log is four times as large: nothing is cleaned there */
     bool wither;              /* all keys but the first two are deleted in the course of the run, one by one */
-    bool hush;                /* no plain writes while a node is away; then all clients race for one key */
+    bool count;               /* the first two keys are only counted up: the newest versions are those of keys that go */
 };
 
 /* What a seed draws: sizes, speeds, and how often each kind of fault strikes (0: never in this run). */
@@ -211,6 +211,7 @@ struct sim_shard {
     uint64_t leased_at; /* a tick last saw a lease */
     bool stalled;       /* none for long: the shard was told */
     uint32_t generation; /* of the newest log segment that the aim has seen */
+    uint64_t floor, clock; /* after the newest step */
     struct view view; /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
 };
@@ -278,8 +279,6 @@ struct sim {
     unsigned fragile; /* a member that lost its disk and is not yet out of the view: nothing else may fail now */
     uint64_t fragile_incarnation;
     bool silent_death; /* who dies now takes with it what it had sent */
-    unsigned race_key; /* aim.hush: so many keys have had their race */
-    uint64_t race_until;
 
     struct sim_client clients[SIM_CLIENT_MAX];
     struct sim_operation *history;
@@ -399,6 +398,13 @@ void sim_check_durable(struct sim *sim, unsigned node, unsigned shard);
 void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local);
 void sim_check_view(struct sim *sim, unsigned node);
 void sim_check_leases(struct sim *sim);
+/* ---- sim_rules.c: what the code's rules promise of its state, looked up without its help ---- */
+/* The log has been opened: of each key's records the one with the highest lsn counts. */
+void sim_rules_opened(struct sim *sim, const struct sim_shard *shard);
+/* The record of a key, a tombstone or a DISCARD, was dropped. */
+void sim_rules_forgotten(struct sim *sim, const struct sim_shard *shard, unsigned key, const struct sim_shadow *former);
+/* After each step: no member's clock is behind a floor that another has adopted. */
+void sim_rules_floor(struct sim *sim, struct sim_shard *shard);
 /* A view is about to be installed for the first time anywhere. */
 void sim_check_cold(struct sim *sim, const struct view *view);
 void sim_check_incarnation(struct sim *sim, unsigned from, unsigned to, uint64_t incarnation);
@@ -421,7 +427,6 @@ void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct 
 void sim_aim_step(struct sim *sim, struct sim_shard *shard);
 void sim_aim_forgot(struct sim *sim, unsigned node); /* a tombstone was dropped */
 void sim_aim_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action);
-void sim_aim_view(struct sim *sim, const struct view *view);
 /* Bends what a client is about to do. */
 void sim_aim_operation(struct sim *sim, struct sim_operation *operation);
 uint32_t sim_segment_count(const struct sim *sim, unsigned node);

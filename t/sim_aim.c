@@ -5,7 +5,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { RACE_US = 30000, SOON_US = 300, HOT_KEYS = 2, FORGET_US = 50000 };
+enum { SOON_US = 300, HOT_KEYS = 2, FORGET_US = 50000, BURSTS_US = 1000000, BURST_US = 60000 };
 
 uint32_t sim_segment_count(const struct sim *sim, unsigned node)
 {
@@ -114,30 +114,19 @@ void sim_aim_step(struct sim *sim, struct sim_shard *shard)
         strike_at(sim, shard->node, sim->now + sim_below(sim, SOON_US), false);
 }
 
-/* All are members again: everybody wants the same key, which is absent. */
-void sim_aim_view(struct sim *sim, const struct view *view)
-{
-    if (!sim->profile.aim.hush || view->members != sim->configured || view->epoch < 3 ||
-        sim->settling)
-        return;
-    sim->race_until = sim->now + RACE_US;
-    sim->race_key = (sim->race_key + 1) % sim->profile.key_count;
-}
-
 static bool is_plain_or_new(enum request_type type)
 {
     return type == REQUEST_SET || type == REQUEST_ADD;
 }
 
-static void hush(struct sim *sim, struct sim_operation *operation)
+static void count(const struct sim *sim, struct sim_operation *operation)
 {
-    if (sim->newest.members != sim->configured && is_plain_or_new(operation->type))
-        operation->type = REQUEST_GET;
-    if (sim->race_until <= sim->now)
-        return;
-    operation->key = (uint16_t)sim->race_key;
-    if (!is_plain_or_new(operation->type))
-        operation->type = REQUEST_GET;
+    if (operation->key < HOT_KEYS && operation->type != REQUEST_ADD &&
+        operation->type != REQUEST_GET)
+        operation->type = REQUEST_REPLACE;
+    else if (operation->key >= HOT_KEYS && is_plain_or_new(operation->type) &&
+             sim->now % BURSTS_US > BURST_US)
+        operation->type = REQUEST_DELETE;
 }
 
 static void wither(struct sim *sim, struct sim_operation *operation)
@@ -152,6 +141,6 @@ void sim_aim_operation(struct sim *sim, struct sim_operation *operation)
 {
     if (sim->profile.aim.wither)
         wither(sim, operation);
-    if (sim->profile.aim.hush)
-        hush(sim, operation);
+    if (sim->profile.aim.count)
+        count(sim, operation);
 }

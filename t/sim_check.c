@@ -77,6 +77,7 @@ void sim_check_opened(struct sim *sim, unsigned node, unsigned number)
             push(sim, shadow, shadow->lsn, shadow->ts);
     }
     sim_check_durable(sim, node, number);
+    sim_rules_opened(sim, shard);
 }
 
 void sim_check_durable(struct sim *sim, unsigned node, unsigned number)
@@ -127,14 +128,15 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
         if (key < SIM_KEY_MAX && key >= sim->profile.key_count)
             continue;
         struct sim_shadow *shadow = &shard->keys[key];
-        uint8_t state_before = shadow->state, kind_before = shadow->kind;
+        struct sim_shadow before = {.kind = shadow->kind, .state = shadow->state, .ts = shadow->ts, .lsn = shadow->lsn};
         bool changed = look(shard, key, shadow);
         if (changed)
             push(sim, shadow, shadow->lsn, shadow->ts);
-        if (!changed && shadow->state == state_before)
+        if (!changed && shadow->state == before.state)
             continue;
-        if (kind_before != 0 && shadow->kind == 0) {
+        if (before.kind != 0 && shadow->kind == 0) {
             sim->forgotten++;
+            sim_rules_forgotten(sim, shard, key, &before);
             sim_aim_forgot(sim, node);
         }
         if (shadow->state == STATE_WRITE)
@@ -149,6 +151,7 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
             compare(sim, key, &sim->nodes[other].shards[number], shard);
         }
     }
+    sim_rules_floor(sim, shard);
     if (sim->steps % sim->profile.verify_every == 0) {
         sim->verifications++;
         shard_verify(shard->shard);
@@ -164,32 +167,6 @@ void sim_check_leases(struct sim *sim)
             sim_fail(sim, "node %u holds a lease, but view %u is installed somewhere without it", node,
                      sim->newest.epoch);
     }
-}
-
-/* The next view either goes on with one that never stopped, a member or healed since, or pools what all members hold: all but those whose disk
- * was lost (invariant 7 of the member code). */
-void sim_check_cold(struct sim *sim, const struct view *view)
-{
-    const struct view *former = &sim->newest;
-    bool goes_on = false;
-    if (former->epoch == 0 || view->epoch != former->epoch + 1)
-        return; /* the first one; or what lies between was installed nowhere, and may have been cold itself */
-    for (unsigned node = 1; node <= sim->profile.node_count; node++)
-        goes_on |= ((former->members | former->healing) & view->members & node_bit(node)) != 0 &&
-                   former->incarnation[node] == view->incarnation[node];
-    for (unsigned node = 1; node <= sim->profile.node_count && !goes_on; node++)
-        if ((former->members & (uint8_t)~view->members & node_bit(node)) != 0 && !sim->nodes[node].damaged &&
-            !sim->nodes[node].rotten)
-            sim_fail(sim, "view %u starts cold without node %u, which was a member and holds its data", view->epoch,
-                     node);
-}
-
-void sim_check_incarnation(struct sim *sim, unsigned from, unsigned to, uint64_t incarnation)
-{
-    const struct sim_node *n = &sim->nodes[to];
-    if (incarnation < n->met[from] || incarnation <= n->removed[from])
-        sim_fail(sim, "node %u is given a message of node %u, incarnation %" PRIu64 ", which was %s", to, from,
-                 incarnation, incarnation <= n->removed[from] ? "removed" : "replaced by a newer one");
 }
 
 void sim_check_view(struct sim *sim, unsigned node)

@@ -65,7 +65,6 @@ static void on_install(void *user, const struct view *view)
     if (view->epoch > sim->newest.epoch) {
         sim_check_cold(sim, view);
         sim->newest = *view;
-        sim_aim_view(sim, view);
     }
     if ((view->members & node_bit(n->id)) != 0)
         n->damaged = false;

@@ -380,9 +380,10 @@ static void voids(struct sim *sim, struct sim_profile *p)
     p->wall_frozen = sim_chance(sim, 50);
     p->aim.roomy = 0x04;
     p->aim.forget_percent = 0;
-    p->aim.wither = true;
-    only(p, REQUEST_SET, REQUEST_SET, REQUEST_ADD);
-    p->aim.stable_percent = 3;
+    p->aim.wither = false;
+    p->weight[REQUEST_DELETE] = 9;
+    p->skew_percent = 80;
+    p->aim.recoil_permille = 30;
     p->victims = 0x04;
     p->crash = 1;
     p->keep_majority = true;
@@ -491,26 +492,42 @@ static void turncoats(struct sim *sim, struct sim_profile *p)
     p->down_max_us = 3000;
 }
 
-/* Nothing but the rules makes versions grow, and no plain write while a node is away; when it is back, all want one key. */
-static void hush(struct sim *sim, struct sim_profile *p)
+/* Nodes and disks go and come while the newest versions are those of keys that were deleted and forgotten. */
+static void counts(struct sim *sim, struct sim_profile *p)
 {
-    deletes_and_crashes(sim, p);
-    p->node_count = 3;
-    p->shard_count = 1;
-    p->wall_frozen = true;
-    p->wall_spread_us = 0;
-    p->aim.hush = true;
-    p->aim.stable_percent = 5;
-    p->crash = 1;
-    p->keep_majority = true;
-    p->client_count = SIM_CLIENT_MAX;
-    p->think_us = 2000;
-    p->down_max_us = 20000;
-    p->delay_min_us = 200;
-    p->delay_max_us = 3000;
-    p->lag = 1;
-    p->lag_max_us = 60000;
+    wither(sim, p);
+    p->aim.wither = false;
+    p->aim.forget_percent = 0;
+    p->aim.count = true;
+    p->wall_frozen = sim_chance(sim, 50);
+    p->crash = 2;
+    p->wipe = 1;
+    p->lag = 3;
+    p->lag_max_us = 100000;
     p->lag_time_max_us = 300000;
+    p->keep_majority = true;
+    p->fault_gap_us = 400000;
+    p->down_max_us = 300000;
+    p->skew_percent = 85;
+    p->operation_count = 10000;
+    p->think_us = 500;
+    p->delay_min_us = 50;
+    p->delay_max_us = 500;
+    p->wall_frozen = false;
+    only(p, REQUEST_SET, REQUEST_SET, REQUEST_ADD);
+    p->weight[REQUEST_SET] = 12;
+    p->weight[REQUEST_ADD] = 1;
+}
+
+/* The same, away for long, and the offers of a member reach who heals so late that it waits, and holds what is deleted. */
+static void lingers(struct sim *sim, struct sim_profile *p)
+{
+    counts(sim, p);
+    p->wipe = 0;
+    p->crash = p->lag = 1;
+    p->down_max_us = 1500000;
+    p->lag_max_us = 150000;
+    p->lag_time_max_us = 1000000;
 }
 
 /* So little room that INVs are dropped for want of it, and read-modify-writes that race. */
@@ -550,7 +567,8 @@ static const struct scenario scenarios[] = {
     {"away", "nodes that are away for long, and slow links", away},
     {"recoil", "coordinators that die before anybody has their INV", recoil},
     {"turncoats", "followers that die when they have acknowledged", turncoats},
-    {"hush", "no plain writes while a node is away, then a race", hush},
+    {"counts", "what is newest is forgotten, while nodes and disks come and go", counts},
+    {"lingers", "the same, and healing that has to wait", lingers},
     {"cramped", "so little room that messages are dropped", cramped},
     {"resets", "connections that break inside an epoch", resets},
     {"meta", "meta commands: who wins, what is stale", meta},
