@@ -137,7 +137,7 @@ check-differential: all
 	t/differential/run --seconds=$(DIFFERENTIAL_SECONDS)
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
-$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(wildcard bench/*.c)) $(B)/libbase.a
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c,$(wildcard bench/*.c))) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm
 
 .PHONY: load bench-quick
@@ -145,6 +145,14 @@ load: $(B)/bench/load
 
 bench-quick: all load
 	bench/quick
+
+# One line: what the parsers take for a request.
+$(B)/bench/parse: $(B)/bench/parse.o $(call libs,$(USES_proto))
+	$(CC) $(LDFLAGS) $^ -o $@
+
+.PHONY: bench-parse
+bench-parse: $(B)/bench/parse
+	$(B)/bench/parse
 
 # ---- fuzzers: t/fuzz/FOLDER_NOUN_fuzz.c links FOLDER and what it may use, all compiled by clang ---------
 FUZZ_CC      := clang-14

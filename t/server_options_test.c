@@ -272,3 +272,24 @@ TEST(options, hashes_tell_what_must_be_equal)
     ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:4 -t 2"), OPTIONS_RUN);
     EXPECT(options_directory_hash(&options) != directory);
 }
+
+/* Whatever speaks the other protocol would be an open door. */
+TEST(options, to_authenticate_shut_the_other_protocol)
+{
+    ASSERT_EQ(parse("-S -l 127.0.0.1,proto[binary]:127.0.0.2"), OPTIONS_RUN);
+    EXPECT(options.sasl);
+    EXPECT_EQ(options.protocol, PROTOCOL_BINARY);
+    EXPECT_EQ(options.listen[0].protocol, PROTOCOL_BINARY);
+    ASSERT_EQ(parse("--auth-file=users -l proto[auto]:127.0.0.1"), OPTIONS_RUN);
+    EXPECT_TEXT(options.auth_file, "users");
+    EXPECT_EQ(options.protocol, PROTOCOL_ASCII);
+    EXPECT_EQ(options.listen[0].protocol, PROTOCOL_ASCII);
+    EXPECT(refused("-S -Y users", "only one of them"));
+    EXPECT(refused("-S -B ascii", "not -B ascii"));
+    EXPECT(refused("-Y users -B binary", "not -B binary"));
+    EXPECT(refused("-S -l proto[ascii]:127.0.0.1", "proto[]"));
+    EXPECT(refused("-Y users -l proto[binary]:127.0.0.1", "proto[]"));
+    EXPECT(refused("-S -U 11211", "UDP"));
+    EXPECT(refused("-Y users -U 11211", "UDP"));
+    EXPECT_EQ(options.exit_code, EXIT_USAGE);
+}
