@@ -1,0 +1,51 @@
+#!/usr/bin/python3
+"""python-memcached: types, compression, many keys, cas, sharded over all nodes."""
+import memcache
+
+from story import arguments, check
+
+_, ports = arguments()
+servers = [f"127.0.0.1:{port}" for port in ports]
+writer = memcache.Client(servers[:1], socket_timeout=20, cache_cas=True)
+reader = memcache.Client(servers[-1:], socket_timeout=20, cache_cas=True)
+check("flush_all", writer.flush_all(), None)
+for name, value in (("text", "Grüße"), ("number", 42), ("dict", {"a": [1, (2, None)]}), ("bytes", bytes(range(256))), ("large", b"x" * 900000)):
+    check(f"set {name}", writer.set(name, value))
+    check(f"get {name}", reader.get(name), value)
+check("compressed", writer.set("zip", "z" * 3000000, min_compress_len=1000))
+check("and back", reader.get("zip"), "z" * 3000000)
+check("a miss", reader.get("nothing"), None)
+check("add of what is there", bool(writer.add("text", "no")), False)
+check("add of what is not", writer.add("added", "yes"))
+check("replace of what is not there", bool(writer.replace("absent", "no")), False)
+check("replace", writer.replace("added", "again"))
+check("append", writer.set("raw", "middle") and writer.append("raw", "-end"))
+check("prepend", writer.prepend("raw", "begin-"))
+check("appended and prepended", reader.get("raw"), "begin-middle-end")
+check("set a number", writer.set("count", "10"))
+check("incr", writer.incr("count", 5), 15)
+check("decr", reader.decr("count", 20), 0)
+check("incr of nothing", writer.incr("nothing"), None)
+check("gets", reader.gets("text"), "Grüße")
+check("cas", bool(reader.cas("text", "first")))
+check("gets again", writer.gets("text"), "first")
+check("somebody else is faster", bool(reader.set("text", "second")))
+check("cas that is late", bool(writer.cas("text", "third")), False)
+many = {f"many{i}": f"value {i}" for i in range(500)}
+check("set_multi", writer.set_multi(many), [])
+check("get_multi", reader.get_multi([*many, "nothing"]), many)
+check("get_multi with a prefix", reader.get_multi(["0", "1"], key_prefix="many"), {"0": "value 0", "1": "value 1"})
+check("delete_multi", bool(writer.delete_multi(list(many)[:100])))
+check("deleted", len(reader.get_multi(list(many))), 400)
+check("touch", bool(writer.touch("many200", 100)))
+check("delete", bool(writer.delete("text")))
+check("deleted", reader.get("text"), None)
+check("delete of nothing counts as done", bool(writer.delete("text")))
+check("get_stats", int(writer.get_stats()[0][1]["pid"]) > 0)
+check("get_slabs", len(reader.get_stats("items")) <= 1)
+spread = memcache.Client(servers, socket_timeout=20)
+check("sharded over all nodes: set_multi", spread.set_multi({f"shard{i}": i for i in range(200)}), [])
+check("sharded over all nodes: get_multi", len(spread.get_multi([f"shard{i}" for i in range(200)])), 200)
+check("every node has all", len(reader.get_multi([f"shard{i}" for i in range(200)])), 200)
+writer.flush_all()
+check("all is gone", reader.get_multi(["dict", "many200", "count"]), {})
