@@ -105,7 +105,7 @@ run:
 
 check:
 	t/install
-	t/check
+	t/check $(CHECK)
 
 check-tidy: $(call libs,base pmem store replica recovery proto)
 	t/tidy
@@ -135,6 +135,14 @@ DIFFERENTIAL_SECONDS ?= 60
 check-differential: all
 	t/differential/run --self-test
 	t/differential/run --seconds=$(DIFFERENTIAL_SECONDS)
+
+# Clients of other people, in seven languages. What they need (some 600 MB, half a minute) is not among what `make check` installs;
+# .ci/run runs them, too.
+.PHONY: check-clients
+check-clients: all
+	t/install clients
+	command -v npm >/dev/null || t/install node
+	t/clients/run
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
 $(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c,$(wildcard bench/*.c))) $(B)/libbase.a

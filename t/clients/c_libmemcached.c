@@ -1,5 +1,6 @@
-/* libmemcached from C: single keys, many keys, cas, numbers, buffered and quiet requests, a pool of all nodes, SASL.
- * Usage: c_libmemcached text|binary|sasl PORT... (written through the first, read through the last). */
+/* libmemcached from C: single keys, many keys, cas, numbers, buffered and quiet requests, a pool of
+ * all nodes, SASL. Usage: c_libmemcached text|binary|sasl PORT... (written through the first, read
+ * through the last). */
 #include <assert.h>
 #include <libmemcached/memcached.h>
 #include <stdbool.h>
@@ -33,7 +34,8 @@ static memcached_st *new_client(const char *mode, char **ports, int count)
     return client;
 }
 
-static memcached_return_t set(memcached_st *client, const char *key, const char *value, uint32_t flags)
+static memcached_return_t set(memcached_st *client, const char *key, const char *value,
+                              uint32_t flags)
 {
     return memcached_set(client, key, strlen(key), value, strlen(value), 0, flags);
 }
@@ -47,8 +49,8 @@ static bool has(memcached_st *client, const char *key, const char *wanted, uint3
     if (wanted != NULL && wanted[0] == 0) /* of an empty value libmemcached gives no pointer */
         return value == NULL && result == MEMCACHED_SUCCESS && size == 0;
     bool same = wanted == NULL ? value == NULL && result == MEMCACHED_NOTFOUND
-                               : value != NULL && size == strlen(wanted) && memcmp(value, wanted, size) == 0 &&
-                                     flags == wanted_flags;
+                               : value != NULL && size == strlen(wanted) &&
+                                     memcmp(value, wanted, size) == 0 && flags == wanted_flags;
     free(value);
     return same;
 }
@@ -58,23 +60,29 @@ static void single_keys(memcached_st *writer, memcached_st *reader)
     check("set", set(writer, "a", "value", 0xfffffffe) == MEMCACHED_SUCCESS, writer);
     check("get, with 32 bits of flags", has(reader, "a", "value", 0xfffffffe), reader);
     check("a miss", has(reader, "nothing", NULL, 0), reader);
-    check("add of what is there", memcached_add(writer, "a", 1, "x", 1, 0, 0) != MEMCACHED_SUCCESS, writer);
-    check("add", memcached_add(writer, "b", 1, "x", 1, 0, 7) == MEMCACHED_SUCCESS, writer);
-    check("replace of what is not there", memcached_replace(writer, "absent", 6, "x", 1, 0, 0) != MEMCACHED_SUCCESS,
+    check("add of what is there", memcached_add(writer, "a", 1, "x", 1, 0, 0) != MEMCACHED_SUCCESS,
           writer);
-    check("replace", memcached_replace(writer, "b", 1, "middle", 6, 0, 7) == MEMCACHED_SUCCESS, writer);
+    check("add", memcached_add(writer, "b", 1, "x", 1, 0, 7) == MEMCACHED_SUCCESS, writer);
+    check("replace of what is not there",
+          memcached_replace(writer, "absent", 6, "x", 1, 0, 0) != MEMCACHED_SUCCESS, writer);
+    check("replace", memcached_replace(writer, "b", 1, "middle", 6, 0, 7) == MEMCACHED_SUCCESS,
+          writer);
     check("append", memcached_append(writer, "b", 1, "-end", 4, 0, 0) == MEMCACHED_SUCCESS, writer);
-    check("prepend", memcached_prepend(writer, "b", 1, "begin-", 6, 0, 0) == MEMCACHED_SUCCESS, writer);
+    check("prepend", memcached_prepend(writer, "b", 1, "begin-", 6, 0, 0) == MEMCACHED_SUCCESS,
+          writer);
     check("appended and prepended, flags kept", has(reader, "b", "begin-middle-end", 7), reader);
-    check("append to nothing", memcached_append(writer, "absent", 6, "x", 1, 0, 0) == MEMCACHED_NOTSTORED, writer);
+    check("append to nothing",
+          memcached_append(writer, "absent", 6, "x", 1, 0, 0) == MEMCACHED_NOTSTORED, writer);
     check("exist", memcached_exist(reader, "b", 1) == MEMCACHED_SUCCESS, reader);
     check("exist not", memcached_exist(reader, "absent", 6) == MEMCACHED_NOTFOUND, reader);
     check("touch", memcached_touch(writer, "b", 1, 100) == MEMCACHED_SUCCESS, writer);
-    check("touch of nothing", memcached_touch(writer, "absent", 6, 100) == MEMCACHED_NOTFOUND, writer);
+    check("touch of nothing", memcached_touch(writer, "absent", 6, 100) == MEMCACHED_NOTFOUND,
+          writer);
     check("delete", memcached_delete(writer, "b", 1, 0) == MEMCACHED_SUCCESS, writer);
     check("deleted", has(reader, "b", NULL, 0), reader);
     check("delete of nothing", memcached_delete(writer, "b", 1, 0) == MEMCACHED_NOTFOUND, writer);
-    check("gone at once", memcached_set(writer, "gone", 4, "x", 1, 2592001, 0) == MEMCACHED_SUCCESS, writer);
+    check("gone at once", memcached_set(writer, "gone", 4, "x", 1, 2592001, 0) == MEMCACHED_SUCCESS,
+          writer);
     check("gone", has(reader, "gone", NULL, 0), reader);
 }
 
@@ -82,16 +90,25 @@ static void numbers(memcached_st *writer, memcached_st *reader)
 {
     uint64_t number = 0;
     check("set a number", set(writer, "n", "10", 0) == MEMCACHED_SUCCESS, writer);
-    check("increment", memcached_increment(writer, "n", 1, 5, &number) == MEMCACHED_SUCCESS && number == 15, writer);
-    check("decrement", memcached_decrement(reader, "n", 1, 20, &number) == MEMCACHED_SUCCESS && number == 0, reader);
-    check("increment of nothing", memcached_increment(writer, "m", 1, 5, &number) == MEMCACHED_NOTFOUND, writer);
+    check("increment",
+          memcached_increment(writer, "n", 1, 5, &number) == MEMCACHED_SUCCESS && number == 15,
+          writer);
+    check("decrement",
+          memcached_decrement(reader, "n", 1, 20, &number) == MEMCACHED_SUCCESS && number == 0,
+          reader);
+    check("increment of nothing",
+          memcached_increment(writer, "m", 1, 5, &number) == MEMCACHED_NOTFOUND, writer);
     if (memcached_behavior_get(writer, MEMCACHED_BEHAVIOR_BINARY_PROTOCOL) == 0)
         return;
     check("increment with an initial value",
-          memcached_increment_with_initial(writer, "m", 1, 5, 1000, 0, &number) == MEMCACHED_SUCCESS && number == 1000,
+          memcached_increment_with_initial(writer, "m", 1, 5, 1000, 0, &number) ==
+                  MEMCACHED_SUCCESS &&
+              number == 1000,
           writer);
     check("and again",
-          memcached_increment_with_initial(reader, "m", 1, 5, 1000, 0, &number) == MEMCACHED_SUCCESS && number == 1005,
+          memcached_increment_with_initial(reader, "m", 1, 5, 1000, 0, &number) ==
+                  MEMCACHED_SUCCESS &&
+              number == 1005,
           reader);
     check("its value is text", has(reader, "m", "1005", 0), reader);
 }
@@ -103,7 +120,8 @@ static uint64_t cas_of(memcached_st *client, const char *key)
     memcached_return_t result;
     uint64_t cas = 0;
     memcached_mget(client, keys, sizes, 1);
-    for (memcached_result_st *found; (found = memcached_fetch_result(client, NULL, &result)) != NULL;) {
+    for (memcached_result_st *found;
+         (found = memcached_fetch_result(client, NULL, &result)) != NULL;) {
         cas = memcached_result_cas(found);
         memcached_result_free(found);
     }
@@ -114,9 +132,12 @@ static void cas(memcached_st *writer, memcached_st *reader)
 {
     uint64_t unique = cas_of(reader, "a");
     check("a cas unique", unique != 0, reader);
-    check("cas", memcached_cas(writer, "a", 1, "new", 3, 0, 1, unique) == MEMCACHED_SUCCESS, writer);
-    check("cas that is late", memcached_cas(reader, "a", 1, "late", 4, 0, 1, unique) == MEMCACHED_DATA_EXISTS, reader);
-    check("cas of nothing", memcached_cas(writer, "absent", 6, "x", 1, 0, 0, unique) == MEMCACHED_NOTFOUND, writer);
+    check("cas", memcached_cas(writer, "a", 1, "new", 3, 0, 1, unique) == MEMCACHED_SUCCESS,
+          writer);
+    check("cas that is late",
+          memcached_cas(reader, "a", 1, "late", 4, 0, 1, unique) == MEMCACHED_DATA_EXISTS, reader);
+    check("cas of nothing",
+          memcached_cas(writer, "absent", 6, "x", 1, 0, 0, unique) == MEMCACHED_NOTFOUND, writer);
     check("the first one is there", has(reader, "a", "new", 1), reader);
 }
 
@@ -133,7 +154,8 @@ static unsigned count_found(memcached_st *client, const char *prefix)
     }
     if (memcached_mget(client, keys, sizes, MANY) != MEMCACHED_SUCCESS)
         return 0;
-    for (memcached_result_st *found; (found = memcached_fetch_result(client, NULL, &result)) != NULL; count++)
+    for (memcached_result_st *found;
+         (found = memcached_fetch_result(client, NULL, &result)) != NULL; count++)
         memcached_result_free(found);
     return count;
 }
@@ -155,7 +177,8 @@ static void many_keys(const char *mode, char **ports, int count)
     memcached_behavior_set(buffered, MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
     set_many(buffered, "buffered");
     check("buffered sets", memcached_flush_buffers(buffered) == MEMCACHED_SUCCESS, buffered);
-    memcached_quit(buffered);
+    check("the last of them", has(buffered, "buffered199", "value", 0),
+          buffered); /* behind all others */
     check("mget finds them", count_found(reader, "buffered") == MANY, reader);
     memcached_st *quiet = new_client(mode, ports, 1);
     memcached_behavior_set(quiet, MEMCACHED_BEHAVIOR_NOREPLY, 1);
@@ -181,7 +204,9 @@ static void large(memcached_st *writer, memcached_st *reader)
     uint32_t flags;
     memcached_return_t result;
     memset(value, 'x', sizeof(value));
-    check("set large", memcached_set(writer, "large", 5, value, sizeof(value), 0, 0) == MEMCACHED_SUCCESS, writer);
+    check("set large",
+          memcached_set(writer, "large", 5, value, sizeof(value), 0, 0) == MEMCACHED_SUCCESS,
+          writer);
     char *got = memcached_get(reader, "large", 5, &size, &flags, &result);
     check("get large", got != NULL && size == LARGE && memcmp(got, value, LARGE) == 0, reader);
     free(got);
