@@ -87,7 +87,9 @@ void connection_send_pieces(struct connection *connection, struct job *job)
 {
     struct slice tail = slice_make(job->tail, job->tail_size);
     set_tail(job, slice_make(NULL, 0));
-    if (!download_begin(connection, job, tail))
+    /* Over UDP an answer is one message. The text protocol has said so; the binary one just loses
+     * it. */
+    if (stream_is_datagram(&connection->stream) || !download_begin(connection, job, tail))
         connection->broken = true;
     connection_drop_value(connection, job);
 }

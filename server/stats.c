@@ -108,6 +108,9 @@ static void general_lines(struct text *text, const struct node *node)
     if (condition)                                                                                 \
     COUNT(name)
 #define VALUE(name, number) stat_number(text, #name, number);
+#define VALUE_IF(name, condition, number)                                                          \
+    if (condition)                                                                                 \
+    VALUE(name, number)
 #define TEXT(name, ...) stat_text(text, #name, __VA_ARGS__);
 #define TIME(name, time)                                                                           \
     stat_text(text, #name, "%ld.%06ld", (long)(time).tv_sec, (long)(time).tv_usec);
@@ -116,6 +119,7 @@ static void general_lines(struct text *text, const struct node *node)
 #undef COUNT
 #undef COUNT_IF
 #undef VALUE
+#undef VALUE_IF
 #undef TEXT
 #undef TIME
 #undef ZERO
