@@ -195,6 +195,15 @@ static void close_connection(struct connection *connection)
     free(connection);
 }
 
+/* A stranger's share is small. */
+static uint32_t job_max(const struct connection *connection)
+{
+    bool stranger = connection->worker->node->options.sasl && !connection->authenticated;
+    if (stranger || connection->protocol == CONNECTION_LOGIN)
+        return CONNECTION_STRANGER_JOB_MAX;
+    return CONNECTION_JOB_MAX;
+}
+
 static bool may_parse(const struct connection *connection)
 {
     uint64_t gets_max = CONNECTION_BYTES_MAX / (connection->value_hint | 1);
@@ -207,8 +216,8 @@ static bool may_parse(const struct connection *connection)
     room = room && (connection->job_count == 0 || connection->worker->jobs.taken < WORKER_JOB_MAX);
     return room && connection->holder == NULL && !connection->closing && !connection->broken &&
            !connection->waits && connection->barrier == COMMAND_COUNT &&
-           connection->job_count < CONNECTION_JOB_MAX && connection->bytes < CONNECTION_BYTES_MAX &&
-           connection->get_count < gets_max;
+           connection->job_count < job_max(connection) &&
+           connection->bytes < CONNECTION_BYTES_MAX && connection->get_count < gets_max;
 }
 
 /* Returns how much came; the end and errors are noted. 0: nothing more now. */

@@ -1,8 +1,10 @@
 /* connection.h: one client: bytes in, jobs out, answers in the order of the commands. The worker's
  * own thread.
  *
- *     stream -> buffer -> text_parse -> job -> worker_submit ... connection_done -> answers ->
- * stream
+ *     stream -> buffer -> parser -> job -> worker_submit ... connection_done -> answers -> stream
+ *
+ * The first byte, or an option, chooses the parser: text_parse; binary_parse (connection_binary.h);
+ * login_parse (connection_auth.h), until the client has said who he is.
  *
  * Many commands of one client are under way at once; each waits in the list of its connection until
  * all before it are answered. flush_all, stats, verbosity and quit wait until nothing is under way
@@ -26,8 +28,9 @@ struct watch;
 struct dump;
 
 enum {
-    CONNECTION_JOB_MAX = 512,       /* commands under way or not yet written */
-    CONNECTION_BYTES_MAX = 4 << 20, /* values in them, plus one value */
+    CONNECTION_STRANGER_JOB_MAX = 8, /* the same, before authentication */
+    CONNECTION_JOB_MAX = 512,        /* commands under way or not yet written */
+    CONNECTION_BYTES_MAX = 4 << 20,  /* values in them, plus one value */
     CONNECTION_GET_MAX =
         64, /* keys asked for at once; fewer if values are large: their size is not known before */
     CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */

@@ -558,13 +558,17 @@ def case_strangers_cannot_make_a_node_keep_much():
             def resident():
                 with open(f"/proc/{node.process.pid}/statm", encoding="ascii") as statm:
                     return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            before, strangers = resident(), []
-            for _ in range(400):
-                c = node.connect()
-                c.send(b"set a 0 0 16382\r\n" + b"x" * 16000)
-                strangers.append(c)
-            time.sleep(0.3)
-            grown = resident() - before
+            strangers = []
+
+            def come(count):
+                for _ in range(count):
+                    c = node.connect()
+                    c.send(b"set a 0 0 16382\r\n" + b"x" * 16000)
+                    strangers.append(c)
+                time.sleep(0.3)
+                return resident()
+            before = come(100)  # what is taken once is there now
+            grown = come(400) - before
             for c in strangers:
                 c.__exit__()
             check(grown < 400 * 40000, f"{grown} bytes for 400 strangers")
