@@ -32,7 +32,7 @@
  * leader's grants end by (3)). A leaver whose newer incarnation has asked to join is dead, and is
  * not waited for. Views without leaving members need no wait.
  *  6. A view other than a cold start keeps at least one member of the active one that is surely
- * alive (has asked for a lease lately), or one that has healed under it. So the last member is
+ * alive (has asked for its lease within one), or one that has healed under it. So the last member is
  * never removed, whatever the suspicion.
  *  7. Cold start: every member of the active view has asked to join with a newer incarnation.
  * Members are those that are not blank; each of these must be there. All blank: nothing happens

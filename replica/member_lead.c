@@ -91,13 +91,31 @@ static bool surely_dead(const struct member *member, unsigned node)
     return member->peers[node].join_incarnation > agreed->admitted[node];
 }
 
-static bool surely_alive(const struct member *member, unsigned node, uint64_t now_us)
+static bool heard_within(const struct member *member, unsigned node, uint64_t now_us,
+                         uint64_t within_us)
 {
     if (node == member->options.self)
         return !surely_dead(member, node);
     uint64_t alive_us = member->peers[node].alive_us;
-    return alive_us != 0 && !surely_dead(member, node) &&
-           now_us - alive_us <= member->options.suspect_us + member->options.lease_us;
+    return alive_us != 0 && !surely_dead(member, node) && now_us - alive_us <= within_us;
+}
+
+/* It may live: nobody may start the group over its head. */
+static bool maybe_alive(const struct member *member, unsigned node, uint64_t now_us)
+{
+    return heard_within(member, node, now_us,
+                        member->options.suspect_us + member->options.lease_us);
+}
+
+/* It lives, so others may go: it is one that holds everything. A member asks for its lease several
+ * times in each; who has not may be down, and come back without its disk. Nobody is removed for
+ * it: the others only stay until it is heard again. */
+static bool surely_alive(const struct member *member, unsigned node, uint64_t now_us)
+{
+    uint64_t within_us = member->options.lease_us;
+    if (FAULT(ALIVE_LONG_AGO))
+        within_us += 2 * member->options.suspect_us;
+    return heard_within(member, node, now_us, within_us);
 }
 
 /* It asks to join, is there, and may be admitted as far as its data lanes tell. */
@@ -368,7 +386,7 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
 {
     const struct view *active = &member->agreed.active;
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)
-        if ((active->members & node_bit(node)) != 0 && surely_alive(member, node, now_us))
+        if ((active->members & node_bit(node)) != 0 && maybe_alive(member, node, now_us))
             return 0;
     if (now_us - member->lead_applied_us < member->options.boot_grace_us)
         return 0;
@@ -561,7 +579,7 @@ uint8_t member_awaits(const struct member *member, bool *all_blank)
     if (active->epoch == 0)
         return member->options.configured & (uint8_t)~joining;
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)
-        if ((active->members & node_bit(node)) != 0 && surely_alive(member, node, now_us))
+        if ((active->members & node_bit(node)) != 0 && maybe_alive(member, node, now_us))
             return 0;
     sort_dead(member, &holders, &blanks);
     *all_blank = blanks == active->members;

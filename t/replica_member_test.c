@@ -47,6 +47,14 @@ static bool serves(unsigned id)
     return node->up && cluster_clock(node) < member_lease_until_us(&node->member);
 }
 
+static void complain(unsigned about, unsigned from)
+{
+    struct cluster_node *node = &cluster.nodes[from];
+    struct member_actions actions = cluster_actions(node);
+    member_suspects(&node->member, node_bit(about), member_installed(&node->member)->epoch,
+                    cluster_clock(node), &actions);
+}
+
 /* ---- start ---- */
 
 TEST(member, the_first_view_has_all_configured_nodes)
@@ -205,6 +213,35 @@ TEST(member, the_last_member_is_never_removed)
     REACHES(7, 0, 2000);
 }
 
+/* The leader is no member. One of the two members is silent on the control connection when the
+ * other dies: who knows whether it still has its disk? */
+TEST(member, nobody_is_removed_while_no_other_member_was_heard_within_a_lease)
+{
+    FORMED(3, 7);
+    cluster_run(&cluster, 300);
+    unsigned leader = cluster.leader, quiet = a_follower(), dead = 6 - leader - quiet;
+    cluster.nodes[leader].heals = false;
+    complain(leader, quiet);
+    complain(leader, dead);
+    REACHES(all_but(leader), node_bit(leader), 2000);
+    cluster_run(&cluster, 300);
+    ASSERT_EQ(cluster.leader, leader);
+    const struct member *member = &cluster.nodes[leader].member;
+    uint32_t epoch = newest_epoch();
+    cluster_cut(&cluster, quiet, leader, true, false);
+    cluster_run(&cluster, CLUSTER_LEASE_US / 1000);
+    cluster_kill(&cluster, dead);
+    for (unsigned i = 0; i < 2 * CLUSTER_SUSPECT_US / 1000; i++) {
+        cluster_run(&cluster, 1);
+        EXPECT(member->proposed.kind != MEMBER_VIEW && member->agreed.pending.epoch <= epoch);
+    }
+    cluster_cut(&cluster, quiet, leader, false, false);
+    cluster_run(&cluster, 2000);
+    EXPECT_EQ(cluster.views[newest_epoch()].members & node_bit(dead), 0);
+    EXPECT_EQ(cluster.views[newest_epoch()].members & node_bit(quiet), node_bit(quiet));
+    NO_VIOLATION();
+}
+
 /* ---- joining ---- */
 
 TEST(member, a_fast_restart_is_replaced_without_waiting_for_the_old_lease)
@@ -280,14 +317,6 @@ TEST(member, a_healing_node_that_keeps_writes_waiting_is_dropped_and_comes_back_
 }
 
 /* ---- complaints ---- */
-
-static void complain(unsigned about, unsigned from)
-{
-    struct cluster_node *node = &cluster.nodes[from];
-    struct member_actions actions = cluster_actions(node);
-    member_suspects(&node->member, node_bit(about), member_installed(&node->member)->epoch,
-                    cluster_clock(node), &actions);
-}
 
 TEST(member, who_most_members_complain_about_is_removed_also_the_leader)
 {

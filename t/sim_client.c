@@ -43,14 +43,16 @@ static void draw_value(struct sim *sim, struct sim_operation *operation)
     char padding[PAD_MAX];
     memset(padding, '.', sizeof(padding));
     assert(sim->profile.pad_max <= PAD_MAX);
-    if (extends)
-        size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", 'a' + (int)sim_below(sim, 26),
-                        (unsigned)sim_below(sim, 10));
-    else if (sim_chance(sim, 60))
+    if (extends) {
+        unsigned digit = (unsigned)sim_below(sim, 10); /* one draw a statement: the order of arguments is the compiler's */
+        int letter = 'a' + (int)sim_below(sim, 26);
+        size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", letter, digit);
+    } else if (sim_chance(sim, 60)) {
         size = snprintf(value->bytes, sizeof(value->bytes), "%u", 1000 + sim->operation_count * 100);
-    else
+    } else {
         size = snprintf(value->bytes, sizeof(value->bytes), "v%u%.*s", sim->operation_count,
                         (int)sim_below(sim, sim->profile.pad_max + 1), padding);
+    }
     value->size = (uint8_t)size;
 }
 
@@ -88,7 +90,9 @@ static void draw_options(struct sim *sim, struct sim_operation *o)
     if (o->type == REQUEST_FETCH || extends)
         o->vivify = sim_chance(sim, 40);
     if (o->type == REQUEST_DELETE)
-        o->options |= (sim_chance(sim, 60) ? REQUEST_MARKS_STALE : 0) | (sim_chance(sim, 20) ? REQUEST_EMPTIES : 0);
+        o->options |= sim_chance(sim, 60) ? REQUEST_MARKS_STALE : 0;
+    if (o->type == REQUEST_DELETE)
+        o->options |= sim_chance(sim, 20) ? REQUEST_EMPTIES : 0;
     if (o->type == REQUEST_CAS)
         o->options |= sim_chance(sim, 40) ? REQUEST_MARKS_STALE : 0;
     o->compare = o->compare && o->type != REQUEST_CAS;
@@ -96,14 +100,12 @@ static void draw_options(struct sim *sim, struct sim_operation *o)
 
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
-    *operation = (struct sim_operation){
-        .type = draw_type(sim),
-        .client = (uint8_t)client,
-        .key = (uint16_t)draw_key(sim),
-        .flags = (uint32_t)sim_below(sim, 4),
-        .delta = 1 + sim_below(sim, 20),
-    };
     struct sim_operation *o = operation;
+    *o = (struct sim_operation){.client = (uint8_t)client}; /* one draw a statement: in an initialiser the order is open */
+    o->type = draw_type(sim);
+    o->key = (uint16_t)draw_key(sim);
+    o->flags = (uint32_t)sim_below(sim, 4);
+    o->delta = 1 + sim_below(sim, 20);
     bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
     if (extends && ++sim->extended[o->key] > EXTENDED_MAX)
         o->type = REQUEST_GET;
