@@ -17,6 +17,7 @@ enum command_family {
     FAMILY_KEY,
     FAMILY_PLAIN,
     FAMILY_ADMIN,
+    FAMILY_META,
 };
 
 /* COMMAND_COUNT: no command of that name. Upper case is another name. */

@@ -56,6 +56,13 @@ static enum text_event answer(struct text_request *request, enum reply reply)
     return request->noreply ? TEXT_MORE : TEXT_ERROR;
 }
 
+/* All but what belongs to meta, which meta_read() fills in. */
+static void clear(struct text_request *request)
+{
+    memset(request, 0, offsetof(struct text_request, meta));
+    request->command = COMMAND_COUNT;
+}
+
 static void skip_block(struct text_parser *parser, uint64_t size, enum reply reply)
 {
     set_state(parser, STATE_SKIP);
@@ -223,11 +230,13 @@ static enum text_event step_keys(struct text_parser *parser, struct slice input,
 static enum text_event skip_too_large(struct text_parser *parser, struct text_request *request)
 {
     skip_block(parser, (uint64_t)request->value_size + 2, request->reply);
-    if (request->command != COMMAND_SET)
+    if (request->command != COMMAND_SET && request->command != COMMAND_MS)
         return TEXT_MORE;
     struct slice key = request->key;
-    *request = (struct text_request){
-        .command = COMMAND_DELETE, .noreply = true, .replaced_by_too_large = true, .key = key};
+    clear(request);
+    request->command = COMMAND_DELETE;
+    request->noreply = request->replaced_by_too_large = true;
+    request->key = key;
     return TEXT_REQUEST;
 }
 
@@ -235,7 +244,7 @@ static enum text_event accept_line(struct text_parser *parser, struct text_reque
 {
     if (request->command == COMMAND_QUIT)
         set_state(parser, STATE_CLOSED);
-    if (command_family(request->command) != FAMILY_VALUE)
+    if (command_family(request->command) != FAMILY_VALUE && request->command != COMMAND_MS)
         return TEXT_REQUEST;
     set_state(parser, STATE_VALUE);
     parser->left = request->value_size;
@@ -245,9 +254,14 @@ static enum text_event accept_line(struct text_parser *parser, struct text_reque
 static enum text_event read_line(struct text_parser *parser, const struct text_limits *limits,
                                  struct slice line, struct text_request *request)
 {
-    struct words words;
-    words_split(&words, line);
-    enum line_verdict verdict = line_read(&words, limits, request);
+    enum line_verdict verdict;
+    if (request->command != COMMAND_COUNT && command_family(request->command) == FAMILY_META) {
+        verdict = meta_read(line, limits, request);
+    } else {
+        struct words words;
+        words_split(&words, line);
+        verdict = line_read(&words, limits, request);
+    }
     parser->noreply = request->noreply;
     switch (verdict) {
     case LINE_GOOD:
@@ -379,7 +393,7 @@ enum text_event text_parse(struct text_parser *parser, const struct text_limits 
         size_t used = 0;
         if (*consumed == input.size)
             return parser->state == STATE_CLOSED ? TEXT_CLOSE : TEXT_MORE;
-        *request = (struct text_request){.command = COMMAND_COUNT};
+        clear(request);
         enum text_event event = step(parser, limits, from(input, *consumed), &used, request);
         *consumed += used;
         /* A step that says nothing and used nothing waits for bytes. */

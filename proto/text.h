@@ -1,4 +1,4 @@
-/* text.h: memcached's classic text protocol, from bytes to requests. One parser for each
+/* text.h: memcached's text protocol, classic and meta, from bytes to requests. One parser for each
  * connection. Pure.
  *
  * The caller owns a buffer of at least TEXT_INPUT_SIZE_MIN bytes. In a loop it calls text_parse
@@ -28,6 +28,7 @@
 
 #include "base/slice.h"
 #include "proto/command.h"
+#include "proto/meta.h"
 #include "proto/reply.h"
 
 enum {
@@ -42,11 +43,11 @@ enum {
 
 enum text_event {
     TEXT_MORE,     /* nothing more to do with these bytes */
-    TEXT_REQUEST,  /* a command without a data block: request->command of the families KEY and PLAIN
+    TEXT_REQUEST,  /* a command without a data block: request->command of the families KEY, PLAIN, ADMIN and META
                     */
     TEXT_KEY,      /* one key of get, gets, gat or gats */
     TEXT_KEYS_END, /* the last key of that line was given: answer END */
-    TEXT_VALUE,    /* a storage command; its data block follows */
+    TEXT_VALUE,    /* a storage command, or ms; its data block follows */
     TEXT_VALUE_END, /* its data block is complete and ended in CRLF; `request` is not filled in */
     TEXT_VALUE_BAD, /* it did not end in CRLF: drop it, and answer request->reply unless
                        request->noreply */
@@ -63,7 +64,7 @@ struct text_request {
     enum reply reply; /* TEXT_ERROR, TEXT_VALUE_BAD */
     bool noreply;
     /* TEXT_REQUEST, COMMAND_DELETE with noreply: not a client's delete but the first half of
-     * refusing a `set` that is too large, whose old value must go. TEXT_ERROR follows when its data
+     * refusing a `set` or `ms` that is too large, whose old value must go. TEXT_ERROR follows when its data
      * block was skipped. */
     bool replaced_by_too_large;
     struct slice key;
@@ -78,6 +79,9 @@ struct text_request {
      * are dropped. */
     uint32_t word_count;
     struct slice words[TEXT_WORDS_MAX];
+    /* Only of the family META. A key that came in base64 lies in key_memory. */
+    struct meta meta;
+    char key_memory[META_KEY_RAW_SIZE_MAX];
 };
 
 /* Nothing in it is for the caller. */

@@ -30,4 +30,8 @@ enum line_verdict {
 enum line_verdict line_read(const struct words *words, const struct text_limits *limits,
                             struct text_request *request);
 
+/* The same for the family META, from the whole line. meta.c */
+enum line_verdict meta_read(struct slice line, const struct text_limits *limits,
+                            struct text_request *request);
+
 #endif

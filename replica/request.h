@@ -53,7 +53,7 @@ enum seen_marks {
 struct seen {
     uint8_t marks;
     bool fetched;       /* read before, since its value was set */
-    uint32_t access_at; /* last read or set, in seconds since 1970; 0: not since this node's start */
+    uint32_t access_at; /* last read here, or written, in seconds since 1970 */
     uint32_t exptime;
     uint32_t value_size; /* of what it has written, or else read */
     bool expired;        /* there was one past its time; it is gone now. For statistics, as the next */

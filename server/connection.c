@@ -112,7 +112,8 @@ void connection_submitted(const struct job *job)
 
 static bool is_get(const struct job *job)
 {
-    return job->kind == JOB_REQUEST && command_family(job->command) == FAMILY_KEYS;
+    return job->kind == JOB_REQUEST && (command_family(job->command) == FAMILY_KEYS ||
+                                        (job->command == COMMAND_MG && !job->no_value));
 }
 
 static void end_upload(struct job *job)
@@ -297,8 +298,7 @@ static bool parse_text(struct connection *connection, struct slice input, size_t
     const struct text_limits limits = {.item_size_max =
                                            connection->worker->node->options.item_size_max};
     struct text_parser before = connection->parser;
-    struct text_request request = {.noreply =
-                                       false}; /* An event fills in only what belongs to it. */
+    struct text_request request;
     enum text_event event = text_parse(&connection->parser, &limits, input, consumed, &request);
     if (connection_must_wait(connection, event, &request)) {
         connection->parser = before; /* It is parsed again when nothing is under way. */

@@ -137,6 +137,11 @@ void connection_begin_barrier(struct connection *connection, enum command comman
 /* connection_write.c. The value of a storage command, and of a get that is not answered with it, is
  * not sent. */
 void connection_drop_value(struct connection *connection, struct job *job);
+/* The answer's line, and what stands behind its value; constant memory, or the job's. */
+void connection_set_head(struct job *job, struct slice text);
+void connection_set_tail(struct job *job, struct slice text);
+/* The line for an outcome; REPLY_COUNT: it is none of the fixed ones. */
+enum reply connection_fixed_reply(const struct job *job);
 
 /* The value of a formatted answer lies in pieces: they follow its head, and its tail follows them.
  */

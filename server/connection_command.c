@@ -1,5 +1,5 @@
 /* What a connection does with each event of its parser: it makes jobs. */
-#include "server/connection.h"
+#include "server/connection_meta.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -48,6 +48,12 @@ static enum request_type request_type(enum command command)
     case COMMAND_VERBOSITY:
     case COMMAND_STATS:
     case COMMAND_QUIT:
+    case COMMAND_MG: /* these by their flags: connection_meta.c */
+    case COMMAND_MS:
+    case COMMAND_MD:
+    case COMMAND_MA:
+    case COMMAND_ME:
+    case COMMAND_MN:
     case COMMAND_CRAWLER:
     case COMMAND_LRU:
     case COMMAND_SLABS:
@@ -100,10 +106,13 @@ static struct job *new_request(struct connection *connection, const struct text_
     job->request.key = slice_make(job->key, request->key.size);
     job->request.hash = hash_key(job->request.key);
     job->request.client_flags = request->client_flags;
-    job->request.exptime = text_expire_at(request->exptime, (uint32_t)(worker->wall_us / 1000000));
+    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    job->request.exptime = text_expire_at(request->exptime, now);
     job->request.cas = request->cas;
     job->request.delta = request->delta;
     job->owner = (uint16_t)hash_shard(job->request.hash, worker->node->worker_count);
+    if (command_family(job->command) == FAMILY_META)
+        connection_meta_fill(job, request, now);
     return job;
 }
 
@@ -201,9 +210,16 @@ static void on_request(struct connection *connection, const struct text_request 
         connection_on_admin(connection, request);
         return;
     }
+    if (request->command == COMMAND_MN) {
+        connection_answer_line(connection, REPLY_MN, false);
+        return;
+    }
     struct job *job = new_request(connection, request);
-    if (job != NULL)
-        connection_submit(connection, job);
+    if (job == NULL)
+        return;
+    if (request->command == COMMAND_MG && !job->no_value)
+        connection->get_count++;
+    connection_submit(connection, job);
 }
 
 bool connection_must_wait(const struct connection *connection, enum text_event event,

@@ -1,6 +1,7 @@
 /* Answers: formatted when it is their turn, and written many at once. */
 #include "server/connection.h"
 #include "server/connection_binary.h"
+#include "server/connection_meta.h"
 
 #include <sys/uio.h>
 
@@ -15,7 +16,7 @@ static const char line_end_and_end[] = "\r\nEND\r\n";
 
 static enum reply memory_reply(const struct job *job)
 {
-    bool delta = job->command == COMMAND_INCR || job->command == COMMAND_DECR;
+    bool delta = job->request.type == REQUEST_INCR || job->request.type == REQUEST_DECR;
     return delta ? REPLY_NO_MEMORY_DELTA : REPLY_NO_MEMORY_STORING;
 }
 
@@ -25,8 +26,7 @@ static enum reply too_large_reply(const struct job *job)
     return extends ? REPLY_NOT_STORED : REPLY_TOO_LARGE;
 }
 
-/* The answer's line; REPLY_COUNT: it is none of the fixed ones. */
-static enum reply fixed_reply(const struct job *job)
+enum reply connection_fixed_reply(const struct job *job)
 {
     if (job->lost)
         return REPLY_NO_MEMORY_GETTING;
@@ -64,13 +64,13 @@ static enum reply fixed_reply(const struct job *job)
     return REPLY_ERROR;
 }
 
-static void set_head(struct job *job, struct slice text)
+void connection_set_head(struct job *job, struct slice text)
 {
     job->head = text.data;
     job->head_size = (uint32_t)text.size;
 }
 
-static void set_tail(struct job *job, struct slice text)
+void connection_set_tail(struct job *job, struct slice text)
 {
     job->tail = text.data;
     job->tail_size = (uint32_t)text.size;
@@ -86,7 +86,7 @@ void connection_drop_value(struct connection *connection, struct job *job)
 void connection_send_pieces(struct connection *connection, struct job *job)
 {
     struct slice tail = slice_make(job->tail, job->tail_size);
-    set_tail(job, slice_make(NULL, 0));
+    connection_set_tail(job, slice_make(NULL, 0));
     /* Over UDP an answer is one message. The text protocol has said so; the binary one just loses
      * it. */
     if (stream_is_datagram(&connection->stream) || !download_begin(connection, job, tail))
@@ -102,8 +102,9 @@ static void format_value(struct connection *connection, struct job *job)
     size_t size = with_cas ? reply_value_cas(job->head_memory, key, job->answer_flags, value_size,
                                              job->answer_cas)
                            : reply_value(job->head_memory, key, job->answer_flags, value_size);
-    set_head(job, slice_make(job->head_memory, size));
-    set_tail(job, job->ends_keys ? slice_make(line_end_and_end, sizeof(line_end_and_end) - 1)
+    connection_set_head(job, slice_make(job->head_memory, size));
+    connection_set_tail(job, job->ends_keys
+                                 ? slice_make(line_end_and_end, sizeof(line_end_and_end) - 1)
                                  : slice_make(line_end, sizeof(line_end) - 1));
     if (job->large)
         connection_send_pieces(connection, job);
@@ -114,21 +115,22 @@ static void format_request(struct connection *connection, struct job *job)
     bool keys = command_family(job->command) == FAMILY_KEYS;
     if (job->large && stream_is_datagram(&connection->stream))
         job->lost = true; /* An answer is as many datagrams as there can be numbers of, at most. */
-    enum reply reply = fixed_reply(job);
+    enum reply reply = connection_fixed_reply(job);
     if (reply != REPLY_COUNT || job->outcome != OUTCOME_HIT)
         connection_drop_value(connection, job);
     if (reply != REPLY_COUNT) {
         /* In the middle of a get it stands for the rest, END included: a client would take END for
          * the next answer. */
-        set_head(job, reply_line(reply));
+        connection_set_head(job, reply_line(reply));
         if (keys)
             connection->refused_line = job->line_number;
     } else if (job->outcome == OUTCOME_HIT) {
         format_value(connection, job);
     } else if (job->outcome == OUTCOME_NUMBER) {
-        set_head(job, slice_make(job->head_memory, reply_number(job->head_memory, job->number)));
+        connection_set_head(
+            job, slice_make(job->head_memory, reply_number(job->head_memory, job->number)));
     } else if (job->ends_keys) {
-        set_head(job, reply_line(REPLY_END));
+        connection_set_head(job, reply_line(REPLY_END));
     }
 }
 
@@ -146,10 +148,12 @@ static void format(struct connection *connection, struct job *job)
     bool muted = job->noreply || job->line_number == connection->refused_line;
     if (muted)
         connection_drop_value(connection, job);
+    else if (job->kind == JOB_REQUEST && command_family(job->command) == FAMILY_META)
+        connection_meta_format(connection, job);
     else if (job->kind == JOB_REQUEST)
         format_request(connection, job);
     else if (job->kind == JOB_LINE)
-        set_head(job, reply_line(job->line));
+        connection_set_head(job, reply_line(job->line));
 }
 
 static void add_piece(struct iovec *pieces, unsigned *count, const void *data, size_t size)

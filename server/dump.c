@@ -4,6 +4,7 @@
 
 #include "base/decimal.h"
 #include "base/ts.h"
+#include "proto/base64.h"
 #include "proto/text.h"
 #include "replica/piece.h"
 #include "server/tuning.h"
@@ -81,17 +82,7 @@ static bool fits_text(struct slice key)
 
 static void put_base64(struct slice_text *text, struct slice key)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *bytes = key.data;
-    for (size_t i = 0; i < key.size; i += 3) {
-        size_t count = key.size - i < 3 ? key.size - i : 3;
-        uint32_t three = (uint32_t)bytes[i] << 16 | (count > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                         (count > 2 ? bytes[i + 2] : 0);
-        char four[4] = {digits[three >> 18], digits[three >> 12 & 63],
-                        count > 1 ? digits[three >> 6 & 63] : '=',
-                        count > 2 ? digits[three & 63] : '='};
-        put(text, four, sizeof(four));
-    }
+    text->used += base64_encode(key, (char *)text->job->value + text->used);
 }
 
 /* ---- lines ---- */

@@ -63,6 +63,9 @@ struct job {
     struct rewrite *rewrite;   /* whose piece it is; NULL: none */
     struct download *download; /* JOB_BODY: of which answer */
     uint32_t body_size;        /* JOB_BODY: what it must bring */
+    bool no_value; /* the answer tells of a value and does not hold it: it is not copied */
+    uint32_t vivify_exptime; /* meta commands: what N says, and */
+    uint32_t sent_size;      /* the size of the data block */
 
     /* owner */
     enum outcome outcome;
@@ -86,7 +89,8 @@ struct job {
     const char *tail;
     const char *head;
     char key[RECORD_KEY_SIZE_MAX];
-    char head_memory[REPLY_VALUE_SIZE_MAX];
+    struct meta meta; /* of the family META */
+    char head_memory[META_ANSWER_SIZE_MAX + REPLY_NUMBER_SIZE_MAX];
     uint8_t value_memory[JOB_INLINE_SIZE];
 };
 

@@ -125,6 +125,10 @@ static void on_old(struct rewrite *rewrite, struct job *old)
                                                       : old->outcome);
         return;
     }
+    if (job->request.compare && old->answer_cas != job->request.cas) {
+        give_up(rewrite, OUTCOME_EXISTS);
+        return;
+    }
     bool append = job->request.type == REQUEST_APPEND;
     rewrite->parts[!append] = part_of(old->large, slice_make(old->value, old->value_size));
     rewrite->parts[append] = part_of(job->request.large, job->request.value);
@@ -248,6 +252,8 @@ static void store(struct rewrite *rewrite)
     job->request.exptime = rewrite->old->answer_exptime;
     job->request.value = slice_make(&upload->manifest, sizeof(upload->manifest));
     job->request.large = true;
+    job->request.options = request->options & (REQUEST_SETS_CAS | REQUEST_KEY_BASE64);
+    job->request.new_cas = request->new_cas;
     submit(rewrite, job);
 }
 
@@ -255,6 +261,7 @@ static void on_stored(struct rewrite *rewrite, struct job *job)
 {
     enum outcome outcome = job->outcome;
     uint64_t cas = job->answer_cas;
+    rewrite->job->request.seen.value_size = (uint32_t)rewrite->upload->manifest.size;
     upload_over(rewrite->upload, job);
     rewrite->upload = NULL;
     job_give(&rewrite->worker->jobs, job);

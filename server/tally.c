@@ -69,8 +69,18 @@ static void tally_arithmetic(struct worker *worker, const struct job *job, enum 
         add_either(worker, job->outcome == OUTCOME_NUMBER && !created, hits, misses);
 }
 
+/* md I deletes nothing. */
+static bool only_marked(const struct job *job)
+{
+    return job->outcome == OUTCOME_DELETED && (job->request.options & REQUEST_MARKS_STALE);
+}
+
 static void tally_request(struct worker *worker, const struct job *job)
 {
+    if (job->command == COMMAND_ME) {
+        add(worker, COUNTER_cmd_meta);
+        return;
+    }
     switch (job->request.type) {
     case REQUEST_GET:
     case REQUEST_FETCH:
@@ -83,7 +93,7 @@ static void tally_request(struct worker *worker, const struct job *job)
                    COUNTER_touch_misses);
         break;
     case REQUEST_DELETE:
-        if (!job->too_large && job->outcome != OUTCOME_EXISTS)
+        if (!job->too_large && job->outcome != OUTCOME_EXISTS && !only_marked(job))
             add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
                        COUNTER_delete_misses);
         break;
@@ -111,6 +121,9 @@ static void note_prefix(struct prefixes *prefixes, const struct job *job)
 {
     switch ((int)job->request.type) {
     case REQUEST_GET:
+        if (job->command == COMMAND_ME)
+            break;
+        /* fallthrough */
     case REQUEST_FETCH:
     case REQUEST_GAT:
         prefixes_note(prefixes, job->request.key, found_value(job) ? PREFIX_HIT : PREFIX_MISS);

@@ -56,7 +56,7 @@ static void park(struct worker *worker, struct job *job)
 static bool copy_record(struct worker *worker, struct job *job, const struct action *action)
 {
     struct slice value = slice_make("", 0);
-    if (action->record != NULL) {
+    if (action->record != NULL && !job->no_value) {
         value = record_value(action->record);
         job->answer_exptime = action->record->exptime;
         job->large = (action->record->flags & RECORD_LARGE) != 0;

@@ -78,6 +78,36 @@ static inline void trace_numbers(struct trace *trace, const struct text_request 
         trace_print(trace, ",%" PRIu64, request->cas);
 }
 
+/* Flags in their order; numbers as they were read. */
+static inline void trace_meta(struct trace *trace, const struct text_request *request)
+{
+    const struct meta *meta = &request->meta;
+    if (request->command == COMMAND_MS)
+        trace_print(trace, ",%" PRIu32, request->value_size);
+    for (unsigned i = 0; i < meta->flag_count; i++) {
+        char letter = meta->flags[i];
+        assert(meta_has(meta, letter));
+        trace_print(trace, " %c", letter);
+        if (letter == 'O')
+            trace_bytes(trace, meta->opaque + 1, meta->opaque_size - 1u);
+        else if (letter == 'M')
+            trace_print(trace, "%c", meta->mode);
+        else if (letter == 'T' || letter == 'N' || letter == 'R')
+            trace_print(trace, "%" PRId32,
+                        letter == 'T'   ? meta->exptime
+                        : letter == 'N' ? meta->vivify_exptime
+                                        : meta->recache);
+        else if (letter == 'F')
+            trace_print(trace, "%" PRIu32, meta->client_flags);
+        else if (strchr("CEJD", letter) != NULL)
+            trace_print(trace, "%" PRIu64,
+                        letter == 'C'   ? meta->compare
+                        : letter == 'E' ? meta->cas
+                        : letter == 'J' ? meta->initial
+                                        : meta->delta);
+    }
+}
+
 static inline void trace_request(struct trace *trace, const struct text_request *request)
 {
     trace_print(trace, "%s", command_word(request->command));
@@ -87,6 +117,8 @@ static inline void trace_request(struct trace *trace, const struct text_request 
         trace_bytes(trace, request->key.data, request->key.size);
     }
     trace_numbers(trace, request);
+    if (command_family(request->command) == FAMILY_META && request->command != COMMAND_MN)
+        trace_meta(trace, request);
     for (uint32_t i = 1; i < request->word_count; i++) {
         trace_bytes(trace, " ", 1);
         trace_bytes(trace, request->words[i].data, request->words[i].size);
