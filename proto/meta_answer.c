@@ -105,7 +105,7 @@ static char *put_letters(char *at, enum command command, const struct meta *meta
             exptime = result->new_exptime;
         else if (letter == 'N' && result->created)
             exptime = result->vivify_exptime;
-        else if (strchr(letters, letter) != NULL)
+        else if (memchr(letters, letter, strlen(letters)) != NULL)
             at = put_letter(at, letter, meta, result, exptime);
     }
     return at;
