@@ -530,20 +530,6 @@ static void lingers(struct sim *sim, struct sim_profile *p)
     p->lag_time_max_us = 1000000;
 }
 
-/* So little room that INVs are dropped for want of it, and read-modify-writes that race. */
-static void cramped(struct sim *sim, struct sim_profile *p)
-{
-    small_log(sim, p);
-    clear_faults(p);
-    p->segment_count = 5;
-    p->key_count = 3;
-    p->client_count = 4;
-    p->think_us = 1000;
-    p->drain_min_us = 1000;
-    p->drain_max_us = 20000;
-    p->delay_max_us = p->delay_min_us + 2000;
-    only(p, REQUEST_INCR, REQUEST_SET, REQUEST_CAS);
-}
 
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
@@ -569,7 +555,6 @@ static const struct scenario scenarios[] = {
     {"turncoats", "followers that die when they have acknowledged", turncoats},
     {"counts", "what is newest is forgotten, while nodes and disks come and go", counts},
     {"lingers", "the same, and healing that has to wait", lingers},
-    {"cramped", "so little room that messages are dropped", cramped},
     {"resets", "connections that break inside an epoch", resets},
     {"meta", "meta commands: who wins, what is stale", meta},
 };

@@ -88,6 +88,37 @@ void sim_rules_forgotten(struct sim *sim, const struct sim_shard *shard, unsigne
     }
 }
 
+static bool heals(const struct sim_shard *shard)
+{
+    return (shard->view.healing & node_bit(shard->node)) != 0;
+}
+
+void sim_rules_inv(struct sim_shard *shard, const struct message *message)
+{
+    char text[SIM_KEY_SIZE + 1];
+    for (unsigned key = 0; message->type == MSG_INV && heals(shard) && key <= SIM_KEY_MAX; key++)
+        if (slice_equal(message_key(message), name_of(key, text)))
+            shard->keys[key].inv_ts = message->ts, shard->keys[key].inv_token = message->number[0],
+            shard->keys[key].inv_epoch = message->epoch;
+}
+
+void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct message *header)
+{
+    for (unsigned key = 0; header->type == MSG_ACK && heals(shard) && key <= SIM_KEY_MAX; key++) {
+        char text[SIM_KEY_SIZE + 1];
+        struct slice name = name_of(key, text);
+        struct found found;
+        const struct sim_shadow *shadow = &shard->keys[key];
+        if (shadow->inv_ts == header->ts && shadow->inv_token == header->number[0] &&
+            shadow->inv_epoch == header->epoch &&
+            store_find(shard->store, name, hash_key(name), &found) &&
+            found.state == STATE_UNCONFIRMED)
+            sim_fail(sim,
+                     "healing node %u acknowledges key %u, and holds what nobody has confirmed",
+                     shard->node, key);
+    }
+}
+
 static bool serves(const struct sim_shard *shard)
 {
     return shard->sim->nodes[shard->node].up && (shard->view.members & node_bit(shard->node)) != 0;

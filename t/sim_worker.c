@@ -146,6 +146,7 @@ static void take_send(struct sim *sim, struct sim_shard *shard, const struct act
              action->key.size > 0 ? (const char *)action->key.data : "", ts_version(m->ts), ts_node(m->ts),
              ts_incarnation(m->ts), m->flags, m->number[0], m->number[1]);
     sim_check_sent(sim, shard->node, shard->number, action);
+    sim_rules_sent(sim, shard, m);
     for (unsigned to = 1; to <= sim->profile.node_count; to++)
         if ((action->to & node_bit(to)) != 0)
             sim_network_send(sim, shard->node, to, shard->number, action);
@@ -260,6 +261,7 @@ void sim_worker_message(struct sim *sim, unsigned node, unsigned number, const s
              message_name(message->type), message->from, message->epoch, (int)message->key_size,
              (const char *)message_key(message).data, ts_version(message->ts), ts_node(message->ts),
              ts_incarnation(message->ts));
+    sim_rules_inv(&sim->nodes[node].shards[number], message);
     sim_worker_step(sim, node, number, &event);
 }
 
