@@ -113,7 +113,8 @@ static struct job *new_request(struct connection *connection, const struct binar
     core->client_flags = request->client_flags;
     core->exptime = text_expire_at(request->exptime, (uint32_t)(worker->wall_us / 1000000));
     core->cas = request->cas;
-    core->compare = request->cas != 0;
+    /* A get of any kind takes no notice of the unique. */
+    core->compare = request->cas != 0 && core->type != REQUEST_TOUCH && core->type != REQUEST_GAT;
     core->delta = request->delta;
     core->initial = request->initial;
     core->vivify = core->type == REQUEST_INCR || core->type == REQUEST_DECR

@@ -118,6 +118,9 @@ def case_binary_touch_and_gat_change_the_time_and_keep_the_cas():
         same("touch", (answer.status, answer.flags(), answer.value, answer.cas), (OK, 3, b"", cas))
         answer = c.ask(GAT, b"k", seconds(100))
         same("gat", (answer.flags(), answer.key, answer.value, answer.cas), (3, b"", b"value", cas))
+        for opcode in (GET, TOUCH, GAT):  # only changes compare
+            extras = b"" if opcode == GET else seconds(0)
+            same(f"{opcode:02x} with another cas", c.ask(opcode, b"k", extras, cas=cas + 1).status, OK)
         answer = c.ask(GATK, b"k", seconds(2592001))  # in 1970
         same("gatk", (answer.key, answer.value), (b"k", b"value"))
         same("gone", c.get(b"k").status, NOT_FOUND)
