@@ -530,7 +530,6 @@ static void lingers(struct sim *sim, struct sim_profile *p)
     p->lag_time_max_us = 1000000;
 }
 
-
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
