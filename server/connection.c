@@ -10,6 +10,7 @@
 #include "server/connection_binary.h"
 #include "server/large.h"
 #include "server/node.h"
+#include "server/watcher.h"
 #include "server/udp.h"
 #include "server/worker.h"
 
@@ -172,13 +173,29 @@ static void forget_jobs(struct connection *connection)
     download_close(connection);
 }
 
+/* For watchers, in memcached's words. */
+static const char *close_reason(const struct connection *connection)
+{
+    const struct worker *worker = connection->worker;
+    uint64_t idle_us_max = (uint64_t)worker->node->options.idle_timeout_s * 1000000;
+    if (worker->stopping)
+        return "shutdown";
+    if (connection->ended || connection->closing)
+        return "normal";
+    if (idle_us_max > 0 && worker->mono_us - connection->heard_us >= idle_us_max)
+        return "idle_timeout";
+    return "error";
+}
+
 /* Not from inside a step. */
 static void close_connection(struct connection *connection)
 {
     struct worker *worker = connection->worker;
     bool datagram = stream_is_datagram(&connection->stream);
     assert(!connection->is_due);
+    watchers_note_connection(worker, connection, close_reason(connection));
     connection_dump_close(connection);
+    connection_end_watch(connection);
     forget_jobs(connection);
     connection_auth_end(connection);
     give_buffer(connection);
@@ -412,7 +429,7 @@ static bool is_finished(const struct connection *connection)
 static void set_watches(struct connection *connection)
 {
     bool writes = connection->first != NULL && connection->first->done;
-    bool reads = may_parse(connection) && !connection->ended;
+    bool reads = (may_parse(connection) && !connection->ended) || connection->watcher != NULL;
     if (stream_is_datagram(&connection->stream))
         return;
     stream_wanted_events(&connection->stream, &reads, &writes);
@@ -431,7 +448,11 @@ static void run(struct connection *connection)
 {
     if (connection->barrier != COMMAND_COUNT && connection->pending_count == 0)
         connection_end_barrier(connection);
+    if (connection->watcher != NULL)
+        connection_take_lines(connection);
     connection_write(connection);
+    if (connection->watcher != NULL && connection_lines_wait(connection))
+        connection_set_due(connection);
     if (connection->pending_count == 0)
         connection->waits = false;
     if (connection->dump != NULL && connection->pending_count == 0 &&
@@ -464,7 +485,10 @@ void connection_run_due(struct worker *worker)
 static void on_readable(void *user)
 {
     struct connection *connection = user;
-    parse(connection);
+    if (connection->watcher != NULL)
+        connection_ignore_input(connection);
+    else
+        parse(connection);
     connection_set_due(connection);
 }
 
@@ -516,6 +540,8 @@ static void link_connection(struct connection *connection)
     if (worker->connections != NULL)
         worker->connections->previous = connection;
     worker->connections = connection;
+    connection->number = ++worker->connection_number;
+    watchers_note_connection(worker, connection, NULL);
 }
 
 static struct connection *make_for_socket(struct worker *worker, int fd, unsigned listener)

@@ -26,6 +26,7 @@ struct sasl_dialogue;
 struct worker;
 struct watch;
 struct dump;
+struct watcher;
 
 enum {
     CONNECTION_STRANGER_JOB_MAX = 8, /* the same, before authentication */
@@ -82,9 +83,12 @@ struct connection {
     uint32_t refused_line; /* a get that was ended by an error */
     enum command barrier;  /* under way, and nothing is parsed meanwhile; COMMAND_COUNT: none */
     struct dump *dump;     /* of the barrier, if it lists keys */
+    struct watcher *watcher; /* NULL: it is none */
+    struct connection *next_watcher;
     bool barrier_noreply;
     enum reply barrier_reply;
     struct binary_tag barrier_tag;
+    uint64_t number; /* of the worker's: grows */
     uint64_t opened_us;
     uint64_t heard_us;      /* when bytes came last */
     char barrier_words[64]; /* arguments of stats */
@@ -159,6 +163,17 @@ bool connection_dump_has_room(const struct connection *connection);
 bool connection_dump_is_stuck(const struct connection *connection, uint64_t now_us,
                               uint64_t after_us);
 void connection_dump_close(struct connection *connection);
+
+/* connection_list.c: a slice of stats conns, at the worker whose clients they are. */
+void connection_list_slice(struct worker *worker, struct job *job);
+
+/* connection_watch.c: the command watch, after which the connection does nothing else. */
+void connection_begin_watch(struct connection *connection, const struct text_request *request);
+void connection_end_watch(struct connection *connection);    /* it closes */
+void connection_take_lines(struct connection *connection);   /* some of what waits for it */
+bool connection_lines_wait(const struct connection *connection); /* there is more, and room for it */
+void connection_ignore_input(struct connection *connection); /* and notice when it ends */
+void connection_run_watchers(struct worker *worker); /* those of this worker are due if there are lines */
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);

@@ -71,7 +71,9 @@ static enum reply begin_stats_dump(struct connection *connection,
     uint32_t class, limit;
     if (slice_equal(request->words[1], slice_text("sizes")))
         return begin_dump(connection, COMMAND_STATS, DUMP_SIZES, UINT64_MAX);
-    if (options->no_dump)
+    if (!tuning_is_short_for(request->words[1], "cachedump"))
+        return begin_dump(connection, COMMAND_STATS, DUMP_CONNECTIONS, UINT64_MAX);
+    if (options->no_dump || stream_is_datagram(&connection->stream))
         return REPLY_NO_CACHEDUMP;
     if (request->word_count < 4)
         return REPLY_BAD_LINE;
@@ -91,7 +93,7 @@ static bool lists_keys(const struct connection *connection, const struct text_re
     struct slice word = request->words[1];
     if (slice_equal(word, slice_text("sizes")))
         return connection->worker->node->options.track_sizes;
-    return tuning_is_short_for(word, "cachedump");
+    return tuning_is_short_for(word, "cachedump") || tuning_is_short_for(word, "conns");
 }
 
 static void on_stats(struct connection *connection, const struct text_request *request)
@@ -129,6 +131,8 @@ static void answer_stats(struct connection *connection)
 void connection_end_barrier(struct connection *connection)
 {
     enum command command = connection->barrier;
+    if (connection->watcher != NULL)
+        return; /* A barrier without end. */
     if (connection->dump != NULL) {
         connection_dump_go_on(connection);
         return;
@@ -206,7 +210,8 @@ static enum reply crawl(struct connection *connection, const struct text_request
     struct worker *worker = connection->worker;
     if (atomic_load(&worker->node->crawler_off))
         return REPLY_NO_CRAWLER;
-    if (worker->node->options.no_dump)
+    /* A datagram's sender may not be who it says: nobody is sent so much for so little. */
+    if (worker->node->options.no_dump || stream_is_datagram(&connection->stream))
         return mg ? REPLY_NO_MGDUMP : REPLY_NO_METADUMP;
     if (connection->first != NULL)
         return mg ? REPLY_PIPELINED_MGDUMP : REPLY_PIPELINED_METADUMP;
@@ -282,6 +287,9 @@ void connection_on_admin(struct connection *connection, const struct text_reques
         break;
     case COMMAND_QUIT:
         connection->closing = true;
+        break;
+    case COMMAND_WATCH:
+        connection_begin_watch(connection, request);
         break;
     case COMMAND_CRAWLER:
         on_crawler(connection, request);

@@ -54,6 +54,7 @@ static enum request_type request_type(enum command command)
     case COMMAND_MA:
     case COMMAND_ME:
     case COMMAND_MN:
+    case COMMAND_WATCH:
     case COMMAND_CRAWLER:
     case COMMAND_LRU:
     case COMMAND_SLABS:

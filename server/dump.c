@@ -6,6 +6,7 @@
 #include "base/ts.h"
 #include "proto/base64.h"
 #include "proto/text.h"
+#include "proto/uri.h"
 #include "replica/piece.h"
 #include "server/tuning.h"
 #include "server/worker.h"
@@ -45,28 +46,9 @@ static void put_number(struct slice_text *text, const char *name, uint64_t numbe
     text->used += decimal_format(number, (char *)text->job->value + text->used);
 }
 
-static bool is_plain(uint8_t byte)
-{
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' || byte == '~';
-}
-
-/* As in a URI: what is no letter, digit or one of -._~ becomes %XX. */
 static void put_encoded(struct slice_text *text, struct slice key)
 {
-    static const char digits[] = "0123456789ABCDEF";
-    const uint8_t *bytes = key.data;
-    char *out = (char *)text->job->value + text->used;
-    for (size_t i = 0; i < key.size; i++) {
-        if (is_plain(bytes[i])) {
-            *out++ = (char)bytes[i];
-            continue;
-        }
-        *out++ = '%';
-        *out++ = digits[bytes[i] >> 4];
-        *out++ = digits[bytes[i] & 15];
-    }
-    text->used = (size_t)(out - (char *)text->job->value);
+    text->used += uri_encode((char *)text->job->value + text->used, key);
 }
 
 /* Neither spaces nor control characters: such a key can stand in a line of the text protocol. */
@@ -163,6 +145,8 @@ static void on_key(void *user, const struct found *found)
         break;
     case DUMP_SIZES:
         put_size(text, found->record);
+        break;
+    case DUMP_CONNECTIONS:
         break;
     }
 }

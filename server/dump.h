@@ -18,6 +18,7 @@ enum dump_format {
     DUMP_MG,    /* mg K */
     DUMP_CACHE, /* ITEM K [B b; E s] */
     DUMP_SIZES, /* no text: a uint32_t for each item, its size as dump_size_slot() rounds it */
+    DUMP_CONNECTIONS, /* no keys: the clients of each worker, see connection_list.c */
 };
 
 /* Where a slice begins, and, when it is back, where the next one does. */

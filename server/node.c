@@ -297,6 +297,7 @@ int node_run(const struct options *options)
     node.options = *options;
     node.started_us = clock_mono_us();
     pthread_mutex_init(&node.view_lock, NULL);
+    watchers_open(&node.watchers);
     prefixes_open(&node.prefixes, options->delimiter, options->detail);
     process_ignore_signals();
     int code = open_tls(&node);
@@ -309,6 +310,7 @@ int node_run(const struct options *options)
         close_auth(&node);
     }
     prefixes_close(&node.prefixes);
+    watchers_close(&node.watchers);
     tls_close(node.tls);
     return code;
 }

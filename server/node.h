@@ -17,6 +17,7 @@
 #include "server/mailbox.h"
 #include "server/options.h"
 #include "server/prefixes.h"
+#include "server/watcher.h"
 
 struct worker;
 
@@ -53,6 +54,7 @@ struct node {
     _Atomic bool failed;         /* the control thread cannot go on */
     struct counters forgotten;   /* sums at the last `stats reset`: to be subtracted */
 
+    struct watchers watchers;  /* the command watch */
     struct prefixes prefixes;  /* stats detail */
 
     pthread_mutex_t view_lock; /* of `view` only */

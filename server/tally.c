@@ -152,6 +152,8 @@ void connection_tally(struct worker *worker, const struct job *job)
     if (job->outcome == OUTCOME_UNKNOWN || job->outcome == OUTCOME_REFUSED)
         return;
     tally_request(worker, job);
+    if (atomic_load_explicit(&worker->node->watchers.mask, memory_order_relaxed) != 0)
+        watchers_note_job(worker, job);
     if (atomic_load_explicit(&worker->node->prefixes.enabled, memory_order_relaxed))
         note_prefix(&worker->node->prefixes, job);
 }

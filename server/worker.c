@@ -43,6 +43,12 @@ static void wake(struct worker *worker)
         eventfd_write(worker->ring_fd, 1);
 }
 
+void worker_wake_watchers_any(struct worker *worker)
+{
+    atomic_store_explicit(&worker->watched, true, memory_order_release);
+    wake(worker);
+}
+
 static void send_outboxes(struct worker *worker)
 {
     for (unsigned to = 0; to < worker->node->worker_count; to++) {
@@ -75,7 +81,7 @@ static bool may_sleep(struct worker *worker)
         if (!ring_is_empty(&worker->rings[from].ring))
             return false;
     }
-    return true;
+    return !atomic_load_explicit(&worker->watched, memory_order_acquire);
 }
 
 static void receive(struct worker *worker, struct job *job)
@@ -231,6 +237,7 @@ static void turn(struct worker *worker)
     tick(worker);
     worker_durable(worker);
     large_run_due(worker);
+    connection_run_watchers(worker);
     connection_run_due(worker);
     send_outboxes(worker);
     if (worker->lane != NULL)

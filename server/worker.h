@@ -94,6 +94,9 @@ struct worker {
     struct connection *connections;
     struct udp *udp;        /* sockets */
     struct connection *due; /* those with something to write or to go on with */
+    struct connection *watchers; /* by next_watcher */
+    uint64_t connection_number;  /* of the newest */
+    _Atomic bool watched;        /* there are lines for them */
     struct job_pool jobs;
     struct upload *uploads;       /* of large values, newest first */
     struct upload *uploads_due;   /* those that can go on */
@@ -118,6 +121,9 @@ void worker_close(struct worker *worker);
 
 /* The job goes to its owner, and comes back through connection_done() at its home. */
 void worker_submit(struct worker *worker, struct job *job);
+
+/* There are lines for its watchers. */
+void worker_wake_watchers_any(struct worker *worker);
 
 /* worker_shard.c */
 enum status worker_shard_open(struct worker *worker) MUST_CHECK;

@@ -145,7 +145,10 @@ void worker_execute(struct worker *worker, struct job *job)
         return;
     }
     if (job->kind == JOB_DUMP) {
-        dump_slice(worker, job);
+        if (job->slice.format == DUMP_CONNECTIONS)
+            connection_list_slice(worker, job);
+        else
+            dump_slice(worker, job);
         worker_finish(worker, job);
         return;
     }

@@ -1,0 +1,155 @@
+/* What happens, as lines for watchers, in memcached's words. */
+#include <stdio.h>
+
+#include "proto/uri.h"
+#include "server/connection.h"
+#include "server/endpoint.h"
+#include "server/node.h"
+#include "server/tuning.h"
+#include "server/watcher.h"
+#include "server/worker.h"
+
+enum { VALUE_END_SIZE = 2 }; /* memcached's sizes of values count their CRLF */
+
+static struct slice encode(char out[3 * RECORD_KEY_SIZE_MAX], const struct job *job)
+{
+    return slice_make(out, uri_encode(out, job->request.key));
+}
+
+/* -1: the client has gone meanwhile. */
+static int descriptor(const struct job *job)
+{
+    return job->connection != NULL ? job->connection->stream.fd : -1;
+}
+
+static void put(struct worker *worker, enum watcher_event event, const char *line, int size)
+{
+    if (size >= WATCHER_LINE_SIZE_MAX)
+        size = WATCHER_LINE_SIZE_MAX - 1;
+    watchers_put_any(&worker->node->watchers, event, slice_make(line, (size_t)size));
+}
+
+static void note_fetch(struct worker *worker, const struct job *job)
+{
+    char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
+    const struct seen *seen = &job->request.seen;
+    struct slice name = encode(key, job);
+    bool found = job->outcome == OUTCOME_HIT && !(seen->marks & SEEN_CREATED);
+    const char *status = found           ? "found"
+                         : seen->expired ? "expired"
+                         : seen->flushed ? "flushed"
+                                         : "not_found";
+    int size =
+        snprintf(line, sizeof(line), "type=item_get key=%.*s status=%s clsid=%d cfd=%d size=%u",
+                 (int)name.size, key, status, found ? SLAB_CLASS : 0, descriptor(job),
+                 found ? seen->value_size + VALUE_END_SIZE : 0);
+    put(worker, WATCHER_FETCHERS, line, size);
+}
+
+static const char *store_status(enum outcome outcome)
+{
+    switch ((int)outcome) {
+    case OUTCOME_STORED:
+        return "stored";
+    case OUTCOME_EXISTS:
+        return "exists";
+    case OUTCOME_NOT_FOUND:
+        return "not_found";
+    case OUTCOME_TOO_LARGE:
+        return "too_large";
+    case OUTCOME_NO_MEMORY:
+        return "no_memory";
+    }
+    return "not_stored";
+}
+
+static const char *store_command(enum request_type type)
+{
+    switch ((int)type) {
+    case REQUEST_ADD:
+        return "add";
+    case REQUEST_REPLACE:
+        return "replace";
+    case REQUEST_APPEND:
+        return "append";
+    case REQUEST_PREPEND:
+        return "prepend";
+    case REQUEST_CAS:
+        return "cas";
+    }
+    return "set";
+}
+
+static void note_store(struct worker *worker, const struct job *job)
+{
+    char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
+    struct slice name = encode(key, job);
+    uint32_t now = (uint32_t)(worker->wall_us / 1000000), exptime = job->request.exptime;
+    int size = snprintf(line, sizeof(line),
+                        "type=item_store key=%.*s status=%s cmd=%s ttl=%u clsid=%d cfd=%d size=%u",
+                        (int)name.size, key, store_status(job->outcome),
+                        store_command(job->request.type), exptime > now ? exptime - now : 0,
+                        SLAB_CLASS, descriptor(job), job->request.seen.value_size + VALUE_END_SIZE);
+    put(worker, WATCHER_MUTATIONS, line, size);
+}
+
+static void note_delete(struct worker *worker, const struct job *job)
+{
+    char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
+    struct slice name = encode(key, job);
+    int size = snprintf(line, sizeof(line), "type=deleted key=%.*s cmd=%s clsid=%d size=%u",
+                        (int)name.size, key, command_word(job->command), SLAB_CLASS,
+                        job->request.seen.value_size + VALUE_END_SIZE);
+    put(worker, WATCHER_DELETIONS, line, size);
+}
+
+void watchers_note_job(struct worker *worker, const struct job *job)
+{
+    struct watchers *watchers = &worker->node->watchers;
+    switch (job->request.type) {
+    case REQUEST_GET:
+    case REQUEST_FETCH:
+    case REQUEST_GAT:
+        if (watchers_want(watchers, WATCHER_FETCHERS))
+            note_fetch(worker, job);
+        break;
+    case REQUEST_SET:
+    case REQUEST_ADD:
+    case REQUEST_REPLACE:
+    case REQUEST_APPEND:
+    case REQUEST_PREPEND:
+    case REQUEST_CAS:
+        if (watchers_want(watchers, WATCHER_MUTATIONS))
+            note_store(worker, job);
+        break;
+    case REQUEST_DELETE:
+        if (job->outcome == OUTCOME_DELETED && !job->too_large &&
+            watchers_want(watchers, WATCHER_DELETIONS))
+            note_delete(worker, job);
+        break;
+    case REQUEST_TOUCH:
+    case REQUEST_INCR:
+    case REQUEST_DECR:
+    case REQUEST_FLUSH:
+    case REQUEST_EXPIRE:
+        break;
+    }
+}
+
+void watchers_note_connection(struct worker *worker, const struct connection *connection,
+                              const char *closed_because)
+{
+    char line[WATCHER_LINE_SIZE_MAX];
+    struct endpoint peer;
+    if (!watchers_want(&worker->node->watchers, WATCHER_CONNEVENTS) ||
+        stream_is_datagram(&connection->stream))
+        return;
+    endpoint_of_peer(connection->stream.fd, &peer);
+    bool local = strcmp(peer.transport, "unix") == 0;
+    int size =
+        snprintf(line, sizeof(line), "type=%s rip=%s rport=%u transport=%s%s%s cfd=%d",
+                 closed_because != NULL ? "conn_close" : "conn_new", local ? "unix" : peer.host,
+                 peer.port, local ? "local" : "tcp", closed_because != NULL ? " reason=" : "",
+                 closed_because != NULL ? closed_because : "", connection->stream.fd);
+    put(worker, WATCHER_CONNEVENTS, line, size);
+}
