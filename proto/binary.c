@@ -23,7 +23,7 @@ enum binary_state {
 };
 
 enum key_rule { KEY_NO, KEY_YES, KEY_MAY };
-enum { LOUD = 0, QUIET = 1, CLOSED = 0, OPEN = 1 };
+enum { LOUD, QUIET, CLOSED = 0, OPEN = 1 };
 
 struct row {
     bool known, quiet, with_key, value, open;
@@ -139,10 +139,12 @@ static void read_lengths(struct binary_parser *parser, const struct binary_limit
         skip(parser, extras + key, BINARY_STATUS_AUTH_ERROR, true);
     else if (key > BINARY_KEY_SIZE_MAX)
         skip(parser, extras + key, BINARY_STATUS_INVALID, true);
-    else if (!row->known || (row->open == OPEN && row->base != BINARY_VERSION && !limits->sasl))
+    else if (!row->known)
         skip(parser, body, BINARY_STATUS_UNKNOWN_COMMAND, false);
     else if (!lengths_fit(row, extras, key, body))
         skip(parser, extras + key, BINARY_STATUS_INVALID, true);
+    else if (!limits->sasl && (is_sasl(row->base) || row->base == BINARY_SASL_LIST_MECHS))
+        skip(parser, body, BINARY_STATUS_UNKNOWN_COMMAND, false);
     else
         set_state(parser, STATE_BODY);
 }

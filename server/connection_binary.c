@@ -336,10 +336,40 @@ static bool put_stats(struct job *job, struct slice text)
     return true;
 }
 
-/* The text protocol's answer in packets; words without an answer of that shape have none here
- * either. */
+/* Text that is not made of statistics: memcached gives the prefixes of `detail dump` one name. */
+static bool put_other(struct job *job, struct slice text, const char *words)
+{
+    struct slice name = slice_text("detailed"), none = slice_make(NULL, 0);
+    size_t size = 2 * BINARY_HEADER_SIZE + name.size + text.size;
+    if (strcmp(words, "detail dump") != 0 || !job_reserve(job, (uint32_t)size))
+        return false;
+    size_t used = binary_put_stat(job->value, size, &job->tag, name, text);
+    used += binary_put_stat(job->value + used, size - used, &job->tag, none, none);
+    assert(used == size);
+    return true;
+}
+
+static bool is_stats(struct slice text)
+{
+    return text.size >= 4 &&
+           (memcmp(text.data, "STAT", 4) == 0 || memcmp(text.data, "END\r", 4) == 0);
+}
+
+/* The text protocol's answer to these words in packets, if it can be. */
+static enum binary_status fill_stats(struct job *job, const struct job *text, enum reply reply,
+                                     const char *words)
+{
+    struct slice lines = slice_make(text->value, reply == REPLY_COUNT ? text->value_size : 0);
+    if (reply != REPLY_COUNT && reply != REPLY_RESET && reply != REPLY_OK)
+        return BINARY_STATUS_NOT_FOUND;
+    if (lines.size > 0 && !is_stats(lines))
+        return put_other(job, lines, words) ? BINARY_STATUS_OK : BINARY_STATUS_NOT_FOUND;
+    return put_stats(job, lines) ? BINARY_STATUS_OK : BINARY_STATUS_NO_MEMORY;
+}
+
 static void answer_stats(struct connection *connection)
 {
+    const char *words = connection->barrier_words;
     struct job *text = connection_new_job(connection, JOB_TEXT);
     struct job *job = text != NULL ? connection_new_job(connection, JOB_TEXT) : NULL;
     if (job == NULL) {
@@ -348,12 +378,11 @@ static void answer_stats(struct connection *connection)
         return;
     }
     job->tag = connection->barrier_tag;
-    enum reply reply = stats_answer(connection->worker, connection->barrier_words, text);
-    struct slice lines = slice_make(text->value, reply == REPLY_COUNT ? text->value_size : 0);
-    bool good = reply == REPLY_COUNT || reply == REPLY_RESET || reply == REPLY_OK;
-    if (!good || !put_stats(job, lines)) {
+    enum reply reply = stats_answer(connection->worker, words, text);
+    enum binary_status status = fill_stats(job, text, reply, words);
+    if (status != BINARY_STATUS_OK) {
         job->kind = JOB_LINE;
-        job->binary_status = good ? BINARY_STATUS_NO_MEMORY : BINARY_STATUS_NOT_FOUND;
+        job->binary_status = (uint8_t)status;
     }
     job_give(&connection->worker->jobs, text);
     job->done = true;

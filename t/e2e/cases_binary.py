@@ -186,6 +186,12 @@ def case_binary_stat_flush_and_quit():
         answer = c.ask(STAT, b"reset")
         same("reset", (answer.status, answer.key, answer.value), (OK, b"", b""))
         same("unknown group", c.ask(STAT, b"nonsense").status, NOT_FOUND)
+        same("no statistics", c.ask(STAT, b"cachedump 1 1").status, NOT_FOUND)
+        same("prefixes on", c.ask(STAT, b"detail on").status, OK)
+        c.get(b"a:1")
+        answer = c.ask(STAT, b"detail dump")
+        same("prefixes", (answer.key, answer.value), (b"detailed", b"PREFIX a get 1 hit 0 set 0 del 0\r\nEND\r\n"))
+        same("their end", c.receive().key, b"")
         same("long group", c.ask(STAT, b"x" * 250).status, NOT_FOUND)
         c.send(packet(STAT, b"settings"))
         settings = {}
