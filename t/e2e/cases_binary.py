@@ -335,6 +335,21 @@ def case_binary_minority_is_told_as_a_temporary_failure():
             same("get", c.get(b"k").status, NOT_SERVING)
 
 
+def case_binary_cas_outlives_the_node_that_gave_it():
+    with Cluster(3) as cluster:
+        cluster.start()
+        with Binary(cluster.nodes[0].port) as c:
+            first, second = c.set(b"a", b"1").cas, c.set(b"b", b"1").cas
+            newer = c.set(b"b", b"2").cas
+        cluster.nodes[0].kill()
+        with Binary(cluster.nodes[1].port) as c:
+            wait_until("the others go on", lambda: c.set(b"other", b"v").status == OK, 30)
+            same("an old cas", c.set(b"b", b"3", cas=second).status, EXISTS)
+            same("the cas", c.set(b"b", b"3", cas=newer).status, OK)
+            same("the other", (c.get(b"a").cas, c.set(b"a", b"2", cas=first).status), (first, OK))
+            same("used up", c.set(b"a", b"3", cas=first).status, EXISTS)
+
+
 def case_memccapable_passes_all_its_checks():
     with one_node() as node:
         found = subprocess.run(["memccapable", "-h", "127.0.0.1", "-p", str(node.port)], stdout=subprocess.PIPE,
@@ -560,27 +575,34 @@ def case_the_password_file_is_read_again_at_sighup():
             check(not problems, f"{len(problems)} logins failed while the file was read")
 
 
+def check_strangers_cost(node, half):
+    """Each sends `half` of an attempt to log in, as much as is allowed."""
+    def resident():
+        with open(f"/proc/{node.process.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    strangers = []
+
+    def come(count):
+        for _ in range(count):
+            strangers.append(socket.create_connection(("127.0.0.1", node.port), timeout=30))
+            strangers[-1].sendall(half)
+        time.sleep(0.3)
+        return resident()
+    before = come(100)  # what is taken once is there now
+    grown = come(400) - before
+    for stranger in strangers:
+        stranger.close()
+    check(grown < 400 * 45000, f"{grown} bytes for 400 strangers")
+
+
 def case_strangers_cannot_make_a_node_keep_much():
     with directory() as path:
         file = write(path, "users", "bob:secret\n")
         with bare_node("-Y", file) as node:
-            def resident():
-                with open(f"/proc/{node.process.pid}/statm", encoding="ascii") as statm:
-                    return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            strangers = []
-
-            def come(count):
-                for _ in range(count):
-                    c = node.connect()
-                    c.send(b"set a 0 0 16382\r\n" + b"x" * 16000)
-                    strangers.append(c)
-                time.sleep(0.3)
-                return resident()
-            before = come(100)  # what is taken once is there now
-            grown = come(400) - before
-            for c in strangers:
-                c.__exit__()
-            check(grown < 400 * 40000, f"{grown} bytes for 400 strangers")
+            check_strangers_cost(node, b"set a 0 0 16382\r\n" + b"x" * 16000)
+        with bare_node("-S", environment={"MEMCACHED_SASL_PWDB": file}) as node:
+            check_strangers_cost(node, packet(SASL_AUTH, b"PLAIN", value=b"x" * 16000, body_size=5 + 16384))
+            check_strangers_cost(node, packet(SASL_LIST) * 1000)
 
 
 def refusal(*arguments):
