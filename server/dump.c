@@ -5,6 +5,7 @@
 #include "base/decimal.h"
 #include "base/ts.h"
 #include "proto/base64.h"
+#include "proto/base64.h"
 #include "proto/text.h"
 #include "proto/uri.h"
 #include "replica/piece.h"
@@ -62,11 +63,6 @@ static bool fits_text(struct slice key)
     return true;
 }
 
-static void put_base64(struct slice_text *text, struct slice key)
-{
-    text->used += base64_encode(key, (char *)text->job->value + text->used);
-}
-
 /* ---- lines ---- */
 
 static void put_meta(struct slice_text *text, const struct found *found)
@@ -98,7 +94,7 @@ static void put_mg(struct slice_text *text, const struct record *record)
         put(text, key.data, key.size);
         put_text(text, "\r\n");
     } else {
-        put_base64(text, key);
+        text->used += base64_encode(key, (char *)text->job->value + text->used);
         put_text(text, " b\r\n");
     }
 }

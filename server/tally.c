@@ -39,16 +39,19 @@ static void tally_storage(struct worker *worker, const struct job *job)
         tally_cas(worker, outcome);
 }
 
-static bool found_value(const struct job *job)
+/* A value made because there was none (meta N) counts as if it had been there, and as an item. */
+static bool is_created(const struct job *job)
 {
-    return job->outcome == OUTCOME_HIT && !(job->request.seen.marks & SEEN_CREATED);
+    return (job->request.seen.marks & SEEN_CREATED) != 0;
 }
 
 static void tally_read(struct worker *worker, const struct job *job)
 {
-    bool found = found_value(job);
+    bool found = job->outcome == OUTCOME_HIT;
     bool touches = job->request.type == REQUEST_GAT ||
                    (found && (job->request.options & REQUEST_SETS_EXPTIME));
+    if (found && is_created(job))
+        add(worker, COUNTER_total_items);
     if (job->request.seen.expired)
         add(worker, COUNTER_get_expired);
     if (job->request.seen.flushed)
@@ -60,13 +63,15 @@ static void tally_read(struct worker *worker, const struct job *job)
         add_either(worker, found, COUNTER_get_hits, COUNTER_get_misses);
 }
 
-/* Neither hit nor miss: what is there is no number, or has another unique. */
+/* Neither hit nor miss: what is there is no number, has another unique, or was made now. */
 static void tally_arithmetic(struct worker *worker, const struct job *job, enum counter hits,
                              enum counter misses)
 {
-    bool created = job->request.seen.marks & SEEN_CREATED;
-    if (job->outcome == OUTCOME_NUMBER || job->outcome == OUTCOME_NOT_FOUND)
-        add_either(worker, job->outcome == OUTCOME_NUMBER && !created, hits, misses);
+    bool created = job->outcome == OUTCOME_NUMBER && is_created(job);
+    if (created)
+        add(worker, COUNTER_total_items);
+    else if (job->outcome == OUTCOME_NUMBER || job->outcome == OUTCOME_NOT_FOUND)
+        add_either(worker, job->outcome == OUTCOME_NUMBER, hits, misses);
 }
 
 /* md I deletes nothing. */
@@ -93,7 +98,7 @@ static void tally_request(struct worker *worker, const struct job *job)
                    COUNTER_touch_misses);
         break;
     case REQUEST_DELETE:
-        if (!job->too_large && job->outcome != OUTCOME_EXISTS && !only_marked(job))
+        if (!job->too_large && !only_marked(job))
             add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
                        COUNTER_delete_misses);
         break;
@@ -126,7 +131,8 @@ static void note_prefix(struct prefixes *prefixes, const struct job *job)
         /* fallthrough */
     case REQUEST_FETCH:
     case REQUEST_GAT:
-        prefixes_note(prefixes, job->request.key, found_value(job) ? PREFIX_HIT : PREFIX_MISS);
+        prefixes_note(prefixes, job->request.key,
+                      job->outcome == OUTCOME_HIT ? PREFIX_HIT : PREFIX_MISS);
         break;
     case REQUEST_DELETE:
         if (!job->too_large)
