@@ -37,6 +37,9 @@ enum {
     CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */
 };
 
+/* With -C: no item has this unique. */
+#define CONNECTION_CAS_NEVER UINT64_MAX
+
 /* Chosen by the first byte, or by -B; then for ever. */
 enum connection_protocol {
     CONNECTION_UNDECIDED,

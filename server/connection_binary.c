@@ -121,6 +121,8 @@ static struct job *new_request(struct connection *connection, const struct binar
                        ? request->exptime != BINARY_FOREVER
                        : false;
     job->owner = (uint16_t)hash_shard(core->hash, worker->node->worker_count);
+    if (worker->node->options.no_cas)
+        core->cas = CONNECTION_CAS_NEVER;
     return job;
 }
 

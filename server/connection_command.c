@@ -114,6 +114,8 @@ static struct job *new_request(struct connection *connection, const struct text_
     job->owner = (uint16_t)hash_shard(job->request.hash, worker->node->worker_count);
     if (command_family(job->command) == FAMILY_META)
         connection_meta_fill(job, request, now);
+    if (worker->node->options.no_cas)
+        job->request.cas = CONNECTION_CAS_NEVER;
     return job;
 }
 

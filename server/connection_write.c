@@ -7,6 +7,7 @@
 
 #include "proto/reply.h"
 #include "server/large.h"
+#include "server/node.h"
 #include "server/worker.h"
 
 enum { PIECES_MAX = 192, PIECES_PER_JOB = 3 };
@@ -137,6 +138,8 @@ static void format_request(struct connection *connection, struct job *job)
 static void format(struct connection *connection, struct job *job)
 {
     job->formatted = true;
+    if (connection->worker->node->options.no_cas)
+        job->answer_cas = 0;
     if (job->kind == JOB_BODY) {
         download_format(connection, job);
         return;

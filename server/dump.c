@@ -9,6 +9,7 @@
 #include "proto/text.h"
 #include "proto/uri.h"
 #include "replica/piece.h"
+#include "server/node.h"
 #include "server/tuning.h"
 #include "server/worker.h"
 
@@ -78,7 +79,7 @@ static void put_meta(struct slice_text *text, const struct found *found)
     else
         put_number(text, " exp=", record->exptime);
     put_number(text, " la=", access.at != 0 ? access.at : ts_version(record->ts) / 1000000);
-    put_number(text, " cas=", record_cas(record));
+    put_number(text, " cas=", text->worker->node->options.no_cas ? 0 : record_cas(record));
     put_text(text, access.fetched ? " fetch=yes" : " fetch=no");
     put_number(text, " cls=", SLAB_CLASS);
     put_number(text, " size=", size);
