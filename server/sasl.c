@@ -2,12 +2,19 @@
 
 #include <pthread.h>
 #include <sasl/sasl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "server/auth.h"
 
-enum { MECHANISM_SIZE_MAX = 32, LOG_LINE_SIZE = 256 };
+enum { MECHANISM_SIZE_MAX = 32, LOG_LINE_SIZE = 256, HOST_SIZE_MAX = 1025 };
+
+/* There is one libsasl2 in the process, and it keeps the pointer to the callbacks. */
+static struct {
+    sasl_callback_t callbacks[4];
+    char host[HOST_SIZE_MAX]; /* the realm of users without one */
+} library;
 
 struct sasl_dialogue {
     sasl_conn_t *connection;
@@ -95,26 +102,40 @@ static int (*as_callback(void (*function)(void)))(void)
     return cast.wanted;
 }
 
+/* The library would look it up for each dialogue, and the worker would wait for the DNS. */
+static void find_host(void)
+{
+    sasl_conn_t *connection = NULL;
+    const void *host = NULL;
+    if (sasl_server_new("memcached", NULL, NULL, NULL, NULL, NULL, 0, &connection) != SASL_OK)
+        return;
+    if (sasl_getprop(connection, SASL_SERVERFQDN, &host) == SASL_OK && host != NULL)
+        snprintf(library.host, sizeof(library.host), "%s", (const char *)host);
+    sasl_dispose(&connection);
+}
+
 enum status sasl_open(struct auth *auth)
 {
-    static sasl_callback_t callbacks[4]; /* The library keeps the pointer. */
     unsigned count = 0;
-    callbacks[count++] =
+    library.callbacks[count++] =
         (sasl_callback_t){.id = SASL_CB_LOG, .proc = as_callback((void (*)(void))on_log)};
     if (auth->path != NULL) {
-        callbacks[count++] = (sasl_callback_t){.id = SASL_CB_GETOPT,
-                                               .proc = as_callback((void (*)(void))get_option)};
-        callbacks[count++] = (sasl_callback_t){.id = SASL_CB_SERVER_USERDB_CHECKPASS,
-                                               .proc = as_callback((void (*)(void))check_password),
-                                               .context = auth};
+        library.callbacks[count++] = (sasl_callback_t){
+            .id = SASL_CB_GETOPT, .proc = as_callback((void (*)(void))get_option)};
+        library.callbacks[count++] =
+            (sasl_callback_t){.id = SASL_CB_SERVER_USERDB_CHECKPASS,
+                              .proc = as_callback((void (*)(void))check_password),
+                              .context = auth};
     }
-    callbacks[count] = (sasl_callback_t){.id = SASL_CB_LIST_END};
+    library.callbacks[count] = (sasl_callback_t){.id = SASL_CB_LIST_END};
     sasl_set_mutex(mutex_open, mutex_lock, mutex_unlock, mutex_close);
-    int result = sasl_server_init(callbacks, "memcached");
-    if (result == SASL_OK)
-        return STATUS_OK;
-    log_error("-S (--enable-sasl): %s", sasl_errstring(result, NULL, NULL));
-    return STATUS_IO;
+    int result = sasl_server_init(library.callbacks, "memcached");
+    if (result != SASL_OK) {
+        log_error("-S (--enable-sasl): %s", sasl_errstring(result, NULL, NULL));
+        return STATUS_IO;
+    }
+    find_host();
+    return STATUS_OK;
 }
 
 void sasl_close(void)
@@ -131,12 +152,13 @@ static bool make(struct sasl_dialogue **dialogue)
      * the library would let in everybody who calls himself anonymous. */
     const sasl_security_properties_t properties = {.max_ssf = 0,
                                                    .security_flags = SASL_SEC_NOANONYMOUS};
+    const char *host = library.host[0] != 0 ? library.host : NULL;
     if (*dialogue != NULL)
         return true;
     *dialogue = calloc(1, sizeof(**dialogue));
     if (*dialogue == NULL)
         return false;
-    if (sasl_server_new("memcached", NULL, NULL, NULL, NULL, NULL, 0, &(*dialogue)->connection) ==
+    if (sasl_server_new("memcached", host, NULL, NULL, NULL, NULL, 0, &(*dialogue)->connection) ==
             SASL_OK &&
         sasl_setprop((*dialogue)->connection, SASL_SEC_PROPS, &properties) == SASL_OK)
         return true;
