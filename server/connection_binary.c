@@ -136,9 +136,13 @@ static void on_key(struct connection *connection, const struct binary_request *r
     connection_submit(connection, job);
 }
 
+/* With -C a value to be stored has no unique, as in memcached; other changes then match none. */
 static void on_value(struct connection *connection, const struct binary_request *request)
 {
-    struct job *job = new_request(connection, request);
+    struct binary_request plain = *request;
+    if (connection->worker->node->options.no_cas)
+        plain.cas = 0;
+    struct job *job = new_request(connection, &plain);
     if (job == NULL)
         return;
     if (!connection_begin_value(connection, job, request->value_size))

@@ -111,6 +111,17 @@ def case_binary_cas_works_in_every_command_that_changes():
                     check(answer.cas != newer, "a change keeps the cas")
 
 
+def case_binary_option_c_turns_cas_off():
+    with one_node("-C") as node, Binary(node.port) as c:
+        same("set", c.set(b"k", b"1").cas, 0)
+        same("get", c.get(b"k").cas, 0)
+        same("set with a cas", c.set(b"k", b"2", cas=5).status, OK)
+        same("append with a cas", c.ask(APPEND, b"k", value=b"3", cas=5).status, OK)
+        same("delete with a cas", c.ask(DELETE, b"k", cas=5).status, EXISTS)
+        same("incr with a cas", c.ask(INCREMENT, b"k", counting(1), cas=5).status, EXISTS)
+        same("incr", c.ask(INCREMENT, b"k", counting(1)).number(), 24)
+
+
 def case_binary_touch_and_gat_change_the_time_and_keep_the_cas():
     with one_node() as node, Binary(node.port) as c:
         cas = c.set(b"k", b"value", flags=3).cas
