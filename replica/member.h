@@ -62,6 +62,7 @@ struct member_options {
                               first incarnation */
     bool blank; /* this node holds no usable log: it cannot be an authority in a cold start */
     uint32_t last_epoch; /* of the newest view its log remembers; 0: none */
+    bool boot_by_majority; /* a group without durable logs: the first start need not wait for all */
     uint64_t lease_us, suspect_us,
         boot_grace_us;    /* equal on all nodes, as election_us and drift_ppm */
     uint64_t election_us; /* a follower waits at least so long before it stands for election */
@@ -261,5 +262,11 @@ bool member_leads(const struct member *member);
  * it waits for nobody. `all_blank` is set when all are here and none holds data, so that only the
  * operator can decide (force_members). */
 uint8_t member_awaits(const struct member *member, bool *all_blank);
+
+/* Of the active view that this node knows to be agreed; 0: none ever was. */
+static inline uint32_t member_agreed_epoch(const struct member *member)
+{
+    return member->agreed.active.epoch;
+}
 
 #endif

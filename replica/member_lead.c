@@ -398,7 +398,8 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
     return 0;
 }
 
-/* No view was ever agreed. Logs may still remember one (the agreed log was lost): then only the
+/* No view was ever agreed. A majority alone may be one that has lost its disks while the node that is
+ * away holds what they had acknowledged: with durable logs all are waited for. Logs may still remember one (the agreed log was lost): then only the
  * newest of them count. */
 static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
                         struct view *next)
@@ -414,7 +415,8 @@ static bool first_start(const struct member *member, uint8_t joining, uint64_t n
         epoch = peer->join_epoch;
     }
     forced = forced_members(member, joining, now_us);
-    bool late = now_us - member->lead_since_us >= member->options.boot_grace_us && epoch == 0 &&
+    bool late = member->options.boot_by_majority &&
+                now_us - member->lead_since_us >= member->options.boot_grace_us && epoch == 0 &&
                 2 * node_count(joining) > node_count(configured);
     if (forced == 0 && ((joining != configured && !late) || newest == 0))
         return false;

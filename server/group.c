@@ -287,6 +287,10 @@ static void tell_awaited(struct group *group)
     if (all_blank)
         log_warn("start: all members of the last view are here, but none holds data; "
                  "--force-members decides");
+    else if (member_agreed_epoch(&group->member) == 0)
+        log_warn("start: waiting for node %s: the first start of a group takes all its nodes (or "
+                 "--force-members, if the others never held data)",
+                 node_names(nodes, names));
     else
         log_warn("start: waiting for node %s of the last view (or --force-members: what only they "
                  "knew is lost)",
@@ -387,6 +391,7 @@ enum status group_open(struct group *group, struct node *node, struct event_base
         .suspect_us = (uint64_t)options->suspect_ms * 1000,
         .election_us = (uint64_t)options->election_ms * 1000,
         .boot_grace_us = 2 * (uint64_t)(options->suspect_ms + options->election_ms) * 1000,
+        .boot_by_majority = options->data == NULL,
         .drift_ppm = DRIFT_PPM,
     };
     look_at_logs(node, &member.last_epoch, &member.blank);

@@ -51,6 +51,7 @@ struct cluster_mail {
 struct cluster {
     struct prng prng;
     unsigned count;
+    bool boot_by_majority;
     uint64_t now_us;
     struct cluster_node nodes[MEMBER_LIMIT];
     bool control_cut[MEMBER_LIMIT][MEMBER_LIMIT], data_cut[MEMBER_LIMIT][MEMBER_LIMIT];
@@ -174,6 +175,7 @@ static inline void cluster_start(struct cluster *cluster, unsigned id)
                                      .lease_us = CLUSTER_LEASE_US,
                                      .suspect_us = CLUSTER_SUSPECT_US,
                                      .boot_grace_us = CLUSTER_GRACE_US,
+                                     .boot_by_majority = cluster->boot_by_majority,
                                      .election_us = CLUSTER_ELECTION_US,
                                      .drift_ppm = 500};
     member_init(&node->member, &options);

@@ -64,9 +64,22 @@ TEST(member, the_first_view_has_all_configured_nodes)
     NO_VIOLATION();
 }
 
-TEST(member, the_first_start_goes_on_with_a_majority_after_the_grace)
+/* The other two may have lost their disks: what the third holds was acknowledged. */
+TEST(member, the_first_start_of_a_durable_group_waits_for_all)
 {
     cluster_init(&cluster, 3, 7);
+    cluster_start(&cluster, 1);
+    cluster_start(&cluster, 3);
+    cluster_run(&cluster, 10 * CLUSTER_GRACE_US / 1000);
+    EXPECT_EQ(newest_epoch(), 0);
+    cluster_start(&cluster, 2);
+    REACHES(7, 0, 1000);
+}
+
+TEST(member, the_first_start_in_memory_goes_on_with_a_majority_after_the_grace)
+{
+    cluster_init(&cluster, 3, 7);
+    cluster.boot_by_majority = true;
     cluster_start(&cluster, 1);
     cluster_start(&cluster, 3);
     cluster_run(&cluster, CLUSTER_GRACE_US / 1000 - 100);
