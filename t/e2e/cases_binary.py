@@ -473,8 +473,9 @@ def case_sasl_with_the_database_of_libsasl2():
 def case_sasl_with_a_password_file():
     with directory() as path:
         file = write(path, "users", "bob:secret\nalice:a:b c")
-        with bare_node("-S", environment={"MEMCACHED_SASL_PWDB": file}) as node:
+        with bare_node("-S", "-vv", environment={"MEMCACHED_SASL_PWDB": file}) as node:
             check_dialogues(node.port)
+            check("secret" not in node.log_text(), "a password stands in the log")
             check_strangers(node.port)
             with Binary(node.port) as c:
                 same("mechanisms", c.ask(SASL_LIST).value, b"PLAIN")
