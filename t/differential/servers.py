@@ -15,7 +15,8 @@ NEW = (1, 6, 40)  # from here on bad lines are answered as we do
 ITEM_SIZE_MAX = 1 << 20
 ANSWER_SECONDS_MAX = 20
 MARKER_SECONDS = (0.2, 2)  # a marker may have become part of a value: at first, and when a difference was seen
-COUNTS = (b"incr", b"decr", b"ma ")
+COUNTS = (b"incr", b"decr", b"ma ", *(bytes([0x80, opcode]) for opcode in (5, 6, 0x15, 0x16)))
+WRONG = b"\7\7\7"  # stands in the packet where it means nothing
 READ_SECONDS = (0.001, 0.05)  # after its last answer memcached may hold the item read for so long
 PIECE_SECONDS = 0.0003  # between two pieces, so that the server sees them as two
 NOT_CLOSED = b"\0<NOT CLOSED>"
@@ -180,8 +181,9 @@ def filled_in(data, peer):
 
 
 def must_wait(data):
-    """For the answers before it: to learn a cas unique; or because memcached pads a number that got shorter only if nobody reads it."""
-    return data.startswith(COUNTS) or IN_TEXT.search(data) or IN_BINARY.search(data)
+    """For the answers before it: to learn a cas unique; because memcached pads a number that got shorter only if nobody reads it; because memcached
+    forgets what it has not sent when it closes at a wrong packet."""
+    return data.startswith(COUNTS) or data[5:8] == WRONG or IN_TEXT.search(data) or IN_BINARY.search(data)
 
 
 def flush(server):

@@ -2,7 +2,8 @@
 import random
 import re
 
-import text
+import binary_packets as binary
+import text_commands as text
 from servers import must_wait
 
 STORAGE_LINE = re.compile(rb"(set|add|replace|append|prepend|cas) ")
@@ -45,7 +46,7 @@ def spread(draw, commands, connections):
     """Some commands in a row on one connection, then some on another."""
     steps, number = [], 0
     for command in commands:
-        if not command.startswith((b"cas", b"\x80")) and draw.random() < 0.15:
+        if not command.startswith(b"cas") and b"{{CAS" not in command[16:24] and draw.random() < 0.15:
             number = draw.randrange(connections)
         steps.append(both(number, command))
     return steps
@@ -122,11 +123,45 @@ def cut(draw, item_size_max):
     return Stream("cut", steps, everywhere=True)
 
 
-PROFILES = {"valid": (valid, 6), "wrong": (wrong, 6), "mutated": (mutated, 6), "cut": (cut, 1)}
+def in_binary(draw, item_size_max):
+    steps = spread(draw, binary.valid(draw, item_size_max, draw.randrange(5, 60)), draw.choice((1, 1, 2, 3)))
+    if draw.random() < 0.5:
+        steps.append(both(steps[-1][0], binary.wrong(draw, item_size_max)))
+    return Stream("binary", steps, cuts_of(draw, steps))
 
 
-def draw_stream(seed, item_size_max, only=()):
+def mixed(draw, item_size_max):
+    """Connections of both protocols on the same keys."""
+    steps = []
+    for _ in range(draw.randrange(3, 12)):
+        number = draw.randrange(4)
+        commands = (binary if number % 2 else text).valid(draw, item_size_max, draw.randrange(1, 6))
+        steps += [both(number, command) for command in commands]
+    return Stream("mixed", steps, cuts_of(draw, steps))
+
+
+def binary_cut(draw, item_size_max):
+    packets = [packet for packet in binary.valid(draw, item_size_max, draw.randrange(2, 5)) if len(packet) < 200 and b"{{" not in packet]
+    packets.append(binary.wrong(draw, item_size_max))
+    return Stream("binary-cut", [both(0, packet) for packet in packets], everywhere=True)
+
+
+PROFILES = {"valid": (valid, 6), "wrong": (wrong, 6), "mutated": (mutated, 6), "cut": (cut, 1), "binary": (in_binary, 6), "mixed": (mixed, 3), "binary-cut": (binary_cut, 1)}
+
+
+# Before 1.6.40 memcached looks for a minus sign behind a number of 2^63 and more, in whatever stands there.
+HALF = ((b"18446744073709551614", b"00000000000000099998"), (b"18446744073709551615", b"00000000000000099999"), (b"\xff" * 8, b"\0" * 7 + b"\x63"))
+
+
+def with_small_numbers(step):
+    for large, small in HALF:
+        step = tuple(part if isinstance(part, int) else part.replace(large, small) for part in step)
+    return step
+
+
+def draw_stream(seed, item_size_max, only, judge_is_new):
     draw = random.Random(f"stream {seed}")
     names = [name for name in PROFILES if not only or name in only]
     name = draw.choices(names, [PROFILES[name][1] for name in names])[0]
-    return PROFILES[name][0](draw, item_size_max)
+    stream = PROFILES[name][0](draw, item_size_max)
+    return stream if judge_is_new else stream.with_steps([with_small_numbers(step) for step in stream.steps])

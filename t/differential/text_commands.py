@@ -38,8 +38,8 @@ def value(draw, item_size_max, key):
         return draw.choice(NUMBERS)
     if chance < 0.6:
         return draw.choice(ODD)
-    if chance < 0.985:
-        return draw.randbytes(draw.randrange(60))
+    if chance < 0.985 or key == b"n":
+        return draw.randbytes(draw.randrange(1, 60))
     border = item_size_max - ITEM_OVERHEAD - len(key)
     return b"v" * draw.choice((border - 5, border - 4, border - 3, border - 1, border, border + 1, border + 100, item_size_max + 1))
 
