@@ -2,7 +2,7 @@
 # Objects go to build/ (the product), build/asan, build/tsan and build/faults: VARIANT=asan selects one.
 
 VARIANT ?=
-# TLS=0: without OpenSSL's libssl, and without TLS for clients.
+# TLS=0: without OpenSSL, and without TLS for clients.
 TLS ?= 1
 B := build$(if $(VARIANT),/$(VARIANT))$(if $(filter 0,$(TLS)),/notls)
 
@@ -38,7 +38,7 @@ USES_proto    := proto base
 USES_server   := server recovery replica store pmem net proto base
 
 LIBS_pmem := -lpmem
-LIBS_net := -levent -lcrypto
+LIBS_net := -levent $(if $(filter-out 0,$(TLS)),-lcrypto)
 LIBS_server := -levent -lraft -luv -lsasl2 $(if $(filter-out 0,$(TLS)),-lssl -lcrypto)
 
 lib   = $(B)/lib$(1).a
@@ -49,7 +49,7 @@ syslibs = $(sort $(foreach folder,$(1),$(LIBS_$(folder)))) -lpthread
 all: $(B)/healcached
 
 # ---- objects and one archive a folder --------------------------------------------------------------
-NOT_IN_LIBS := server/main.c $(if $(filter 0,$(TLS)),server/tls.c,server/tls_none.c)
+NOT_IN_LIBS := server/main.c $(if $(filter 0,$(TLS)),server/tls.c net/proof_openssl.c,server/tls_none.c net/proof_own.c)
 define folder_rules
 SRC_$(1) := $$(filter-out $$(NOT_IN_LIBS),$$(wildcard $(1)/*.c))
 $(B)/lib$(1).a: $$(SRC_$(1):%.c=$(B)/%.o)
@@ -77,7 +77,7 @@ manual: $(B)/healcached
 	$(B)/healcached --manual > doc/healcached.1
 
 # ---- unit tests: t/FOLDER_NOUN_test.c links FOLDER and what it may use ------------------------------
-TESTS := $(patsubst t/%.c,$(B)/t/%,$(wildcard t/*_test.c))
+TESTS := $(patsubst t/%.c,$(B)/t/%,$(filter-out $(if $(filter 0,$(TLS)),t/server_stream_test.c),$(wildcard t/*_test.c)))
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
 T_HELPERS         := t/sim_medium.c t/log_trace.c t/store_trace.c t/cluster.c
@@ -97,7 +97,7 @@ unit: $(TESTS)
 	t/run-unit $(TESTS)
 
 # ---- the two commands of README.md, and their parts (doc/hacking.md) --------------------------------
-.PHONY: run check check-tidy check-asan check-tsan check-smoke check-e2e threads
+.PHONY: run check check-tidy check-asan check-tsan check-notls check-smoke check-e2e threads
 run:
 	t/install build
 	$(MAKE) -j2 all
@@ -122,6 +122,13 @@ check-tsan: load
 THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))
 threads: $(THREAD_TESTS)
 	setarch -R t/run-unit $(THREAD_TESTS)
+
+# A build without OpenSSL: it is really without, proves the same to its peers, and says that it has no TLS.
+check-notls:
+	$(MAKE) TLS=0 all build/notls/t/net_proof_test build/notls/t/net_door_test
+	t/run-unit build/notls/t/net_proof_test build/notls/t/net_door_test
+	! grep -rl openssl/ build/notls --include='*.d'
+	build/notls/healcached -u root -p 0 -l 127.0.0.1:1 -Z 2>&1 | grep "this build has no TLS"
 
 check-smoke: all
 	t/server-smoke

@@ -1,12 +1,10 @@
 #include "net/hello.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "base/crc32c.h"
+#include "net/proof.h"
 
 static const char *const texts[] = {
 #define HELLO_REFUSAL_ROW(name, text) [HELLO_##name] = (text),
@@ -124,17 +122,13 @@ static void prove(uint8_t proof[HELLO_PROOF_SIZE], char role, const struct hello
         uint8_t role[8];
         struct hello call, answer;
     } text = {.role = {(uint8_t)role}, .call = *call, .answer = *answer};
-    unsigned size = HELLO_PROOF_SIZE;
-
+    static_assert((int)HELLO_PROOF_SIZE == (int)PROOF_SIZE, "a proof fits");
     memset(proof, 0, HELLO_PROOF_SIZE);
     if (side->secret == NULL)
         return;
     memset(text.answer.proof, 0, sizeof(text.answer.proof));
     text.answer.crc = 0;
-    const void *made = HMAC(EVP_sha256(), side->secret, (int)strlen(side->secret),
-                            (const unsigned char *)&text, sizeof(text), proof, &size);
-    assert(made != NULL);
-    assert(size == HELLO_PROOF_SIZE);
+    proof_make(proof, side->secret, strlen(side->secret), &text, sizeof(text));
 }
 
 static bool proven(const uint8_t given[HELLO_PROOF_SIZE], char role, const struct hello *call,
@@ -142,7 +136,7 @@ static bool proven(const uint8_t given[HELLO_PROOF_SIZE], char role, const struc
 {
     uint8_t wanted[HELLO_PROOF_SIZE];
     prove(wanted, role, call, answer, side);
-    return CRYPTO_memcmp(given, wanted, sizeof(wanted)) == 0;
+    return proof_equal(given, wanted);
 }
 
 void hello_prove_answer(struct hello *answer, const struct hello *call,

@@ -4,9 +4,6 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <netdb.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +11,11 @@
 #include <sys/random.h>
 
 #include "base/log.h"
+#include "net/proof.h"
 
 enum {
     GREETING_MAGIC = 0x31524348, /* "HCR1" */
     NONCE_SIZE = 16,
-    PROOF_SIZE = 32,
     DOOR_MAX = 64, /* strangers that say nothing must not use up the descriptors */
     DOOR_MS = 3000,
     BACKLOG = 64,
@@ -77,23 +74,20 @@ static void prove(const struct raft_door *door, char role, uint8_t proof[PROOF_S
 {
     const char *secret = door->transport->secret;
     uint8_t text[1 + 2 * sizeof(struct greeting)];
-    unsigned size = PROOF_SIZE;
     memset(proof, 0, PROOF_SIZE);
     if (secret[0] == '\0')
         return;
     text[0] = (uint8_t)role;
     memcpy(text + 1, &door->call, sizeof(door->call));
     memcpy(text + 1 + sizeof(door->call), &door->answer.greeting, sizeof(struct greeting));
-    const void *done =
-        HMAC(EVP_sha256(), secret, (int)strlen(secret), text, sizeof(text), proof, &size);
-    assert(done != NULL);
+    proof_make(proof, secret, strlen(secret), text, sizeof(text));
 }
 
 static bool proves(const struct raft_door *door, char role, const uint8_t proof[PROOF_SIZE])
 {
     uint8_t expected[PROOF_SIZE];
     prove(door, role, expected);
-    return CRYPTO_memcmp(expected, proof, PROOF_SIZE) == 0;
+    return proof_equal(expected, proof);
 }
 
 static void greet(const struct raft_transport *transport, unsigned to, struct greeting *greeting)

@@ -250,20 +250,21 @@ static enum stream_result receive_tls(struct stream *stream, void *to, size_t si
     return STREAM_OK;
 }
 
-/* Joins pieces, since each send becomes a record. A first piece that is large goes as it is. */
+/* Joins pieces, since each send becomes a record; a first piece that is large enough goes as it is.
+ * The size depends on nothing but the sum of the pieces, so that a second try never offers less. */
 static size_t join(const struct stream_commons *commons, const struct iovec *pieces, unsigned count,
                    const void **data)
 {
-    size_t used = 0;
+    size_t used = 0, size_max = commons->buffer_size;
     while (count > 1 && pieces[0].iov_len == 0) {
         pieces++;
         count--;
     }
     *data = pieces[0].iov_base;
-    if (count == 1 || pieces[0].iov_len >= commons->buffer_size)
-        return pieces[0].iov_len;
-    for (unsigned i = 0; i < count && used < commons->buffer_size; i++) {
-        size_t left = commons->buffer_size - used;
+    if (count == 1 || pieces[0].iov_len >= size_max)
+        return pieces[0].iov_len < size_max ? pieces[0].iov_len : size_max;
+    for (unsigned i = 0; i < count && used < size_max; i++) {
+        size_t left = size_max - used;
         size_t size = pieces[i].iov_len < left ? pieces[i].iov_len : left;
         memcpy(commons->buffer + used, pieces[i].iov_base, size);
         used += size;

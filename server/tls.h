@@ -2,6 +2,9 @@
  * sessions over non-blocking sockets. What a connection needs of it goes through stream.h. A build
  * without OpenSSL (make TLS=0) has tls_none.c instead, whose tls_open refuses.
  *
+ * A limit of OpenSSL 3.0: a client that asks for a key update while a record for it waits for its
+ * socket loses its connection. Clients do so after many gigabytes, if at all.
+ *
  * A session keeps the certificates it began with; those that begin after tls_reload_any have the
  * new ones. */
 #ifndef SERVER_TLS_H

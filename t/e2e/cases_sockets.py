@@ -14,7 +14,7 @@ import time
 
 from cases_basic import Memcached
 from cases_tls import TlsNode, run_and_exit
-from cluster import Failure, Node, Wire, check, free_ports, is_free, lines_matching, plain, wait_until
+from cluster import PROGRAM, Failure, Node, Wire, check, free_ports, is_free, lines_matching, plain, wait_until
 
 
 class Single:
@@ -294,6 +294,8 @@ def case_udp_garbage_costs_nothing():
             check(not ask_udp("127.0.0.1", server.ports[0], answer), "another server's answer is not answered")
         for _ in range(20):
             ask_udp("127.0.0.1", server.ports[0], *bodies, framed=True, quiet=0.01)
+        for command in (b"lru_crawler metadump all\r\n", b"stats sizes\r\n", b"stats cachedump 1 0\r\n"):
+            check(datagrams(ask_udp("127.0.0.1", server.ports[0], command)) == [b"ERROR\r\n"], f"{command}: no dumps")
         set_and_get(connection)
         check(datagrams(ask_udp("127.0.0.1", server.ports[0], b"get none\r\n")) == [b"END\r\n"], "UDP goes on")
         check(connection.stats()["curr_connections"] == "1", "nothing is left of them")
@@ -353,6 +355,8 @@ def case_a_thousand_idle_tls_connections_are_affordable():
         each = (resident(server.node) - before) / count
         print(f"         {count} idle TLS connections: {each:.0f} bytes each")
         check(first.stats()["curr_connections"] == str(count + 1), "all are there")
+        if "san/" in PROGRAM:
+            return  # a sanitizer keeps what was freed
         check(each < 65536, f"{each} bytes for an idle TLS connection")
 
 
