@@ -57,8 +57,6 @@ static void on_flush_all(struct connection *connection, const struct text_reques
 static enum reply begin_dump(struct connection *connection, enum command command,
                              enum dump_format format, uint64_t limit)
 {
-    if (stream_is_datagram(&connection->stream))
-        return REPLY_ERROR; /* No end to the datagrams, and anybody could have asked for them. */
     enum reply reply = connection_dump_begin(connection, format, limit);
     if (reply == REPLY_COUNT)
         connection->barrier = command;
