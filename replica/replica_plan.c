@@ -278,7 +278,9 @@ bool plan_write(const struct replica *replica, struct request *request, const st
         .value = request->value,
     };
     plan->plain = plan->reads = plan->keeps_access = false;
-    bool compares = request->compare && !FAULT(NO_COMPARE);
+    bool counts = request->type == REQUEST_INCR || request->type == REQUEST_DECR;
+    bool empty = record != NULL && record->value_size == 0;
+    bool compares = request->compare && !(counts && empty) && !FAULT(NO_COMPARE);
     if (compares && record != NULL && record_cas(record) != request->cas && request->type != REQUEST_CAS) {
         plan->outcome = OUTCOME_EXISTS;
         return false;

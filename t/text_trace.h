@@ -29,7 +29,8 @@ static inline void trace_bytes(struct trace *trace, const void *data, size_t siz
         trace->text = realloc(trace->text, trace->room);
         assert(trace->text != NULL);
     }
-    memcpy(trace->text + trace->size, data, size);
+    if (size > 0)
+        memcpy(trace->text + trace->size, data, size);
     trace->size += size;
     trace->text[trace->size] = '\0';
 }

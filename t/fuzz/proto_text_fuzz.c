@@ -2,41 +2,9 @@
  * buffer, or say something else when the same bytes come in other pieces. Method: the trace
  * (t/text_trace.h) of the whole input against the trace of the same input cut at random, and byte
  * by byte. The first 8 bytes of the data choose limit and cuts. */
-#include "base/prng.h"
-#include "t/text_trace.h"
+#include "t/fuzz/text_pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-enum { CONTROL_SIZE = 8, CUTS_MAX = 16, BYTEWISE_MAX = 1024 };
-
-static void compare(struct slice input, const struct text_limits *limits, const struct trace *whole,
-                    const size_t *cuts, size_t cut_count)
-{
-    struct trace pieces = trace_text(input, limits, cuts, cut_count, NULL);
-    assert(slice_equal(slice_make(pieces.text, pieces.size), slice_make(whole->text, whole->size)));
-    free(pieces.text);
-}
-
-static void compare_random_pieces(struct slice input, const struct text_limits *limits,
-                                  const struct trace *whole, struct prng *prng)
-{
-    size_t cuts[CUTS_MAX], at = 0, count = 0;
-    size_t step_max = 1 + prng_below(prng, input.size + 1);
-    while (count < CUTS_MAX && at < input.size) {
-        at += 1 + prng_below(prng, step_max);
-        cuts[count++] = at < input.size ? at : input.size;
-    }
-    compare(input, limits, whole, cuts, count);
-}
-
-static void compare_single_bytes(struct slice input, const struct text_limits *limits,
-                                 const struct trace *whole)
-{
-    size_t cuts[BYTEWISE_MAX];
-    for (size_t i = 0; i < input.size; i++)
-        cuts[i] = i + 1;
-    compare(input, limits, whole, cuts, input.size);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
