@@ -38,6 +38,7 @@ enum reply connection_dump_begin(struct connection *connection, enum dump_format
         return REPLY_CRAWLER_BUSY;
     }
     if (dump->exclusive) {
+        connection->worker->dumper = connection;
         atomic_fetch_add_explicit(&node->dump_count, 1, memory_order_relaxed);
         connection_answer_line(connection, REPLY_OK, false);
     }
@@ -51,8 +52,10 @@ void connection_dump_close(struct connection *connection)
     struct dump *dump = connection->dump;
     if (dump == NULL)
         return;
-    if (dump->exclusive)
+    if (dump->exclusive) {
+        connection->worker->dumper = NULL;
         atomic_store(&connection->worker->node->dumping, false);
+    }
     free(dump->sizes);
     free(dump);
     connection->dump = NULL;

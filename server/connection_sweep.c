@@ -1,9 +1,13 @@
 /* Ends connections that do nothing for too long. */
+#include "base/log.h"
 #include "server/connection.h"
 #include "server/node.h"
 #include "server/worker.h"
 
-enum { HANDSHAKE_US_MAX = 10000000 };
+enum {
+    HANDSHAKE_US_MAX = 10000000,
+    DUMP_US_MAX = 60000000, /* a list of keys that nobody takes keeps others from having one */
+};
 
 static void end(struct connection *connection, enum counter counter)
 {
@@ -22,10 +26,23 @@ static bool is_idle(const struct connection *connection, uint64_t idle_us_max)
            !stream_is_datagram(&connection->stream);
 }
 
+static void sweep_dumper(struct worker *worker, uint64_t idle_us_max)
+{
+    struct connection *connection = worker->dumper;
+    uint64_t after_us = idle_us_max > 0 && idle_us_max < DUMP_US_MAX ? idle_us_max : DUMP_US_MAX;
+    if (connection == NULL || connection->broken ||
+        !connection_dump_is_stuck(connection, worker->mono_us, after_us))
+        return;
+    log_info("a list of keys is ended: its client has taken nothing for %u seconds",
+             (unsigned)(after_us / 1000000));
+    end(connection, COUNTER_idle_kicks);
+}
+
 /* The newest come first in the list, so that without idle_timeout only they are looked at. */
 void connection_sweep(struct worker *worker)
 {
     uint64_t idle_us_max = (uint64_t)worker->node->options.idle_timeout_s * 1000000;
+    sweep_dumper(worker, idle_us_max);
     for (struct connection *connection = worker->connections; connection != NULL;
          connection = connection->next) {
         uint64_t age_us = worker->mono_us - connection->opened_us;

@@ -74,6 +74,7 @@ static void add_shard(struct shard_stats *total, const struct shard_stats *shard
     total->asks += shard->asks;
     total->rounds += shard->rounds;
     total->expired += shard->expired;
+    total->full = total->full || shard->full;
 }
 
 void stats_sum(const struct node *node, struct totals *totals)
@@ -90,8 +91,16 @@ void stats_sum(const struct node *node, struct totals *totals)
         totals->item_count +=
             published.store.value_count - published.store.piece_count - published.shard.flush_known;
     }
+    /* The log is whole segments: a little less than -m, or more if that is too small. */
     totals->limit_bytes =
         (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
+    if (totals->limit_bytes < node->options.memory_size)
+        totals->limit_bytes = node->options.memory_size;
+    totals->chunk_size = totals->item_count > 0 ? totals->store.live_bytes / totals->item_count + 1
+                                                : sizeof(struct record);
+    totals->chunk_count = totals->shard.full ? 0 : totals->limit_bytes / totals->chunk_size;
+    if (totals->chunk_count < totals->item_count)
+        totals->chunk_count = totals->item_count;
     while ((sizeof(uint64_t) << (totals->index_power + 1)) <= totals->store.index_bytes)
         totals->index_power++;
     getrusage(RUSAGE_SELF, &totals->usage);
@@ -169,6 +178,7 @@ static void reset(struct node *node)
     atomic_store_explicit(&node->connection_total, 0, memory_order_relaxed);
     atomic_store_explicit(&node->connection_rejected, 0, memory_order_relaxed);
     prefixes_clear(&node->prefixes);
+    watchers_forget_counts(&node->watchers);
 }
 
 static enum reply answer_detail(struct node *node, struct slice how, struct job *job)

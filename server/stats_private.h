@@ -33,6 +33,8 @@ struct totals {
     uint64_t buffers;    /* for reading from clients */
     uint64_t item_count; /* of clients */
     uint64_t limit_bytes;
+    uint64_t chunk_size;  /* of an item, on average */
+    uint64_t chunk_count; /* about so many items there would be room for */
     unsigned index_power; /* about so many entries, as a power of two */
     struct rusage usage;
 };

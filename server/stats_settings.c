@@ -32,6 +32,8 @@ static const char *text_or(const char *text, const char *none)
 static void setting_lines(struct text *text, const struct node *node, const struct options *options)
 {
     const struct tls_options *tls = &options->tls;
+    struct totals totals;
+    stats_sum(node, &totals);
 #define VALUE(name, number) stat_number(text, #name, number);
 #define TEXT(name, ...) stat_text(text, #name, __VA_ARGS__);
 #define YES(name, condition) stat_text(text, #name, "%s", yes_no(condition));

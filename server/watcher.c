@@ -26,6 +26,13 @@ void watchers_close(struct watchers *watchers)
     pthread_mutex_destroy(&watchers->lock);
 }
 
+void watchers_forget_counts(struct watchers *watchers)
+{
+    atomic_store(&watchers->line_count, 0);
+    atomic_store(&watchers->sent_count, 0);
+    atomic_store(&watchers->skipped_count, 0);
+}
+
 static void set_mask(struct watchers *watchers)
 {
     uint32_t mask = 0;

@@ -40,7 +40,8 @@ struct watchers {
 };
 
 void watchers_open(struct watchers *watchers);
-void watchers_close(struct watchers *watchers); /* nobody watches any more */
+void watchers_close(struct watchers *watchers);         /* nobody watches any more */
+void watchers_forget_counts(struct watchers *watchers); /* stats reset */
 
 static inline bool watchers_want(struct watchers *watchers, enum watcher_event event)
 {

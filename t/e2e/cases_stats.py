@@ -1,6 +1,6 @@
 """Statistics: the lines that readers of memcached's ask for, in its order, and numbers equal to its numbers."""
-import os
 import re
+import subprocess
 
 from cases_basic import Memcached
 from cluster import Cluster, Connection, check
@@ -92,6 +92,18 @@ def case_stats_names_may_be_short_and_wrong_ones_are_errors():
                              (b"detail maybe", b"CLIENT_ERROR usage: stats detail on|off|dump")):
             got = c.ask(b"stats " + line)
             check(got == answer, f"stats {line}: {got}")
+
+
+def case_stats_are_read_by_memcached_tool():
+    tool = "/usr/share/memcached/scripts/memcached-tool"
+    with one_node("-o", "track_sizes") as cluster:
+        node = cluster.start().nodes[0]
+        with node.connect() as c:
+            c.set(b"a", b"abc")
+        for command, words in (("display", r"\b1\b.*\bno\b"), ("stats", "curr_items +1\n"), ("settings", "maxconns +1024"),
+                               ("sizes", " 64 +1\n"), ("dump", "add a 0 0 3"), ("keys", "key=a exp=-1")):
+            done = subprocess.run([tool, f"127.0.0.1:{node.port}", command], stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+            check(re.search(words, done.stdout), f"memcached-tool {command}: {done.stdout}")
 
 
 def details(connection):
