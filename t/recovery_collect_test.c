@@ -1,5 +1,6 @@
-/* Goal: pieces of a large value stay while anything can need them, and go when nothing ever will. Method: three real shards
- * (t/cluster.h); pieces and manifests are written as the server does it. */
+/* Goal: pieces of a large value stay while anything can need them, and go when nothing ever will.
+ * Method: three real shards (t/cluster.h); pieces and manifests are written as the server does it.
+ */
 #include <stdio.h>
 
 #include "base/hash.h"
@@ -125,7 +126,8 @@ TEST(collect, a_flush_takes_them_along)
     uploads_are_over(cluster);
     put_pieces(cluster, 1, upload_of(1, 1));
     put_manifest(cluster, 1, upload_of(1, 1));
-    struct request flush = {.type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
+    struct request flush = {
+        .type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
     cluster_request_full(cluster, 3, &flush);
     cluster_settle(cluster);
     EXPECT_EQ(pieces(cluster, 2), 2);
@@ -140,7 +142,8 @@ TEST(collect, a_flush_in_the_middle_of_an_upload_spares_its_pieces)
     struct cluster *cluster = cluster_open();
     put_piece(cluster, 1, upload_of(1, 1), 0);
     cluster_settle(cluster);
-    struct request flush = {.type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
+    struct request flush = {
+        .type = REQUEST_FLUSH, .key = slice_make("", 0), .hash = hash_key(slice_make("", 0))};
     cluster_request_full(cluster, 3, &flush);
     cluster_settle(cluster);
     put_piece(cluster, 1, upload_of(1, 1), 1);
@@ -190,8 +193,8 @@ TEST(collect, the_lowest_member_takes_what_a_departed_uploader_left)
     cluster_close(cluster);
 }
 
-/* The manifest of the departed reached node 2 only. Until its replay is through, node 1 must not judge. */
-TEST(collect, a_manifest_that_a_replay_will_bring_counts)
+/* Node 3 has written pieces, and time enough has passed for all but the rules. */
+static struct cluster *open_with_pieces_of_node_3(void)
 {
     struct cluster *cluster = cluster_open();
     put_pieces(cluster, 3, upload_of(3, 1));
@@ -199,6 +202,12 @@ TEST(collect, a_manifest_that_a_replay_will_bring_counts)
         cluster_tick(cluster, SECOND_US);
         cluster_settle(cluster);
     }
+    return cluster;
+}
+
+/* Node 3 sends the manifest, which reaches node 2 only, and is gone. */
+static void leave_manifest_at_node_2(struct cluster *cluster)
+{
     static struct manifest manifest;
     manifest = (struct manifest){.upload = upload_of(3, 1), .size = SIZE};
     struct request set = {.type = REQUEST_SET,
@@ -211,13 +220,43 @@ TEST(collect, a_manifest_that_a_replay_will_bring_counts)
     cluster_lose(cluster, 3, 1);
     cluster_lose(cluster, 3, 2);
     cluster_crash(cluster, 3);
-    cluster_install(cluster, 1, 2, 3, 0);
-    cluster_tick(cluster, 15 * SECOND_US); /* node 1 looks around before node 2 has said anything */
+}
+
+/* Node 1 has looked around before node 2 has said anything in the new view. */
+static void expect_that_the_replay_finds_its_pieces(struct cluster *cluster)
+{
+    cluster_tick(cluster, 15 * SECOND_US);
     cluster_install(cluster, 2, 2, 3, 0);
     cluster_settle(cluster);
     wait_long(cluster);
     EXPECT_EQ(pieces(cluster, 1), 2);
     EXPECT_EQ(pieces(cluster, 2), 2);
+}
+
+/* Until the replay at node 2 is through, node 1 must not judge. */
+TEST(collect, a_manifest_that_a_replay_will_bring_counts)
+{
+    struct cluster *cluster = open_with_pieces_of_node_3();
+    leave_manifest_at_node_2(cluster);
+    cluster_install(cluster, 1, 2, 3, 0);
+    expect_that_the_replay_finds_its_pieces(cluster);
+    cluster_close(cluster);
+}
+
+/* Node 2 was done when it did not know the manifest yet. Counted in the next view, that would prove
+ * what is no longer so. */
+TEST(collect, a_node_that_was_done_in_an_older_view_has_to_be_done_again)
+{
+    struct cluster *cluster = open_with_pieces_of_node_3();
+    cluster_tick(cluster, SECOND_US);
+    while (cluster_deliver(cluster, 1, 2))
+        ; /* ROUND_START among them; the answer is on its way */
+    leave_manifest_at_node_2(cluster);
+    cluster_install(cluster, 1, 2, 3, 0);
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    while (cluster_deliver(cluster, 2, 1))
+        ;
+    expect_that_the_replay_finds_its_pieces(cluster);
     cluster_close(cluster);
 }
 
