@@ -293,7 +293,7 @@ bool plan_write(const struct replica *replica, struct request *request, const st
         !plan->reads &&
         (plan->outcome == OUTCOME_STORED || plan->outcome == OUTCOME_NUMBER || plan->outcome == OUTCOME_HIT ||
             plan->outcome == OUTCOME_TOUCHED || plan->outcome == OUTCOME_DELETED || plan->outcome == OUTCOME_OK);
-    if (writes)
+    if (writes && plan->spec.kind != RECORD_TOMBSTONE)
         request->seen.value_size = client_size(&plan->spec);
     return writes;
 }

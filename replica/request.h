@@ -55,7 +55,7 @@ struct seen {
     bool fetched;       /* read before, since its value was set */
     uint32_t access_at; /* last read here, or written, in seconds since 1970 */
     uint32_t exptime;
-    uint32_t value_size; /* of what it has written, or else read */
+    uint32_t value_size; /* of what it has written, or else read or deleted */
     bool expired;        /* there was one past its time; it is gone now. For statistics, as the next */
     bool flushed;        /* there is one, but flush_all came after it */
 };

@@ -5,7 +5,6 @@
 #include "base/decimal.h"
 #include "base/ts.h"
 #include "proto/base64.h"
-#include "proto/base64.h"
 #include "proto/text.h"
 #include "proto/uri.h"
 #include "replica/piece.h"
@@ -16,6 +15,8 @@
 enum {
     SLICE_SIZE = 32768,
     SLICE_CHAINS = 64, /* a chain is about five keys, each perhaps a cache miss */
+    BUSY_CHAINS =
+        8, /* when clients had commands here since the last slice: they wait for this one */
     LINE_SIZE_MAX = 1024,
     SIZE_STEP = 32,
     SIZE_SMALL_MAX = 1 << 20,
@@ -166,6 +167,8 @@ void dump_slice(struct worker *worker, struct job *job)
 {
     struct slice_text text = {
         .worker = worker, .job = job, .now = (uint32_t)(worker->wall_us / 1000000)};
+    int chains = worker->sequence == worker->dump_sequence ? SLICE_CHAINS : BUSY_CHAINS;
+    worker->dump_sequence = worker->sequence;
     /* More than one buffer only if the lines of a single chain do not fit, which takes a very long
      * chain. */
     for (uint32_t size = SLICE_SIZE; text.used == 0 && size <= SLICE_SIZE << 8; size *= 2) {
@@ -173,7 +176,7 @@ void dump_slice(struct worker *worker, struct job *job)
         if (job->lost)
             return;
         text.full = false;
-        for (int i = 0; i < SLICE_CHAINS && !text.full && !job->slice.ended; i++)
+        for (int i = 0; i < chains && !text.full && !job->slice.ended; i++)
             take_chain(&text);
         if (!text.full)
             break;

@@ -95,6 +95,7 @@ struct worker {
     struct udp *udp;        /* sockets */
     struct connection *due; /* those with something to write or to go on with */
     struct connection *watchers; /* by next_watcher */
+    uint64_t dump_sequence;      /* of the newest command when keys were last listed */
     struct connection *dumper;   /* who lists keys now, if it is a client of this worker */
     uint64_t connection_number;  /* of the newest */
     _Atomic bool watched;        /* there are lines for them */
