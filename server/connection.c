@@ -232,7 +232,7 @@ static bool may_parse(const struct connection *connection)
     const struct job *value = connection->value_job;
     bool room = value == NULL || value->upload == NULL || upload_has_room(value->upload);
     room = room && (connection->job_count == 0 || connection->worker->jobs.taken < WORKER_JOB_MAX);
-    return room && connection->holder == NULL && !connection->closing && !connection->broken &&
+    return room && !connection->asking && connection->holder == NULL && !connection->closing && !connection->broken &&
            !connection->waits && connection->barrier == COMMAND_COUNT &&
            connection->job_count < job_max(connection) &&
            connection->bytes < CONNECTION_BYTES_MAX && connection->get_count < gets_max;

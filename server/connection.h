@@ -68,6 +68,7 @@ struct connection {
         struct login_parser login;
     };
     bool authenticated;         /* with -S */
+    bool asking;                /* libsasl2 is at work for it: `sasl` is not here */
     struct sasl_dialogue *sasl; /* NULL: none */
     uint8_t *buffer;            /* NULL: nothing is kept */
     uint32_t begin, end;

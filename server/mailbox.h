@@ -12,6 +12,8 @@
 #include "base/status.h"
 #include "replica/view.h"
 
+struct sasl_call;
+
 enum letter_type {
     /* to workers */
     LETTER_CONNECTION,  /* `fd` is a new client's, come in by `listener` */
@@ -19,6 +21,7 @@ enum letter_type {
     LETTER_VIEW,        /* install `view` */
     LETTER_INCARNATION, /* this node was removed while alive: begin anew as `incarnation` */
     LETTER_STOP,
+    LETTER_SASL, /* `call` is done */
     /* to the control thread */
     LETTER_HEALED,  /* shard `shard` has all it missed in `epoch` */
     LETTER_SUSPECT, /* `nodes` keep a write of `shard` waiting in `epoch` */
@@ -34,6 +37,7 @@ struct letter {
     uint32_t epoch;
     uint8_t nodes;
     uint64_t incarnation;
+    struct sasl_call *call;
     struct view view;
 };
 

@@ -185,6 +185,9 @@ static int run(struct node *node, struct listeners *listeners)
     enum status status = control_open(&control, node, listeners);
     if (status != STATUS_OK)
         return EXIT_SYSTEM;
+    if (node->options.sasl)
+        status = sasl_desk_open(&node->sasl_desk);
+    bool desk = node->options.sasl && status == STATUS_OK;
     while (status == STATUS_OK && started < node->worker_count) {
         status = worker_start(&node->workers[started]);
         started += status == STATUS_OK;
@@ -193,6 +196,7 @@ static int run(struct node *node, struct listeners *listeners)
     if (status == STATUS_OK)
         status = control_run(&control);
     stop_workers(node, started);
+    node->sasl_busy = desk && !sasl_desk_close(&node->sasl_desk);
     control_close(&control);
     log_note("stopped");
     return status == STATUS_OK ? 0 : EXIT_SYSTEM;
@@ -266,6 +270,8 @@ static int open_auth(struct node *node)
 
 static void close_auth(struct node *node)
 {
+    if (node->sasl_busy)
+        return;
     if (node->options.sasl)
         sasl_close();
     auth_close(&node->auth);

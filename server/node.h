@@ -16,6 +16,7 @@
 #include "server/job.h"
 #include "server/mailbox.h"
 #include "server/options.h"
+#include "server/sasl_desk.h"
 #include "server/prefixes.h"
 #include "server/watcher.h"
 
@@ -31,6 +32,8 @@ struct node {
     struct options options; /* constant */
     struct directory directory;
     struct auth auth;
+    struct sasl_desk sasl_desk; /* with -S */
+    bool sasl_busy;             /* a login could not be ended: libsasl2 stays open */
     uint32_t segment_size;        /* bytes, constant */
     uint32_t segment_count_shard; /* constant */
     struct net *net;              /* NULL: a single node */

@@ -1,8 +1,8 @@
 /* sasl.h: SASL of clients (-S), through libsasl2; the only face of that library. Its server name is
  * "memcached": it reads memcached.conf in the directories of SASL_CONF_PATH, or in its own ones.
  *
- * A dialogue belongs to one connection and its thread. saslauthd and the like are asked while the
- * worker waits, as in memcached. */
+ * A dialogue belongs to one connection, or to the thread that asks for it (sasl_desk.h): to begin
+ * one or to make a step may take seconds. */
 #ifndef SERVER_SASL_H
 #define SERVER_SASL_H
 

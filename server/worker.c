@@ -8,6 +8,7 @@
 
 #include "pmem/medium_file.h"
 #include "server/connection.h"
+#include "server/connection_auth.h"
 #include "server/large.h"
 #include "server/node.h"
 #include "server/udp.h"
@@ -169,6 +170,9 @@ static void read_letter(struct worker *worker, const struct letter *letter)
         break;
     case LETTER_STOP:
         worker->stopping = true;
+        break;
+    case LETTER_SASL:
+        connection_auth_done(worker, letter->call);
         break;
     case LETTER_HEALED:
     case LETTER_SUSPECT:

@@ -509,6 +509,101 @@ def case_sasl_of_many_at_once():
             check(not problems, f"{problems[:3]}")
 
 
+class SlowAuthority:
+    """In place of saslauthd: four counted strings in, OK or NO out, when it likes to."""
+
+    def __init__(self, path):
+        self.delay = 0
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(64)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.answer, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def answer(self, client):
+        with client, client.makefile("rb") as stream:
+            words = [stream.read(int.from_bytes(stream.read(2), "big")) for _ in range(4)]
+            time.sleep(self.delay)
+            with contextlib.suppress(OSError):
+                client.sendall(b"\0\2OK" if words[1] == b"secret" else b"\0\2NO")
+
+    def close(self):
+        self.listener.close()
+
+
+def stat_of(client, wanted):
+    client.send(packet(STAT))
+    found = None
+    while (answer := client.receive()).key:
+        found = answer.value if answer.key == wanted else found
+    return found
+
+
+def logged_in(port):
+    client = Binary(port)
+    same("login", client.ask(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"secret")).status, OK)
+    return client
+
+
+def serves_binary(node):
+    with contextlib.suppress(OSError), logged_in(node.port) as client:
+        return client.set(b"is-it-there", b"v").status == OK
+    return False
+
+
+def case_sasl_of_a_slow_authority_holds_up_nobody_else():
+    """A node whose worker waited for it would be missed by the others, and removed."""
+    with directory() as path:
+        authority = SlowAuthority(os.path.join(path, "mux"))
+        write(path, "memcached.conf", f"pwcheck_method: saslauthd\nsaslauthd_path: {authority.path}\nmech_list: PLAIN\n")
+        os.chmod(path, 0o755)
+        before = dict(os.environ)
+        os.environ["SASL_CONF_PATH"] = path
+        try:
+            with Cluster(3, arguments=("-m", "128", "-t", "1", "-S")) as cluster:
+                for node in cluster.nodes:
+                    node.start()
+                for node in cluster.nodes:
+                    wait_until(f"{node.name} serves", lambda node=node: serves_binary(node), 60)
+                with logged_in(cluster.nodes[0].port) as c:
+                    epoch = stat_of(c, b"view_epoch")
+                    authority.delay = 2
+                    strangers = [Binary(cluster.nodes[0].port) for _ in range(6)]
+                    for stranger in strangers:
+                        stranger.send(packet(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"wrong")) + packet(GET, b"k"))
+                    gone = Binary(cluster.nodes[0].port)
+                    gone.send(packet(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"secret")))
+                    gone.socket.close()
+                    until, slowest = time.monotonic() + 1.8, 0
+                    while time.monotonic() < until:
+                        began = time.monotonic()
+                        same("set meanwhile", c.set(b"k", b"v").status, OK)
+                        slowest = max(slowest, time.monotonic() - began)
+                    check(slowest < 1, f"a set took {slowest:.1f} s")
+                    for stranger in strangers:
+                        same("the stranger", stranger.receive().status, AUTH_ERROR)
+                        same("what it sent behind", stranger.receive().status, AUTH_ERROR)
+                    same("the view", stat_of(c, b"view_epoch"), epoch)
+                    authority.delay = 0
+                    logged_in(cluster.nodes[0].port).socket.close()
+                    authority.delay = 5
+                    with Binary(cluster.nodes[0].port) as late:
+                        late.send(packet(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"secret")))
+                        time.sleep(0.2)
+                        code, took = cluster.nodes[0].stop()
+                        same("exit code", code, 0)
+                        check(took < 4, f"it waited {took:.1f} s for a login before it stopped")
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            authority.close()
+
+
 # ---- the password file of the text protocol
 
 
