@@ -22,8 +22,8 @@ static bool is_idle(const struct connection *connection, uint64_t idle_us_max)
 {
     return connection->worker->mono_us - connection->heard_us >= idle_us_max &&
            connection->first == NULL && connection->pending_count == 0 &&
-           connection->barrier == COMMAND_COUNT && !connection->broken &&
-           !stream_is_datagram(&connection->stream);
+           connection->barrier == COMMAND_COUNT && connection->watcher == NULL &&
+           !connection->broken && !stream_is_datagram(&connection->stream);
 }
 
 static void sweep_dumper(struct worker *worker, uint64_t idle_us_max)

@@ -363,7 +363,8 @@ def case_a_thousand_idle_tls_connections_are_affordable():
 
 def case_a_byte_a_second_is_not_idle_and_costs_nothing():
     with Single("-o", "idle_timeout=2") as server, contextlib.ExitStack() as stack:
-        silent, half, slow, busy = (stack.enter_context(plain(server.ports[0])) for _ in range(4))
+        silent, half, slow, busy, watcher = (stack.enter_context(plain(server.ports[0])) for _ in range(5))
+        check(watcher.ask(b"watch evictions") == b"OK", "watch")
         silent.get(b"a")
         half.send(b"get a")
         for byte in b"set a 0 0":
@@ -374,6 +375,7 @@ def case_a_byte_a_second_is_not_idle_and_costs_nothing():
         slow.send(b" 1\r\nx\r\n")
         check(slow.line() == b"STORED", "a slow one is served when it has said all")
         check(silent.socket.recv(10) == b"" and half.socket.recv(10) == b"", "those who say nothing are closed")
+        check(busy.stats()["curr_connections"] == "3", "a watcher may be silent")
         check(busy.stats()["idle_kicks"] == "2", f"idle_kicks {busy.stats()['idle_kicks']}")
     with Single() as server, plain(server.ports[0]) as silent:
         time.sleep(2.5)
