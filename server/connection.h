@@ -83,10 +83,10 @@ struct connection {
     uint64_t bytes;            /* of values in the list */
     uint64_t written;          /* of the first one's answer */
     uint32_t value_hint;
-    uint32_t line_number;  /* of the newest command */
-    uint32_t refused_line; /* a get that was ended by an error */
-    enum command barrier;  /* under way, and nothing is parsed meanwhile; COMMAND_COUNT: none */
-    struct dump *dump;     /* of the barrier, if it lists keys */
+    uint32_t line_number;    /* of the newest command */
+    uint32_t refused_line;   /* a get that was ended by an error */
+    enum command barrier;    /* under way, and nothing is parsed meanwhile; COMMAND_COUNT: none */
+    struct dump *dump;       /* of the barrier, if it lists keys */
     struct watcher *watcher; /* NULL: it is none */
     struct connection *next_watcher;
     bool barrier_noreply;
@@ -138,6 +138,9 @@ void connection_tally(struct worker *worker, const struct job *job);
 /* connection_admin.c: commands without a key. */
 void connection_on_admin(struct connection *connection, const struct text_request *request);
 void connection_end_barrier(struct connection *connection);
+/* To a command that came in one piece with others: dumps and watch are refused then, as in
+ * memcached. */
+bool connection_owes_answers(const struct connection *connection);
 /* A piece of work at every shard; when all are done, connection_end_barrier answers. */
 void connection_begin_barrier(struct connection *connection, enum command command,
                               enum job_kind kind, uint32_t exptime);
@@ -173,11 +176,13 @@ void connection_list_slice(struct worker *worker, struct job *job);
 
 /* connection_watch.c: the command watch, after which the connection does nothing else. */
 void connection_begin_watch(struct connection *connection, const struct text_request *request);
-void connection_end_watch(struct connection *connection);    /* it closes */
-void connection_take_lines(struct connection *connection);   /* some of what waits for it */
-bool connection_lines_wait(const struct connection *connection); /* there is more, and room for it */
+void connection_end_watch(struct connection *connection);  /* it closes */
+void connection_take_lines(struct connection *connection); /* some of what waits for it */
+bool connection_lines_wait(
+    const struct connection *connection);                    /* there is more, and room for it */
 void connection_ignore_input(struct connection *connection); /* and notice when it ends */
-void connection_run_watchers(struct worker *worker); /* those of this worker are due if there are lines */
+void connection_run_watchers(
+    struct worker *worker); /* those of this worker are due if there are lines */
 
 /* In connection.c, for the others. */
 void connection_append(struct connection *connection, struct job *job);

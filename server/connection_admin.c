@@ -53,6 +53,15 @@ static void on_flush_all(struct connection *connection, const struct text_reques
     connection_begin_barrier(connection, COMMAND_FLUSH_ALL, JOB_FLUSH, at <= now ? 0 : at);
 }
 
+bool connection_owes_answers(const struct connection *connection)
+{
+    for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
+        if (!job->noreply)
+            return true;
+    }
+    return false;
+}
+
 /* Keys are listed one chain of the index after the other, and parsing goes on when that is done. */
 static enum reply begin_dump(struct connection *connection, enum command command,
                              enum dump_format format, uint64_t limit)
@@ -213,7 +222,7 @@ static enum reply crawl(struct connection *connection, const struct text_request
     /* A datagram's sender may not be who it says: nobody is sent so much for so little. */
     if (worker->node->options.no_dump || stream_is_datagram(&connection->stream))
         return mg ? REPLY_NO_MGDUMP : REPLY_NO_METADUMP;
-    if (connection->first != NULL)
+    if (connection_owes_answers(connection))
         return mg ? REPLY_PIPELINED_MGDUMP : REPLY_PIPELINED_METADUMP;
     enum reply reply = tuning_read_classes(request->words[2]);
     if (reply != REPLY_OK)

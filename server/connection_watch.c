@@ -44,7 +44,7 @@ static enum reply begin(struct connection *connection, const struct text_request
     uint32_t events = request->word_count > 1 ? 0 : WATCHER_FETCHERS;
     if (node->options.no_watch || stream_is_datagram(&connection->stream))
         return REPLY_NO_WATCH;
-    if (connection->first != NULL)
+    if (connection_owes_answers(connection))
         return REPLY_PIPELINED_WATCH;
     for (uint32_t i = 1; i < request->word_count; i++) {
         if (!read_event(request->words[i], &events))

@@ -182,6 +182,26 @@ def case_dump_ends_with_its_client():
             check(len(metadump(c)) == 50001, "not all keys")
 
 
+def case_dump_is_the_same_on_every_node():
+    with Cluster(3, arguments=("-m", "64", "-t", "2")) as cluster:
+        first, second, third = cluster.start().nodes
+        with first.connect() as a, second.connect() as b, third.connect() as c:
+            for i in range(300):
+                (a, b, c)[i % 3].set(b"key%d" % i, b"x" * i)
+            for i in range(0, 300, 7):
+                (a, b, c)[i % 3].ask(b"delete key%d" % i)
+            a.ask(b"touch key1 1000")
+            a.send(b"set last 7 0 1 noreply\r\nx\r\n")  # waits for the others; the list waits for it
+            lists = []
+            for connection in (a, b, c):
+                lines = metadump(connection)
+                for line in lines:
+                    del line["la"], line["fetch"]  # of the node alone
+                lists.append(sorted(tuple(line.items()) for line in lines))
+            check(len(lists[0]) == 300 - 43 + 1, f"{len(lists[0])} keys")
+            check(lists[0] == lists[1] == lists[2], "the nodes' lists differ")
+
+
 def case_dump_that_nobody_takes_is_ended():
     with one_node("-o", "idle_timeout=2") as cluster:
         node = cluster.start().nodes[0]

@@ -106,6 +106,26 @@ def case_stats_are_read_by_memcached_tool():
             check(re.search(words, done.stdout), f"memcached-tool {command}: {done.stdout}")
 
 
+def case_stats_conns_lists_every_client_once():
+    with one_node() as cluster:
+        node = cluster.start().nodes[0]
+        clients = [node.connect() for _ in range(400)]
+        for client in clients:
+            check(client.get(b"a") is None, "get")
+        with node.connect() as c:
+            lines = c.stats(b"conns")
+            addresses = {value for name, value in lines.items() if name.endswith(":addr")}
+            for client in clients:
+                check("tcp:127.0.0.1:%d" % client.socket.getsockname()[1] in addresses, "a client is missing")
+            own = [name for name, value in lines.items() if value == "tcp:127.0.0.1:%d" % c.socket.getsockname()[1]]
+            fd = own[0].split(":")[0]
+            check(lines[fd + ":state"] == "conn_parse_cmd" and lines[fd + ":secs_since_last_cmd"] == "0" and
+                  lines[fd + ":listen_addr"] == f"tcp:127.0.0.1:{node.port}", f"{own}")
+            check(int(c.stats()["curr_connections"]) == len(addresses), "more lines than clients")
+        for client in clients:
+            client.socket.close()
+
+
 def details(connection):
     connection.send(b"stats detail dump\r\n")
     lines = {}
