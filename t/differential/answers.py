@@ -7,6 +7,7 @@ ALLOWED = {
     "version": "the word behind VERSION",
     "cas unique": "ids are compared by what they name",
     "seconds": "times that count in seconds may differ by one",
+    "below zero": "the seconds left of what is already gone",
     "debug": "exp, la, cas, cls and size of me",
     "unfinished value": "where a stream ends inside a value, memcached may be some answers behind",
     "bad lines": "before 1.6.40 the judge answers ERROR where we say what is wrong",
@@ -65,8 +66,13 @@ def same_flag(theirs, ours, ids):
     if theirs[:1] == ours[:1] == b"c" and theirs[1:].isdigit() and ours[1:].isdigit():
         return ids.same(int(theirs[1:]), int(ours[1:]))
     if theirs[:1] == ours[:1] and theirs[:1] in (b"t", b"l"):
-        return close(theirs[1:], ours[1:])
+        return close(theirs[1:], ours[1:]) or is_below_zero(theirs[1:]) and ours == b"t0"
     return theirs == ours
+
+
+def is_below_zero(number):
+    """As memcached prints it."""
+    return number.isdigit() and 2 ** 31 < int(number) < 2 ** 32
 
 
 def same_meta(theirs, ours, ids):

@@ -25,6 +25,7 @@ EQUAL = (
     ("the same cas unique twice", b"VALUE a 0 1 7\r\nx\r\nVALUE a 0 1 7\r\nx\r\n", b"VALUE a 0 1 9\r\nx\r\nVALUE a 0 1 9\r\nx\r\n", False),
     ("a cas unique of meta", b"HD c7 s1\r\n", b"HD c12345 s1\r\n", False),
     ("a second of a TTL", b"HD t100\r\n", b"HD t99\r\n", False),
+    ("a TTL below zero", b"HD t4294967230\r\n", b"HD t0\r\n", False),
     ("what a bad line is called", b"ERROR\r\n", b"CLIENT_ERROR bad command line format\r\n", True),
     ("a packet's cas", packet(7), packet(800), False),
 )
@@ -39,6 +40,7 @@ DIFFERENT = (
     ("a cas unique of 0", b"VALUE a 0 1 7\r\nx\r\n", b"VALUE a 0 1 0\r\nx\r\n", False),
     ("a cas unique where none belongs", b"VALUE a 0 1\r\nx\r\n", b"VALUE a 0 1 9\r\nx\r\n", False),
     ("two seconds", b"HD t100\r\n", b"HD t98\r\n", False),
+    ("a TTL below zero that is said to be long", b"HD t4294967230\r\n", b"HD t100\r\n", False),
     ("order of flags", b"HD t1 s2\r\n", b"HD s2 t1\r\n", False),
     ("another refusal", b"ERROR\r\n", b"CLIENT_ERROR bad command line format\r\n", False),
     ("another refusal of random bytes", b"ERROR\r\n", b"CLIENT_ERROR bad data chunk\r\n", True),

@@ -3,6 +3,7 @@ import random
 import re
 
 import binary_packets as binary
+import meta_commands as meta
 import text_commands as text
 from servers import must_wait
 
@@ -123,6 +124,40 @@ def cut(draw, item_size_max):
     return Stream("cut", steps, everywhere=True)
 
 
+OLDER_META, NEWER_META = ("always",), ("always", "newer")
+
+
+def in_meta(draw, item_size_max, kinds=OLDER_META):
+    connections = draw.choice((1, 1, 2, 3))
+    kinds = kinds + ("one connection",) if connections == 1 else kinds
+    commands = []
+    for _ in range(draw.randrange(5, 50)):
+        commands += meta.valid(draw, item_size_max, 1, kinds) if draw.random() < 0.8 else text.valid(draw, item_size_max, 1)
+    steps, number = [], 0
+    for command in commands:
+        if b"{{" not in command and draw.random() < 0.15:
+            number = draw.randrange(connections)
+        steps.append(both(number, command))
+    return Stream("meta", steps, cuts_of(draw, steps))
+
+
+def newer_meta(draw, item_size_max):
+    return in_meta(draw, item_size_max, NEWER_META)
+
+
+def wrong_meta(draw, item_size_max, kinds=OLDER_META):
+    steps = []
+    for command in meta.valid(draw, item_size_max, draw.randrange(3, 12), kinds):
+        steps.append(both(0, command))
+        if draw.random() < 0.7 and not command.endswith(b" c\r\n"):
+            steps.append(both(0, meta.wrong(draw, kinds)))
+    return Stream("wrong-meta", steps, cuts_of(draw, steps))
+
+
+def newer_wrong_meta(draw, item_size_max):
+    return wrong_meta(draw, item_size_max, NEWER_META)
+
+
 def in_binary(draw, item_size_max):
     steps = spread(draw, binary.valid(draw, item_size_max, draw.randrange(5, 60)), draw.choice((1, 1, 2, 3)))
     if draw.random() < 0.5:
@@ -131,11 +166,13 @@ def in_binary(draw, item_size_max):
 
 
 def mixed(draw, item_size_max):
-    """Connections of both protocols on the same keys."""
+    """Connections of all protocols on the same keys."""
     steps = []
     for _ in range(draw.randrange(3, 12)):
         number = draw.randrange(4)
-        commands = (binary if number % 2 else text).valid(draw, item_size_max, draw.randrange(1, 6))
+        count = draw.randrange(1, 6)
+        commands = (meta.valid(draw, item_size_max, count, OLDER_META) if number == 2 else
+                    (binary if number else text).valid(draw, item_size_max, count))
         steps += [both(number, command) for command in commands]
     return Stream("mixed", steps, cuts_of(draw, steps))
 
@@ -146,7 +183,14 @@ def binary_cut(draw, item_size_max):
     return Stream("binary-cut", [both(0, packet) for packet in packets], everywhere=True)
 
 
-PROFILES = {"valid": (valid, 6), "wrong": (wrong, 6), "mutated": (mutated, 6), "cut": (cut, 1), "binary": (in_binary, 6), "mixed": (mixed, 3), "binary-cut": (binary_cut, 1)}
+def meta_cut(draw, item_size_max):
+    commands = meta.valid(draw, item_size_max, 3, OLDER_META) + [meta.wrong(draw, OLDER_META)]
+    return Stream("meta-cut", [both(0, command) for command in commands if len(command) < 200 and b"{{" not in command], everywhere=True)
+
+
+# By name: what draws it, and its share. Those named newer are for judges from 1.6.40 on.
+PROFILES = {"valid": (valid, 6), "wrong": (wrong, 6), "mutated": (mutated, 6), "cut": (cut, 1), "meta": (in_meta, 6), "newer-meta": (newer_meta, 6), "wrong-meta": (wrong_meta, 4), "newer-wrong-meta": (newer_wrong_meta, 4), "binary": (in_binary, 6), "mixed": (mixed, 3), "binary-cut": (binary_cut, 1),
+            "meta-cut": (meta_cut, 1)}
 
 
 # Before 1.6.40 memcached looks for a minus sign behind a number of 2^63 and more, in whatever stands there.
@@ -161,7 +205,7 @@ def with_small_numbers(step):
 
 def draw_stream(seed, item_size_max, only, judge_is_new):
     draw = random.Random(f"stream {seed}")
-    names = [name for name in PROFILES if not only or name in only]
+    names = [name for name in PROFILES if (not only or name in only) and (judge_is_new or not name.startswith("newer"))]
     name = draw.choices(names, [PROFILES[name][1] for name in names])[0]
     stream = PROFILES[name][0](draw, item_size_max)
     return stream if judge_is_new else stream.with_steps([with_small_numbers(step) for step in stream.steps])

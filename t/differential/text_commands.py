@@ -39,7 +39,7 @@ def value(draw, item_size_max, key):
     if chance < 0.6:
         return draw.choice(ODD)
     if chance < 0.985 or key == b"n":
-        return draw.randbytes(draw.randrange(1, 60))
+        return draw.randbytes(draw.randrange(1, 60)).lstrip() or b"v"
     border = item_size_max - ITEM_OVERHEAD - len(key)
     return b"v" * draw.choice((border - 5, border - 4, border - 3, border - 1, border, border + 1, border + 100, item_size_max + 1))
 
@@ -50,7 +50,7 @@ def storage(draw, item_size_max):
     words = [word, key, draw.choice(FLAGS), draw.choice(EXPTIMES), b"%d" % len(data)]
     before = b""
     if word == b"cas":
-        words.append(draw.choice((b"{{cas+0}}", b"{{cas+0}}", b"{{cas+0}}", b"{{cas-1}}", b"{{cas+1}}", b"0", b"18446744073709551615")))
+        words.append(draw.choice((b"{{cas+0}}", b"{{cas+0}}", b"{{cas+0}}", b"{{cas-1}}", b"{{cas+1}}", b"0", b"18446744073709551613")))
         before = b"gets " + key + b"\r\n" if words[-1].startswith(b"{{") else b""
     return ([before] if before else []) + [space.join(words) + noreply(draw) + end(draw) + data + b"\r\n"]
 
