@@ -58,10 +58,12 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
     plan->spec.client_flags = record->client_flags;
     plan->spec.exptime = record->exptime;
     plan->spec.flags |= record->flags & RECORD_BASE64;
-    uint64_t size = record_client_size(record) + request->value.size;
+    uint64_t added = request->large ? manifest_of(request->value).size : request->value.size;
+    uint64_t size = record_client_size(record) + added;
     if (!item_fits(replica->options.value_size_max, request->key.size, record->client_flags, size))
         return OUTCOME_TOO_LARGE;
-    return (record->flags & RECORD_LARGE) || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
+    bool in_pieces = (record->flags & RECORD_LARGE) || request->large; /* a manifest is no part of a value */
+    return in_pieces || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
 }
 
 static enum outcome plan_arithmetic(const struct request *request, const struct record *record, struct plan *plan)

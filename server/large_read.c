@@ -45,6 +45,11 @@ bool download_begin(struct connection *connection, struct job *job, struct slice
     if (download == NULL)
         return false;
     download->manifest = manifest_of(slice_make(job->value, job->value_size));
+    if (download->manifest.size == 0) { /* no manifest: nothing that could be sent */
+        log_error("a large value has no manifest");
+        free(download);
+        return false;
+    }
     download->tail = tail;
     download->hash = job->request.hash;
     download->last = job;

@@ -265,6 +265,13 @@ def case_binary_values_of_many_pieces_are_like_others():
         same("add", c.ask(ADD, b"k", storing(), value).status, EXISTS)
         c.send(packet(GETKQ, b"k") + packet(SETQ, b"k", storing(), value) + packet(DELETE, b"k") + packet(NOOP))
         same("a burst", [c.receive().opcode for _ in range(3)], [GETKQ, DELETE, NOOP])
+        for opcode, whole in ((APPEND, b"small" + value), (PREPEND, value + b"small")):  # the new part is the large one
+            c.set(b"k", b"small")
+            same(f"{opcode:02x}", c.ask(opcode, b"k", value=value).status, OK)
+            same("both", c.get(b"k").value == whole, True)
+            c.set(b"k", b"")
+            same("to nothing", c.ask(opcode, b"k", value=value).status, OK)
+            same("it alone", c.get(b"k").value == value, True)
 
 
 def case_binary_contradicting_lengths_are_answered_and_closed():
