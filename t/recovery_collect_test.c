@@ -271,3 +271,24 @@ TEST(collect, an_append_to_a_large_value_is_left_to_the_server)
     EXPECT_TEXT(outcome_text(cluster->replies[incr].outcome), "NON_NUMERIC");
     cluster_close(cluster);
 }
+
+/* Put behind a small value the manifest would be neither a value nor a manifest. */
+TEST(collect, an_append_whose_own_bytes_lie_in_pieces_is_left_to_the_server)
+{
+    static const enum request_type types[] = {REQUEST_APPEND, REQUEST_PREPEND};
+    struct manifest manifest = {.upload = upload_of(1, 1), .size = 1000};
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "small", "v");
+    cluster_settle(cluster);
+    for (int i = 0; i < 2; i++) {
+        struct request request = {.type = types[i],
+                                  .large = true,
+                                  .key = slice_text("small"),
+                                  .hash = hash_key(slice_text("small")),
+                                  .value = slice_make(&manifest, sizeof(manifest))};
+        unsigned number = cluster_request_full(cluster, 1, &request);
+        cluster_settle(cluster);
+        EXPECT_TEXT(outcome_text(cluster->replies[number].outcome), "LARGE");
+    }
+    cluster_close(cluster);
+}
