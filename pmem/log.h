@@ -122,6 +122,13 @@ uint32_t log_segment_count(const struct log *log);
 const struct segment *log_segment(const struct log *log, uint32_t number);
 uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
 
+/* Lets the log use `count` segments from now on: no more than it was opened for, and none less than were ever used since.
+ * Returns what it is. Not kept over a restart. */
+uint32_t log_resize(struct log *log, uint32_t count);
+
+/* One more than the number of the last segment that was ever used. */
+uint32_t log_segment_used_count(const struct log *log);
+
 /* The opening scan found damage in it. */
 bool log_segment_is_damaged(const struct log *log, uint32_t number);
 

@@ -163,6 +163,29 @@ enum status segment_open_next(struct log *log, uint32_t reserve)
     return STATUS_OK;
 }
 
+uint32_t log_segment_used_count(const struct log *log)
+{
+    uint32_t count = log->segment_count;
+    while (count > 0 && log->segments[count - 1].state == SEGMENT_FREE &&
+           log->segments[count - 1].base == NULL && !log->more[count - 1].unusable)
+        count--;
+    return count;
+}
+
+/* All between the two counts are free and were never mapped. */
+uint32_t log_resize(struct log *log, uint32_t count)
+{
+    uint32_t used = log_segment_used_count(log), max = log->options.segment_count_max;
+    if (count > max)
+        count = max;
+    if (count < used)
+        count = used;
+    if (log->growing)
+        log->free_count = log->free_count + count - log->segment_count;
+    log->segment_count = count;
+    return count;
+}
+
 void log_segment_give(struct log *log, uint32_t number)
 {
     assert(number < log->segment_count);

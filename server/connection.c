@@ -146,6 +146,7 @@ void connection_done(struct worker *worker, struct job *job)
         return;
     }
     connection->pending_count--;
+    connection_note_barrier(connection, job);
     if (is_get(job))
         note_value(connection, job);
     if (job->kind == JOB_DUMP) {

@@ -91,6 +91,7 @@ struct connection {
     struct connection *next_watcher;
     bool barrier_noreply;
     enum reply barrier_reply;
+    uint32_t barrier_megabytes; /* of cache_memlimit; 0: it failed, and is undone */
     struct binary_tag barrier_tag;
     uint64_t number; /* of the worker's: grows */
     uint64_t opened_us;
@@ -137,6 +138,8 @@ void connection_tally(struct worker *worker, const struct job *job);
 
 /* connection_admin.c: commands without a key. */
 void connection_on_admin(struct connection *connection, const struct text_request *request);
+void connection_note_barrier(struct connection *connection,
+                             const struct job *job); /* one is back */
 void connection_end_barrier(struct connection *connection);
 /* To a command that came in one piece with others: dumps and watch are refused then, as in
  * memcached. */

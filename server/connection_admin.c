@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "proto/number.h"
 #include "server/node.h"
+#include "server/segments.h"
 #include "server/stats.h"
 #include "server/tuning.h"
 #include "server/version.h"
@@ -137,6 +138,87 @@ static void answer_stats(struct connection *connection)
     connection_append(connection, job);
 }
 
+/* ---- cache_memlimit ---- */
+
+/* The size of each shard's log, in segments; 0: not possible. */
+static uint32_t segments_of(const struct node *node, uint32_t megabytes)
+{
+    uint64_t shard_size = ((uint64_t)megabytes << 20) / node->worker_count;
+    uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
+    uint64_t most =
+        (size > node->options.memory_size ? size : node->options.memory_size) + (1 << 20) - 1;
+    uint64_t count = shard_size / node->segment_size;
+    if (count < SEGMENTS_COUNT_MIN || megabytes > most >> 20)
+        return 0;
+    if (count > node->segment_count_shard)
+        count = node->segment_count_shard;
+    return (uint32_t)count;
+}
+
+/* REPLY_COUNT: the shards were told. */
+static enum reply resize(struct connection *connection, const struct text_request *request)
+{
+    struct node *node = connection->worker->node;
+    uint32_t megabytes;
+    if (request->word_count < 2 || !number_u32(request->words[1], &megabytes))
+        return REPLY_ERROR;
+    if (megabytes < 8)
+        return REPLY_MEMLIMIT_SMALL;
+    if (megabytes > 1000000000)
+        return REPLY_MEMLIMIT_BYTES;
+    uint32_t count = segments_of(node, megabytes);
+    if (count == 0)
+        return REPLY_MEMLIMIT_FAILED;
+    connection->barrier_megabytes = megabytes;
+    connection_begin_barrier(connection, COMMAND_MEMLIMIT, JOB_RESIZE, count);
+    return REPLY_COUNT;
+}
+
+/* A shard that uses more already has refused: the others get back what they had, which always goes.
+ */
+static void end_resize(struct connection *connection)
+{
+    struct node *node = connection->worker->node;
+    uint32_t megabytes = connection->barrier_megabytes;
+    if (connection->barrier_reply == REPLY_OK) {
+        atomic_store(&node->memory_limit, (uint64_t)megabytes << 20);
+        log_note("cache_memlimit: %u MB until the next start", megabytes);
+    } else if (megabytes != 0) {
+        uint32_t before = segments_of(node, (uint32_t)(atomic_load(&node->memory_limit) >> 20));
+        connection->barrier_megabytes = 0;
+        connection_begin_barrier(connection, COMMAND_MEMLIMIT, JOB_RESIZE,
+                                 before != 0 ? before : node->segment_count_shard);
+        connection->barrier_reply = REPLY_MEMLIMIT_FAILED;
+        return;
+    }
+    connection_answer_line(connection, connection->barrier_reply, false);
+}
+
+static void on_memlimit(struct connection *connection, const struct text_request *request)
+{
+    enum reply reply = resize(connection, request);
+    if (reply != REPLY_COUNT)
+        connection_answer_line(connection, reply, false);
+}
+
+/* ---- the end of a barrier ---- */
+
+/* At once: the job may be gone from the list when the last one is back. What is not known outweighs
+ * what is. */
+void connection_note_barrier(struct connection *connection, const struct job *job)
+{
+    if (job->kind == JOB_RESIZE && job->lost)
+        connection->barrier_reply = REPLY_MEMLIMIT_FAILED;
+    if (job->kind != JOB_FLUSH || connection->barrier_reply == REPLY_OUTCOME_UNKNOWN)
+        return;
+    if (job->outcome == OUTCOME_REFUSED)
+        connection->barrier_reply = REPLY_NOT_SERVING;
+    else if (job->outcome == OUTCOME_UNKNOWN)
+        connection->barrier_reply = REPLY_OUTCOME_UNKNOWN;
+    else if (job->outcome == OUTCOME_NO_MEMORY)
+        connection->barrier_reply = REPLY_NO_MEMORY_STORING;
+}
+
 void connection_end_barrier(struct connection *connection)
 {
     enum command command = connection->barrier;
@@ -146,19 +228,13 @@ void connection_end_barrier(struct connection *connection)
         connection_dump_go_on(connection);
         return;
     }
-    for (const struct job *job = connection->first; job != NULL; job = job->next_answer) {
-        if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_REFUSED)
-            connection->barrier_reply = REPLY_NOT_SERVING;
-        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_UNKNOWN)
-            connection->barrier_reply = REPLY_OUTCOME_UNKNOWN;
-        else if (job->kind == JOB_FLUSH && job->outcome == OUTCOME_NO_MEMORY)
-            connection->barrier_reply = REPLY_NO_MEMORY_STORING;
-    }
     connection->barrier = COMMAND_COUNT;
     if (connection->protocol == CONNECTION_BINARY)
         connection_binary_end_barrier(connection, command);
     else if (command == COMMAND_STATS)
         answer_stats(connection);
+    else if (command == COMMAND_MEMLIMIT)
+        end_resize(connection);
     else
         connection_answer_line(connection, connection->barrier_reply, connection->barrier_noreply);
 }
@@ -173,22 +249,6 @@ static void on_version(struct connection *connection)
     job->value_size = (uint32_t)size;
     job->done = true;
     connection_append(connection, job);
-}
-
-static enum reply answer_memlimit(const struct connection *connection,
-                                  const struct text_request *request)
-{
-    const struct node *node = connection->worker->node;
-    uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
-    uint32_t megabytes;
-    if (request->word_count < 2 || !number_u32(request->words[1], &megabytes))
-        return REPLY_ERROR;
-    if (megabytes < 8)
-        return REPLY_MEMLIMIT_SMALL;
-    if (megabytes > 1000000000)
-        return REPLY_MEMLIMIT_BYTES;
-    /* Segments and index were laid out for -m, in whole pages. */
-    return megabytes == (size + (1 << 20) - 1) >> 20 ? REPLY_OK : REPLY_MEMLIMIT_FAILED;
 }
 
 /* As a signal would: the control thread ends the process in order. memcached closes without an
@@ -310,7 +370,7 @@ void connection_on_admin(struct connection *connection, const struct text_reques
         connection_answer_line(connection, tuning_answer_slabs(request), false);
         break;
     case COMMAND_MEMLIMIT:
-        connection_answer_line(connection, answer_memlimit(connection, request), false);
+        on_memlimit(connection, request);
         break;
     case COMMAND_SHUTDOWN:
         on_shutdown(connection, request);

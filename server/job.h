@@ -32,6 +32,7 @@ enum job_kind {
     JOB_TEXT,    /* the answer is the value buffer */
     JOB_FLUSH,   /* this shard's part of a flush_all; no answer of its own */
     JOB_PUBLISH, /* the owner publishes its numbers; no answer of its own */
+    JOB_RESIZE,  /* the owner's log may use `request.exptime` segments; no answer of its own */
     JOB_DUMP,    /* the owner lists some keys: `slice`; the answer is the value buffer */
 };
 

@@ -301,6 +301,7 @@ int node_run(const struct options *options)
     log_set_level(options->verbose > 2 ? 2 : (int)options->verbose);
     options_log_ignored(options);
     node.options = *options;
+    atomic_store(&node.memory_limit, options->memory_size);
     node.started_us = clock_mono_us();
     pthread_mutex_init(&node.view_lock, NULL);
     watchers_open(&node.watchers);

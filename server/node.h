@@ -51,6 +51,7 @@ struct node {
     _Atomic uint64_t connection_rejected;
     struct job_memory client_memory;
     _Atomic uint64_t upload_version; /* of the newest upload of a large value */
+    _Atomic uint64_t memory_limit; /* bytes: -m, or what cache_memlimit has made of it */
     _Atomic bool dumping; /* lru_crawler metadump or mgdump, of which there is one at a time */
     _Atomic uint64_t dump_count; /* begun so far */
     _Atomic bool crawler_off;    /* by lru_crawler disable: no dumps */

@@ -14,8 +14,7 @@ enum {
     SIZE_STEP = 4096,     /* pages */
     COUNT_USUAL_MIN = 32, /* cleaning needs some to choose from, and keeps some: the more, the less
                              that is of all */
-    COUNT_MIN = 8,
-    HEADROOM = 8192, /* of a segment: its header, and a record's header, key and seal */
+    HEADROOM = 8192,      /* of a segment: its header, and a record's header, key and seal */
 };
 
 /* As many as there can be of a size that holds the largest record, then as large as fits: a power
@@ -26,9 +25,9 @@ static uint64_t choose_size(uint64_t least, uint64_t shard_size)
     while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
         size *= 2;
     uint64_t count = shard_size / size;
-    if (count >= COUNT_MIN)
+    if (count >= SEGMENTS_COUNT_MIN)
         size = shard_size / count;
-    return (size + (count < COUNT_MIN ? SIZE_STEP - 1 : 0)) / SIZE_STEP * SIZE_STEP;
+    return (size + (count < SEGMENTS_COUNT_MIN ? SIZE_STEP - 1 : 0)) / SIZE_STEP * SIZE_STEP;
 }
 
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
@@ -46,8 +45,8 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
     if (wanted != 0)
         size = wanted;
     uint64_t count = shard_size / size;
-    if (count < COUNT_MIN) {
-        count = COUNT_MIN;
+    if (count < SEGMENTS_COUNT_MIN) {
+        count = SEGMENTS_COUNT_MIN;
         log_note("-m %llu is too small for %u shards: using %llu MB",
                  (unsigned long long)options->memory_size >> 20, options->thread_count,
                  (unsigned long long)(count * size * options->thread_count) >> 20);

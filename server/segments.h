@@ -10,7 +10,10 @@
 
 struct node;
 
-enum { SEGMENTS_NAME_SIZE = 4300 };
+enum {
+    SEGMENTS_NAME_SIZE = 4300,
+    SEGMENTS_COUNT_MIN = 8, /* of a shard: cleaning needs some to choose from */
+};
 
 /* Bytes of a segment and how many of them a shard has, from -m, -t and -I. `fixed`: the size that a
  * data directory already has, or 0. If -m is too small for the largest item it is raised, and one

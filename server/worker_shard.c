@@ -144,6 +144,14 @@ void worker_execute(struct worker *worker, struct job *job)
         worker_finish(worker, job);
         return;
     }
+    if (job->kind == JOB_RESIZE) {
+        job->lost = job->request.exptime < log_segment_used_count(store_log(worker->store));
+        if (!job->lost)
+            log_resize(store_log(worker->store), job->request.exptime);
+        worker_publish(worker);
+        worker_finish(worker, job);
+        return;
+    }
     if (job->kind == JOB_DUMP) {
         if (job->slice.format == DUMP_CONNECTIONS)
             connection_list_slice(worker, job);

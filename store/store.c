@@ -294,6 +294,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     const struct index *index = &store->index;
     *stats = store->stats;
     stats->log_bytes = clean_log_bytes(store);
+    stats->segment_count = log_segment_count(store->log);
     stats->index_bytes =
         (uint64_t)(index->main_count + index->total - index->overflow_low) *
         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);

@@ -140,6 +140,7 @@ struct store_stats {
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
     uint64_t live_bytes;      /* of current records */
     uint64_t log_bytes;       /* that the log may use */
+    uint32_t segment_count;   /* that the log may use, all in all */
     uint64_t index_bytes;     /* touched */
     uint64_t cleaned_bytes;   /* copied so far */
     uint64_t version_max;     /* newest ts version seen, at opening and since */

@@ -273,6 +273,40 @@ TEST(log, refuses_what_never_fits_and_what_does_not_fit_now)
     medium->ops->close(medium);
 }
 
+/* Records of which one fills a segment, until there is no room. */
+static uint32_t fill(struct log *log)
+{
+    place_t place;
+    uint32_t count = 0;
+    while (append(log, "k", SIZE - 1024, &place) == STATUS_OK)
+        count++;
+    return count;
+}
+
+TEST(log, takes_no_more_segments_than_it_is_told)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count;
+    place_t place;
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    ASSERT_EQ(append(log, "k", SIZE - 1024, &place), STATUS_OK);
+    EXPECT_EQ(log_segment_used_count(log), 1);
+    EXPECT_EQ(log_resize(log, 0), 1);
+    EXPECT_EQ(log_segment_free_count(log), 0);
+    EXPECT_EQ(append(log, "k", SIZE - 1024, &place), STATUS_NO_SPACE);
+    EXPECT_EQ(log_resize(log, 5), 5);
+    EXPECT_EQ(log_segment_count(log), 5);
+    EXPECT_EQ(fill(log), 4);
+    EXPECT_EQ(log_segment_free_count(log), 0);
+    EXPECT_EQ(log_resize(log, 3), 5);
+    EXPECT_EQ(log_resize(log, COUNT + 1), COUNT);
+    EXPECT_EQ(fill(log), COUNT - 5);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
 TEST(log, is_durable_only_when_the_drain_is_done_and_stops_when_the_medium_fails)
 {
     struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
