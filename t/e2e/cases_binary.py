@@ -14,7 +14,7 @@ from binary import (ADD, ADDQ, APPEND, APPENDQ, AUTH_CONTINUE, AUTH_ERROR, Binar
                     INVALID, NON_NUMERIC, NOOP, NOT_FOUND, NOT_SERVING, NOT_STORED, OK, PREPEND, QUIT, QUITQ, REPLACE,
                     REPLACEQ, SASL_AUTH, SASL_LIST, SASL_STEP, SET, SETQ, STAT, TOO_LARGE, TOUCH, UNKNOWN, VERSION,
                     counting, packet, seconds, storing)
-from cluster import Cluster, check, wait_until
+from cluster import Cluster, Failure, check, wait_until
 
 SMALL = ("-m", "128", "-t", "2")
 
@@ -320,6 +320,59 @@ def case_binary_requests_cut_anywhere_leave_nothing_and_slow_ones_work():
             c.send(packet(GET, b"half"))
             c.socket.shutdown(socket.SHUT_WR)
             same("after a half-close", len(c.receive().value), 500000)
+
+
+VALUES = (0, 1, 5, 100, 2000, 70000, 1100000)
+EXTRAS = {SET: 8, ADD: 8, REPLACE: 8, SETQ: 8, ADDQ: 8, REPLACEQ: 8, INCREMENT: 20, DECREMENT: 20, INCREMENTQ: 20, TOUCH: 4,
+          GAT: 4, GATQ: 4, GATK: 4, GATKQ: 4}
+STORING = (SET, ADD, REPLACE, SETQ, ADDQ, REPLACEQ, APPEND, PREPEND, APPENDQ)
+KEYED = (*EXTRAS, APPEND, PREPEND, APPENDQ, GET, GETQ, GETK, GETKQ, DELETE, DELETEQ)
+PLAIN = (NOOP, VERSION, STAT, FLUSH, FLUSHQ)
+
+
+def any_request(draw):
+    """Mostly good; now and then its lengths lie."""
+    opcode = draw.choice(PLAIN if draw.random() < 0.05 else KEYED)
+    extras = draw.choice((draw.randbytes(EXTRAS.get(opcode, 0)), bytes(EXTRAS.get(opcode, 0))))
+    key = b"k%d" % draw.randrange(5) if opcode in KEYED else b""
+    value = b"7" * draw.choices(VALUES, (5, 5, 5, 5, 5, 3, 1))[0] if opcode in STORING else b""
+    lies = {}
+    if draw.random() < 0.003:
+        lies = {draw.choice(("body_size", "key_size", "extras_size")): draw.randrange(256)}
+    return packet(opcode, key, extras, value, draw.choice((0, 0, 0, 5)), draw.randrange(1 << 32), **lies)
+
+
+def talk_at_random(port, seed, until):
+    draw = random.Random(seed)
+    while time.monotonic() < until:
+        with Binary(port, timeout=0.1) as c, contextlib.suppress(OSError):
+            for _ in range(draw.randrange(1, 20)):
+                data = b"".join(any_request(draw) for _ in range(draw.randrange(1, 30)))
+                cut = draw.randrange(len(data)) if draw.random() < 0.3 else len(data)
+                c.send(data[:cut])
+                c.send(data[cut:])
+                if draw.random() < 0.5:
+                    c.socket.recv(draw.randrange(1, 200000))
+
+
+def case_binary_clients_that_talk_at_random_leave_a_node_whole():
+    seed = random.randrange(1 << 30)
+    with one_node("-I", "2m") as node:
+        until = time.monotonic() + 4
+        threads = [threading.Thread(target=talk_at_random, args=(node.port, seed + i, until)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        try:
+            with Binary(node.port, timeout=10) as c:
+                same("set", c.set(b"k0", b"v").status, OK)
+                same("get", c.get(b"k0").value, b"v")
+                check(stat_of(c, b"curr_connections") is not None, "no statistics")
+            code, took = node.stop()
+            check(code == 0 and took < 10, f"it stopped with {code} after {took:.1f} s")
+        except (OSError, Failure) as failure:
+            raise Failure(f"seed {seed}: {failure}") from failure
 
 
 def case_binary_option_b_chooses_the_protocol():
