@@ -268,12 +268,21 @@ static uint32_t client_size(const struct record_spec *spec)
     return (uint32_t)(spec->value.size + spec->value_tail.size);
 }
 
+/* How the key is shown is decided by who stores a value, not by who changes it. */
+static uint8_t flags_of_new(const struct request *request, const struct record *record)
+{
+    bool stores = record == NULL || request->type == REQUEST_SET || request->type == REQUEST_REPLACE ||
+                  request->type == REQUEST_CAS;
+    uint8_t wanted = RECORD_LARGE | (stores ? RECORD_BASE64 : 0);
+    return RECORD_RMW | (request_record_flags(request) & wanted);
+}
+
 bool plan_write(const struct replica *replica, struct request *request, const struct current *now, struct plan *plan)
 {
     const struct record *record = now->record;
     plan->spec = (struct record_spec){
         .kind = RECORD_VALUE,
-        .flags = RECORD_RMW | (request_record_flags(request) & (RECORD_BASE64 | RECORD_LARGE)),
+        .flags = flags_of_new(request, record),
         .client_flags = request->client_flags,
         .exptime = request->exptime,
         .key = request->key,

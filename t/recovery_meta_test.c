@@ -29,7 +29,7 @@ static const char *run(struct cluster *cluster, unsigned node, const struct requ
     int at = snprintf(out, 400, "%s", reply->done ? outcome_text(reply->outcome) : "...");
     if (reply->done && reply->outcome == OUTCOME_HIT)
         at += snprintf(out + at, 400 - (size_t)at, " '%s'", reply->value);
-    snprintf(out + at, 400 - (size_t)at, "%s%s%s%s%s", seen->marks ? " " : "", seen->marks & SEEN_CREATED ? "C" : "",
+    snprintf(out + at, 400 - (size_t)at, "%s%s%s%s%s", (seen->marks & ~SEEN_BASE64) ? " " : "", seen->marks & SEEN_CREATED ? "C" : "",
              seen->marks & SEEN_TAKEN ? "Z" : "", seen->marks & SEEN_STALE ? "X" : "",
              seen->marks & SEEN_WON ? "W" : "");
     return out;
@@ -167,12 +167,12 @@ TEST(fetch, whose_node_dies_unheard_leaves_the_win_to_others)
 TEST(fetch, marks_outlive_a_crash_and_reach_a_node_that_was_away)
 {
     struct cluster *cluster = cluster_open();
-    set(cluster, 1, "k", "v", 0);
     cluster_crash(cluster, 3);
     cluster_install_all(cluster, 2, 0x3, 0);
-    struct request request = command(REQUEST_DELETE, "k", "");
-    request.options = REQUEST_MARKS_STALE | REQUEST_KEY_BASE64;
-    EXPECT_TEXT(run(cluster, 1, &request), "DELETED");
+    struct request request = command(REQUEST_SET, "k", "v");
+    request.options = REQUEST_KEY_BASE64;
+    EXPECT_TEXT(run(cluster, 1, &request), "STORED");
+    EXPECT_TEXT(mark_stale(cluster, 1, "k"), "DELETED");
     EXPECT_TEXT(fetch(cluster, 2, "k"), "HIT 'v' XW");
     cluster_restart(cluster, 3);
     cluster_install_all(cluster, 3, 0x3, 0x4);
@@ -291,6 +291,34 @@ TEST(stale, comes_from_a_value_for_an_older_version)
     late.cas = 1;
     EXPECT_TEXT(run(cluster, 3, &late), "STORED ZX");
     EXPECT_TEXT(fetch(cluster, 2, "k"), "HIT 'late' ZX"); /* and the win stays spent */
+    cluster_close(cluster);
+}
+
+/* It is a property of the stored key: only who stores a value decides. */
+TEST(base64, mark_is_set_and_cleared_by_who_stores_a_value)
+{
+    static const enum request_type changes[] = {REQUEST_APPEND, REQUEST_INCR, REQUEST_TOUCH, REQUEST_FETCH};
+    struct cluster *cluster = cluster_open();
+    for (unsigned came = 0; came < 2; came++) {
+        struct request store = command(REQUEST_SET, "k", "1");
+        store.options = came ? REQUEST_KEY_BASE64 : 0;
+        (void)run(cluster, 1, &store);
+        for (unsigned i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+            struct request change = command(changes[i], "k", "2");
+            change.options = came ? 0 : REQUEST_KEY_BASE64;
+            (void)run(cluster, 2, &change);
+            (void)mark_stale(cluster, 3, "k");
+            (void)fetch(cluster, 1, "k");
+            unsigned marks = cluster->requests[cluster->request_count - 1].seen.marks;
+            EXPECT_EQ((marks & SEEN_BASE64) != 0, came != 0);
+        }
+    }
+    struct request vivify_it = command(REQUEST_FETCH, "new", "");
+    vivify_it.vivify = true;
+    vivify_it.options = REQUEST_KEY_BASE64;
+    (void)run(cluster, 1, &vivify_it);
+    (void)fetch(cluster, 2, "new");
+    EXPECT((cluster->requests[cluster->request_count - 1].seen.marks & SEEN_BASE64) != 0);
     cluster_close(cluster);
 }
 

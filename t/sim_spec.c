@@ -201,6 +201,9 @@ static enum outcome touch(struct sim_state *state, const struct sim_operation *o
 /* A command for one version of the key only. A unique that nobody saw is no one's guess. */
 static bool is_of_another(const struct sim_state *state, const struct sim_operation *operation)
 {
+    bool counts = operation->type == REQUEST_INCR || operation->type == REQUEST_DECR;
+    if (counts && state->exists && state->value.size == 0)
+        return false; /* it is no number first */
     return operation->compare && state->exists && (state->cas == 0 || state->cas != operation->cas);
 }
 
