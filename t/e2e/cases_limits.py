@@ -127,7 +127,7 @@ def case_limit_values_when_items_are_small():
 
 
 def case_limit_values_when_items_are_large():
-    check_values(8 << 20, "-I", "8m")
+    check_values(4 << 20, "-I", "4m", "-m", "1024")
 
 
 def case_limit_lengths_that_are_announced():
