@@ -61,9 +61,17 @@ static bool delete_piece(struct collect *collect, struct replica *replica, struc
     return false;
 }
 
-static bool grace_is_over(const struct replica *replica, uint64_t then_us, uint64_t now_us)
+/* Dead pieces count as live data. With no more than a quarter left, values and their readers
+ * compete for room. */
+static bool is_short_of_room(const struct replica *replica, const struct store_stats *stats)
 {
-    return now_us >= then_us + COLLECT_GRACE_US || store_wants_cleaning(replica->store);
+    return stats->live_bytes > stats->live_max / 4 * 3 ||
+           replica->replaced.count > REPLACED_COUNT_MAX / 4 * 3;
+}
+
+static bool grace_is_over(const struct collect *collect, uint64_t then_us, uint64_t now_us)
+{
+    return now_us >= then_us + COLLECT_GRACE_US || collect->short_of_room;
 }
 
 /* ---- what this node has replaced itself ---- */
@@ -73,7 +81,7 @@ static bool collect_replaced(struct collect *collect, struct replica *replica)
 {
     struct replaced *replaced = &replica->replaced;
     if (replaced->count == 0 ||
-        !grace_is_over(replica, replaced->since_us[replaced->head], replica->mono_us))
+        !grace_is_over(collect, replaced->since_us[replaced->head], replica->mono_us))
         return false;
     struct manifest manifest = replaced->manifests[replaced->head];
     uint8_t bytes[PIECE_KEY_SIZE];
@@ -128,7 +136,7 @@ static bool is_orphan(const struct collect *collect, const struct replica *repli
         return false;
     return is_judge(collect, replica, piece) &&
            need_of(replica, piece, &replaced_us) == NOT_NEEDED &&
-           grace_is_over(replica, replaced_us, replica->wall_us);
+           grace_is_over(collect, replaced_us, replica->wall_us);
 }
 
 static void walk(struct collect *collect, struct replica *replica, const struct round *round)
@@ -144,22 +152,25 @@ static void walk(struct collect *collect, struct replica *replica, const struct 
     }
     collect->cursor = (struct store_cursor){0};
     collect->tail = 0;
-    collect->walk_us = replica->mono_us + COLLECT_WALK_US;
+    collect->walk_us =
+        replica->mono_us + (collect->short_of_room ? COLLECT_SHORT_WALK_US : COLLECT_WALK_US);
 }
 
 void collect_on_tick(struct collect *collect, struct replica *replica, const struct round *round)
 {
     struct store_stats stats;
     store_stats(replica->store, &stats);
+    collect->hurries = false;
     if (stats.piece_count == 0 || !replica_is_member(replica))
         return;
+    collect->short_of_room = is_short_of_room(replica, &stats);
     while (collect_replaced(collect, replica))
-        ;
+        collect->hurries = collect->short_of_room;
     if (replica->mono_us >= collect->walk_us)
         walk(collect, replica, round);
 }
 
 bool collect_wants_turn(const struct collect *collect)
 {
-    return collect->cursor.generation != 0;
+    return collect->cursor.generation != 0 || collect->hurries;
 }

@@ -21,10 +21,11 @@
 #include "replica/replica.h"
 
 enum {
-    COLLECT_DELETES = 8,         /* under way at once */
-    COLLECT_GRACE_US = 5000000,  /* none while the log is nearly full */
-    COLLECT_WALK_US = 10000000,  /* between two walks */
-    COLLECT_WALK_BUDGET = 65536, /* bytes of log in one turn, see store_walk */
+    COLLECT_DELETES = 8,             /* under way at once */
+    COLLECT_GRACE_US = 5000000,      /* none while room is short */
+    COLLECT_WALK_US = 10000000,      /* between two walks */
+    COLLECT_SHORT_WALK_US = 1000000, /* while room is short */
+    COLLECT_WALK_BUDGET = 65536,     /* bytes of log in one turn, see store_walk */
 };
 
 struct collect_delete {
@@ -36,7 +37,10 @@ struct collect_delete {
 struct collect {
     uint64_t upload_floor; /* this node's uploads from here on may still be under way */
     struct collect_delete deletes[COLLECT_DELETES];
-    uint32_t number; /* next piece of the oldest in replica->replaced */
+    uint32_t number;    /* next piece of the oldest in replica->replaced */
+    bool short_of_room; /* nearly all that may be live is, or the list of what was replaced is
+                           nearly full */
+    bool hurries;       /* and there was something to delete in the last turn */
     struct store_cursor cursor;
     uint64_t tail;
     uint64_t walk_us; /* when the next walk begins */
@@ -45,7 +49,7 @@ struct collect {
 
 void collect_on_tick(struct collect *collect, struct replica *replica, const struct round *round);
 
-/* The walk is in the middle of something. */
+/* The walk is in the middle of something, or there is more to delete, soon. */
 bool collect_wants_turn(const struct collect *collect);
 
 #endif

@@ -49,17 +49,23 @@ static uint32_t later_exptime(const struct request *request, const struct record
     return (request->options & REQUEST_SETS_EXPTIME) ? request->new_exptime : record->exptime;
 }
 
+static uint64_t request_client_size(const struct request *request)
+{
+    return request->large ? manifest_of(request->value).size : request->value.size;
+}
+
 static enum outcome plan_concat(const struct replica *replica, const struct request *request,
                                 const struct record *record, struct plan *plan)
 {
     bool append = request->type == REQUEST_APPEND;
-    plan->spec.value = append ? record_value(record) : request->value;
-    plan->spec.value_tail = append ? request->value : record_value(record);
     plan->spec.client_flags = record->client_flags;
     plan->spec.exptime = record->exptime;
     plan->spec.flags |= record->flags & RECORD_BASE64;
-    uint64_t added = request->large ? manifest_of(request->value).size : request->value.size;
-    uint64_t size = record_client_size(record) + added;
+    if (request->whole)
+        return OUTCOME_STORED;
+    plan->spec.value = append ? record_value(record) : request->value;
+    plan->spec.value_tail = append ? request->value : record_value(record);
+    uint64_t size = record_client_size(record) + request_client_size(request);
     if (!item_fits(replica->options.value_size_max, request->key.size, record->client_flags, size))
         return OUTCOME_TOO_LARGE;
     bool in_pieces = (record->flags & RECORD_LARGE) || request->large; /* a manifest is no part of a value */

@@ -1,4 +1,5 @@
-/* Executing requests: waiting, reading, starting writes. What a command does to its record: replica_plan.c. */
+/* Executing requests: waiting, reading, starting writes. What a command does to its record:
+ * replica_plan.c. */
 #include "replica/plan.h"
 
 /* ---- writing ---- */
@@ -19,10 +20,11 @@ static uint64_t next_ts(struct replica *replica, const struct plan *plan, uint64
                    FAULT(NO_INCARNATION) ? 0 : (unsigned)replica->options.incarnation);
 }
 
-/* One with options of its own, such as a unique, is a write of its own. */
+/* One with options of its own, such as a unique, is a write of its own. So is one whose value lies
+ * in pieces: they are deleted when it is replaced. */
 static bool may_join(const struct request *request)
 {
-    return request->type == REQUEST_SET && request->options == 0;
+    return request->type == REQUEST_SET && request->options == 0 && !request->large;
 }
 
 /* SETs that wait right behind a SET go out with it as one write, the last; all are answered. */
@@ -42,7 +44,8 @@ static struct request *last_of_sets(const struct op *op, struct request *first, 
 }
 
 /* Moves the waiting SETs up to `last` to the pending write. */
-static void join_sets(struct replica *replica, struct op *op, struct request *first, struct request *last)
+static void join_sets(struct replica *replica, struct op *op, struct request *first,
+                      struct request *last)
 {
     struct request *request = first;
     while (request != last) {
@@ -60,7 +63,8 @@ static void join_sets(struct replica *replica, struct op *op, struct request *fi
 static void note_replaced(struct replica *replica, const struct plan *plan)
 {
     struct replaced *replaced = &replica->replaced;
-    bool kept = (plan->spec.flags & RECORD_LARGE) && manifest_of(plan->spec.value).upload == plan->replaces.upload;
+    bool kept = (plan->spec.flags & RECORD_LARGE) &&
+                manifest_of(plan->spec.value).upload == plan->replaces.upload;
     if (plan->replaces.size == 0 || kept || replaced->count == REPLACED_COUNT_MAX)
         return;
     uint32_t at = (replaced->head + replaced->count++) % REPLACED_COUNT_MAX;
@@ -68,10 +72,12 @@ static void note_replaced(struct replica *replica, const struct plan *plan)
     replaced->since_us[at] = replica->mono_us;
 }
 
-static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base);
+static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
+                                uint64_t base);
 
-/* A follower cannot refuse an INV, so growth stops here while some member is full, and what is under way stays within what
- * the others keep free for it. STATUS_BUSY: when some of it is complete. */
+/* A follower cannot refuse an INV, so growth stops here while some member is full, and what is
+ * under way stays within what the others keep free for it. STATUS_BUSY: when some of it is
+ * complete. */
 static enum status may_grow(const struct replica *replica, uint64_t growth)
 {
     unsigned peers = (unsigned)__builtin_popcount(replica_peers(replica));
@@ -80,20 +86,25 @@ static enum status may_grow(const struct replica *replica, uint64_t growth)
     if (replica_group_is_full(replica))
         return STATUS_NO_SPACE;
     bool alone = replica->own_growth == 0;
-    return alone || replica->own_growth + growth <= store_growth_max(replica->store, peers) ? STATUS_OK : STATUS_BUSY;
+    return alone || replica->own_growth + growth <= store_growth_max(replica->store, peers)
+               ? STATUS_OK
+               : STATUS_BUSY;
 }
 
-/* A set that found no memory must not leave the old value, as if nothing had been set (memcached). Here, not by a command
- * of its own: a later set of the same client must not be deleted by it. */
+/* A set that found no memory must not leave the old value, as if nothing had been set (memcached).
+ * Here, not by a command of its own: a later set of the same client must not be deleted by it. */
 static enum execute delete_instead(struct replica *replica, struct request *request, uint64_t base)
 {
     struct plan plan = {.outcome = OUTCOME_NO_MEMORY};
-    plan.spec = (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
+    plan.spec =
+        (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
     return write_start(replica, request, &plan, base);
 }
 
-/* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened. */
-static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan, uint64_t base)
+/* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened.
+ */
+static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
+                                uint64_t base)
 {
     struct op *op = op_find(replica, request->key, request->hash);
     bool made = op == NULL;
@@ -113,7 +124,8 @@ static enum execute write_start(struct replica *replica, struct request *request
     enum status put = may_grow(replica, growth);
     if (put == STATUS_OK) {
         plan->spec.ts = next_ts(replica, plan, base);
-        put = store_put_nodrain(replica->store, &plan->spec, request->hash, STATE_WRITE, removes, &found);
+        put = store_put_nodrain(replica->store, &plan->spec, request->hash, STATE_WRITE, removes,
+                                &found);
     }
     if (put != STATUS_OK) {
         if (made)
@@ -121,11 +133,13 @@ static enum execute write_start(struct replica *replica, struct request *request
         if (put == STATUS_BUSY)
             return EXECUTE_BLOCKED;
         if (put == STATUS_NO_SPACE && request->type == REQUEST_SET && !removes &&
-            store_find(replica->store, request->key, request->hash, &found) && found.record->kind == RECORD_VALUE)
+            store_find(replica->store, request->key, request->hash, &found) &&
+            found.record->kind == RECORD_VALUE)
             return delete_instead(replica, request, base);
         bool large = put == STATUS_TOO_LARGE;
         request->next = NULL;
-        replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0, false);
+        replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0,
+                      false);
         return EXECUTE_DONE;
     }
     if (!plan->keeps_access)
@@ -156,7 +170,8 @@ static enum execute write_start(struct replica *replica, struct request *request
         replica_refresh_flush(replica);
     note_replaced(replica, plan);
     replica_send_inv(replica, op, &op->own, replica_peers(replica));
-    defer(replica, &(struct deferred){.need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
+    defer(replica, &(struct deferred){
+                       .need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
     return EXECUTE_DONE;
 }
 
@@ -167,11 +182,14 @@ static struct manifest replaced_by(const struct current *now)
     return manifest_of(record_value(now->record));
 }
 
-/* A record past its time is deleted by a write of its own first; the request goes on when that is complete. */
-static enum execute expire_first(struct replica *replica, struct request *request, const struct current *now)
+/* A record past its time is deleted by a write of its own first; the request goes on when that is
+ * complete. */
+static enum execute expire_first(struct replica *replica, struct request *request,
+                                 const struct current *now)
 {
     struct plan plan = {.outcome = OUTCOME_DELETED, .replaces = replaced_by(now)};
-    plan.spec = (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
+    plan.spec =
+        (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
     struct op *op = op_take(replica, request->key, request->hash);
     if (op == NULL)
         return EXECUTE_BLOCKED;
@@ -188,7 +206,8 @@ static enum execute expire_first(struct replica *replica, struct request *reques
     return EXECUTE_WAITS;
 }
 
-static enum execute wait_for(struct replica *replica, struct slice key, uint64_t hash, struct request *request)
+static enum execute wait_for(struct replica *replica, struct slice key, uint64_t hash,
+                             struct request *request)
 {
     struct op *op = op_take(replica, key, hash);
     if (op == NULL)
@@ -199,8 +218,8 @@ static enum execute wait_for(struct replica *replica, struct slice key, uint64_t
     return EXECUTE_WAITS;
 }
 
-static enum execute read_answer(struct replica *replica, struct request *request, const struct found *found,
-                                const struct record *record)
+static enum execute read_answer(struct replica *replica, struct request *request,
+                                const struct found *found, const struct record *record)
 {
     replica->reads++;
     if (record != NULL && !(request->options & REQUEST_UNNOTICED))
@@ -214,13 +233,15 @@ static enum execute read_answer(struct replica *replica, struct request *request
 static void see(const struct replica *replica, struct request *request, const struct found *found,
                 const struct record *record)
 {
-    request->seen = (struct seen){.expired = request->seen.expired, .flushed = request->seen.flushed};
+    request->seen =
+        (struct seen){.expired = request->seen.expired, .flushed = request->seen.flushed};
     if (record == NULL)
         return;
     struct access access = store_access_of(replica->store, found, replica_now(replica));
     request->seen.fetched = access.fetched;
     /* After a restart the write is the last that is known. */
-    request->seen.access_at = access.at != 0 ? access.at : (uint32_t)(ts_version(record->ts) / 1000000);
+    request->seen.access_at =
+        access.at != 0 ? access.at : (uint32_t)(ts_version(record->ts) / 1000000);
     request->seen.exptime = record->exptime;
     request->seen.value_size = (uint32_t)record_client_size(record);
     request->seen.marks = (uint8_t)(((record->flags & RECORD_STALE) ? SEEN_STALE : 0) |
@@ -242,7 +263,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     request->tried = false; /* what overtook it is complete everywhere */
 
     bool plain = request->type == REQUEST_SET || request->type == REQUEST_FLUSH;
-    bool under_flush = replica->flush.known && !replica->flush.valid && any && replica_under_flush(request->key.size) &&
+    bool under_flush = replica->flush.known && !replica->flush.valid && any &&
+                       replica_under_flush(request->key.size) &&
                        found.record->ts < replica->flush.ts;
     if (under_flush)
         return wait_for(replica, slice_make("", 0), hash_key(slice_make("", 0)), request);
@@ -291,17 +313,28 @@ static void block(struct replica *replica, struct request *request)
     replica->blocked_last = request;
 }
 
+/* While this node was out of the group, the others have deleted the pieces that no manifest named.
+ */
+static bool has_lost_pieces(const struct replica *replica, const struct request *request)
+{
+    if (!request->large || FAULT(STALE_MANIFEST))
+        return false;
+    return ts_incarnation(manifest_of(request->value).upload) !=
+           (replica->options.incarnation & 0xff);
+}
+
 void replica_on_request(struct replica *replica, struct request *request)
 {
     request->next = NULL;
     request->tried = false;
-    if (!replica_is_member(replica)) {
+    if (!replica_is_member(replica) || has_lost_pieces(replica, request)) {
         replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
         return;
     }
     struct op *op = op_find(replica, request->key, request->hash);
     if (replica->blocked_first != NULL)
-        block(replica, request); /* nothing overtakes: a client's commands on a key keep their order */
+        block(replica,
+              request); /* nothing overtakes: a client's commands on a key keep their order */
     else if (op != NULL && op->wait_first != NULL)
         op_wait(replica, op, request, false);
     else if (replica_execute(replica, request) == EXECUTE_BLOCKED)

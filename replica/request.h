@@ -86,7 +86,8 @@ struct request {
     uint64_t hash;    /* hash_key(key) */
     struct slice key;
     struct slice value;
-    bool large;       /* the value is a manifest: set, add, replace, cas (replica/piece.h) */
+    bool large;       /* the value is a manifest, of pieces that this incarnation of this node has stored (replica/piece.h) */
+    bool whole;       /* append, prepend: the value is not what is added, but the result */
     uint64_t cas;     /* the unique to compare with */
     uint64_t delta;   /* incr, decr */
     bool compare;     /* not executed if there is a record with another unique than `cas`: OUTCOME_EXISTS. REQUEST_CAS

@@ -10,8 +10,8 @@
 #include "server/connection_binary.h"
 #include "server/large.h"
 #include "server/node.h"
-#include "server/watcher.h"
 #include "server/udp.h"
+#include "server/watcher.h"
 #include "server/worker.h"
 
 /* ---- read buffers: only connections in the middle of something have one
@@ -117,11 +117,18 @@ static bool is_get(const struct job *job)
                                         (job->command == COMMAND_MG && !job->no_value));
 }
 
+/* The delete that stands for a set without memory becomes that set again; if it could not be
+ * executed, that is the answer. */
 static void end_upload(struct job *job)
 {
-    if (job->unstored)
-        job->outcome = OUTCOME_NO_MEMORY;
-    upload_over(job->upload, job);
+    if (job->unstored) {
+        bool executed = job->outcome != OUTCOME_REFUSED && job->outcome != OUTCOME_UNKNOWN;
+        job->outcome = executed ? OUTCOME_NO_MEMORY : job->outcome;
+        job->request.type = REQUEST_SET;
+        upload_over(job->upload, OUTCOME_NO_MEMORY);
+    } else {
+        upload_over(job->upload, job->outcome);
+    }
     job->upload = NULL;
 }
 

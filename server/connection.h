@@ -157,6 +157,9 @@ void connection_set_tail(struct job *job, struct slice text);
 /* The line for an outcome; REPLY_COUNT: it is none of the fixed ones. */
 enum reply connection_fixed_reply(const struct job *job);
 
+/* Before an answer with a value is formatted: if that lies in pieces that cannot be sent, job->lost
+ * is set. */
+void connection_claim_pieces(struct connection *connection, struct job *job);
 /* The value of a formatted answer lies in pieces: they follow its head, and its tail follows them.
  */
 void connection_send_pieces(struct connection *connection, struct job *job);

@@ -490,6 +490,8 @@ void connection_binary_format(struct connection *connection, struct job *job)
     if (job->kind == JOB_TEXT)
         return;
     bool works = job->kind == JOB_REQUEST;
+    if (works)
+        connection_claim_pieces(connection, job);
     enum binary_status status = works ? status_of(job) : (enum binary_status)job->binary_status;
     if (!works || job->outcome != OUTCOME_HIT || status != BINARY_STATUS_OK)
         connection_drop_value(connection, job);

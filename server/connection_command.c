@@ -153,6 +153,21 @@ static void on_value(struct connection *connection, const struct text_request *r
         text_value_refuse(&connection->parser, REPLY_NO_MEMORY_STORING);
 }
 
+/* A set that found no memory must not leave the old value, as if nothing had been set (memcached).
+ */
+static void refuse_value(struct connection *connection, struct job *job)
+{
+    counters_add(&connection->worker->counters, COUNTER_store_no_memory, 1);
+    if (job->request.type != REQUEST_SET) {
+        job_give(&connection->worker->jobs, job);
+        return;
+    }
+    job->request.type = REQUEST_DELETE;
+    job->request.options = 0;
+    job->noreply = job->too_large = true;
+    connection_submit(connection, job);
+}
+
 bool connection_begin_value(struct connection *connection, struct job *job, uint32_t size)
 {
     bool large = size > LARGE_VALUE_MIN;
@@ -161,7 +176,7 @@ bool connection_begin_value(struct connection *connection, struct job *job, uint
         job->upload = upload_open(connection->worker, job, size);
     }
     if (large ? job->upload == NULL : !job_reserve(job, size)) {
-        job_give(&connection->worker->jobs, job);
+        refuse_value(connection, job);
         return false;
     }
     if (!large)
@@ -187,8 +202,7 @@ static void on_value_end(struct connection *connection)
 /* An append that turns out to need pieces is executed later: what follows must wait for it. */
 static bool may_be_rewritten(const struct connection *connection, const struct job *job)
 {
-    enum request_type type = job->request.type;
-    return (type == REQUEST_APPEND || type == REQUEST_PREPEND) &&
+    return request_may_be_rewritten(&job->request) &&
            connection->worker->node->options.item_size_max > LARGE_VALUE_MIN;
 }
 

@@ -253,8 +253,8 @@ void connection_meta_format(struct connection *connection, struct job *job)
 {
     uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
     enum meta_code code;
-    if (job->large && stream_is_datagram(&connection->stream))
-        job->lost = true; /* as any large value */
+    if (shows_value(job))
+        connection_claim_pieces(connection, job);
     bool coded = code_of(job, &code);
     bool sends_value = coded && job->outcome == OUTCOME_HIT && code == META_VA;
     if (!sends_value)

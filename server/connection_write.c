@@ -83,14 +83,19 @@ void connection_drop_value(struct connection *connection, struct job *job)
     job->value_size = 0;
 }
 
+/* Over UDP an answer is one message: as many datagrams as there can be numbers of, at most. */
+void connection_claim_pieces(struct connection *connection, struct job *job)
+{
+    if (job->large && job->outcome == OUTCOME_HIT && !job->lost)
+        job->lost = stream_is_datagram(&connection->stream) || !download_claim(connection, job);
+}
+
 /* The head is sent alone; what followed the value follows the last piece. */
 void connection_send_pieces(struct connection *connection, struct job *job)
 {
     struct slice tail = slice_make(job->tail, job->tail_size);
     connection_set_tail(job, slice_make(NULL, 0));
-    /* Over UDP an answer is one message. The text protocol has said so; the binary one just loses
-     * it. */
-    if (stream_is_datagram(&connection->stream) || !download_begin(connection, job, tail))
+    if (!download_begin(connection, tail))
         connection->broken = true;
     connection_drop_value(connection, job);
 }
@@ -114,8 +119,7 @@ static void format_value(struct connection *connection, struct job *job)
 static void format_request(struct connection *connection, struct job *job)
 {
     bool keys = command_family(job->command) == FAMILY_KEYS;
-    if (job->large && stream_is_datagram(&connection->stream))
-        job->lost = true; /* An answer is as many datagrams as there can be numbers of, at most. */
+    connection_claim_pieces(connection, job);
     enum reply reply = connection_fixed_reply(job);
     if (reply != REPLY_COUNT || job->outcome != OUTCOME_HIT)
         connection_drop_value(connection, job);

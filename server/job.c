@@ -89,25 +89,33 @@ struct job *job_take(struct job_pool *pool)
     return job;
 }
 
-static void count(struct job *job, int64_t size)
+static bool take(struct job_memory *memory, uint64_t size, uint64_t more)
 {
-    if (job->memory != NULL)
-        atomic_fetch_add_explicit(&job->memory->used, (uint64_t)size, memory_order_relaxed);
+    if (memory == NULL)
+        return true;
+    uint64_t used = atomic_load_explicit(&memory->used, memory_order_relaxed);
+    if (memory->limit > 0 && used + size > memory->limit + more)
+        return false;
+    atomic_fetch_add_explicit(&memory->used, size, memory_order_relaxed);
+    return true;
 }
 
-static bool is_over(const struct job *job, uint32_t size)
+bool job_memory_take(struct job_memory *memory, uint64_t size)
 {
-    if (job->memory == NULL || job->memory->limit == 0 || job->kind == JOB_BODY)
-        return false;
-    return atomic_load_explicit(&job->memory->used, memory_order_relaxed) + size >
-           job->memory->limit;
+    return take(memory, size, 0);
+}
+
+void job_memory_give(struct job_memory *memory, uint64_t size)
+{
+    if (memory != NULL)
+        atomic_fetch_sub_explicit(&memory->used, size, memory_order_relaxed);
 }
 
 static void free_value(struct job *job)
 {
     if (job->value != job->value_memory) {
         free(job->value);
-        count(job, -(int64_t)job->value_capacity);
+        job_memory_give(job->memory, job->value_capacity);
     }
     job->value = job->value_memory;
     job->value_capacity = JOB_INLINE_SIZE;
@@ -140,10 +148,14 @@ bool job_reserve(struct job *job, uint32_t size)
 {
     if (size > job->value_capacity) {
         free_value(job);
-        uint8_t *memory = is_over(job, size) ? NULL : malloc(size);
-        if (memory == NULL)
+        /* Who has to find out why memory is short needs statistics. */
+        if (!take(job->memory, size, job->kind == JOB_TEXT ? JOB_MEMORY_TEXT : 0))
             return false;
-        count(job, size);
+        uint8_t *memory = malloc(size);
+        if (memory == NULL) {
+            job_memory_give(job->memory, size);
+            return false;
+        }
         job->value = memory;
         job->value_capacity = size;
     }

@@ -62,6 +62,7 @@ struct job {
     bool unstored;             /* the delete that a large set without memory leaves behind */
     struct upload *upload;     /* whose piece, or whose manifest it is; NULL: none */
     struct rewrite *rewrite;   /* whose piece it is; NULL: none */
+    uint64_t missed;           /* a rewrite found this upload without a piece; 0: none */
     struct download *download; /* JOB_BODY: of which answer */
     uint32_t body_size;        /* JOB_BODY: what it must bring */
     bool no_value; /* the answer tells of a value and does not hold it: it is not copied */
@@ -84,7 +85,7 @@ struct job {
     uint8_t *value;
     uint32_t value_size;
     uint32_t value_capacity;
-    struct job_memory *memory;
+    struct job_memory *memory; /* where the value is counted; NULL: nowhere */
 
     uint32_t head_size, tail_size;
     const char *tail;
@@ -114,6 +115,12 @@ struct job_memory {
     uint64_t limit; /* constant; 0: none */
 };
 
+enum { JOB_MEMORY_TEXT = 1 << 20 }; /* by so much JOB_TEXT may go beyond the limit */
+
+/* For what is not the value of a job. NULL: nobody counts. False: the limit is reached. */
+bool job_memory_take(struct job_memory *memory, uint64_t size);
+void job_memory_give(struct job_memory *memory, uint64_t size);
+
 /* Free jobs of one thread: so many are kept, the rest goes back to malloc. */
 enum { JOB_POOL_COUNT_MAX = 2048 };
 
@@ -130,9 +137,7 @@ void job_give(struct job_pool *pool, struct job *job);
 void job_pool_close(struct job_pool *pool);
 
 /* Makes room for `size` bytes at job->value, whose content is lost; value_size is set. False: no
- * memory, or the limit is reached (bodies go on: their clients have been promised them); value
- * empty.
- */
+ * memory, or the limit is reached; value empty. */
 bool job_reserve(struct job *job, uint32_t size);
 
 static inline struct job *job_of(struct request *request)

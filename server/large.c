@@ -146,7 +146,7 @@ static bool begin_piece(struct upload *upload)
 }
 
 /* Where bytes of an upload go that has failed. */
-static uint8_t nowhere[PIECE_SIZE];
+static _Thread_local uint8_t nowhere[16 << 10];
 
 bool upload_has_room(const struct upload *upload)
 {
@@ -213,10 +213,10 @@ void upload_abandon(struct upload *upload)
 }
 
 /* Of an unknown outcome the manifest may still become the value: then the collector decides. */
-void upload_over(struct upload *upload, struct job *job)
+void upload_over(struct upload *upload, enum outcome outcome)
 {
     assert(upload->phase == UPLOAD_COMMITTING);
-    if (job->outcome != OUTCOME_STORED && job->outcome != OUTCOME_UNKNOWN) {
+    if (outcome != OUTCOME_STORED && outcome != OUTCOME_UNKNOWN) {
         discard(upload);
         return;
     }
@@ -264,7 +264,8 @@ static void commit(struct upload *upload)
         job->request.value = slice_make(&upload->manifest, sizeof(upload->manifest));
         job->request.large = true;
     }
-    connection_submitted(job);
+    if (!request_may_be_rewritten(&job->request))
+        connection_submitted(job);
     worker_submit(upload->worker, job);
 }
 
@@ -313,9 +314,10 @@ static void on_piece(struct worker *worker, struct job *job)
         return;
     }
     upload->under_way--;
+    /* Of a piece it may be unknown what becomes of it: the value stays what it was. */
     if (job->request.type == REQUEST_SET && job->outcome != OUTCOME_STORED &&
         upload->outcome == OUTCOME_STORED)
-        upload->outcome = job->outcome;
+        upload->outcome = job->outcome == OUTCOME_UNKNOWN ? OUTCOME_REFUSED : job->outcome;
     job_give(&worker->jobs, job);
     set_due(upload);
 }
@@ -342,10 +344,16 @@ void large_close(struct worker *worker)
 {
     for (struct job *job; (job = job_queue_take(&worker->pieces_done)) != NULL;)
         job_give(&worker->jobs, job);
+    for (struct job *job; (job = job_queue_take(&worker->rewrites_due)) != NULL;)
+        job_give(&worker->jobs, job);
+    while (worker->rewrites != NULL) {
+        job_give(&worker->jobs, rewrite_job(worker->rewrites));
+        rewrite_close(worker->rewrites);
+    }
     while (worker->uploads != NULL) {
         struct upload *upload = worker->uploads;
-        if (upload->rewrite != NULL)
-            rewrite_close(upload->rewrite);
+        if (upload->phase == UPLOAD_ENDING && upload->rewrite == NULL)
+            job_give(&worker->jobs, upload->job);
         upload->under_way = 0;
         upload->is_due = false;
         close_upload(upload);

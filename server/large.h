@@ -75,9 +75,9 @@ void upload_end(struct upload *upload);
 /* The data block was bad, or the client is gone: its job is the caller's again. */
 void upload_abandon(struct upload *upload);
 
-/* The job that carried the manifest, or whose pieces failed, is back. The upload is gone, or
- * deletes what is nobody's. */
-void upload_over(struct upload *upload, struct job *job);
+/* The job that carried the manifest, or whose pieces failed, is back with this outcome. The upload
+ * is gone, or deletes what is nobody's. */
+void upload_over(struct upload *upload, enum outcome outcome);
 
 /* Any JOB_PIECE is back. May be called while the shard steps: it only notes it. */
 void large_done(struct worker *worker, struct job *job);
@@ -101,6 +101,13 @@ void rewrite_begin(struct worker *worker, struct job *job);
 void rewrite_on_job(struct rewrite *rewrite, struct job *job); /* a JOB_PIECE of it is back */
 void rewrite_pump(struct rewrite *rewrite);                    /* its upload went on */
 void rewrite_close(struct rewrite *rewrite);
+struct job *rewrite_job(const struct rewrite *rewrite); /* the client's */
+
+/* Its answer may be long in coming, and what the client sends behind it must wait for that. */
+static inline bool request_may_be_rewritten(const struct request *request)
+{
+    return request->type == REQUEST_APPEND || request->type == REQUEST_PREPEND;
+}
 
 /* large.c for it: a job that is not the client's, to the owner of `hash`. NULL: no memory. */
 struct job *large_job(struct worker *worker, enum request_type type, struct slice key,
@@ -108,9 +115,12 @@ struct job *large_job(struct worker *worker, enum request_type type, struct slic
 
 /* ---- large_read.c: called by what formats answers */
 
-/* The answer to `job` holds a large value (job->large): what was formatted is its head, what
- * follows the value is `tail`. False: no memory. */
-bool download_begin(struct connection *connection, struct job *job, struct slice tail);
+/* The answer to `job` is to hold a large value (job->large). False: no memory for its pieces, and
+ * another answer must be given. True: download_begin must follow. */
+bool download_claim(struct connection *connection, struct job *job);
+
+/* What was formatted is its head, what follows the value is `tail`. False: no memory. */
+bool download_begin(struct connection *connection, struct slice tail);
 
 /* A body is to be sent, or was sent. */
 void download_format(struct connection *connection, struct job *job);

@@ -12,6 +12,7 @@ struct download {
     uint64_t hash;    /* of the client's key */
     uint32_t number;  /* next piece to ask for */
     struct job *last; /* the newest body, or the head */
+    uint64_t claimed; /* memory for all that it has at once */
 };
 
 /* Asks for the next piece, behind the last one. False: no memory. */
@@ -24,6 +25,7 @@ static bool add_body(struct connection *connection, struct download *download)
     if (job == NULL)
         return false;
     job->kind = JOB_BODY;
+    job->memory = NULL; /* download_claim has it */
     job->body_size = piece_size(download->manifest.size, download->number);
     job->line_number = download->last->line_number;
     job->download = download;
@@ -39,7 +41,7 @@ static bool is_complete(const struct download *download)
     return download->number == piece_count(download->manifest.size);
 }
 
-bool download_begin(struct connection *connection, struct job *job, struct slice tail)
+bool download_claim(struct connection *connection, struct job *job)
 {
     struct download *download = calloc(1, sizeof(*download));
     if (download == NULL)
@@ -50,10 +52,21 @@ bool download_begin(struct connection *connection, struct job *job, struct slice
         free(download);
         return false;
     }
-    download->tail = tail;
     download->hash = job->request.hash;
     download->last = job;
+    download->claimed = (uint64_t)DOWNLOAD_WINDOW * PIECE_SIZE;
+    if (!job_memory_take(connection->worker->jobs.memory, download->claimed)) {
+        free(download);
+        return false;
+    }
     connection->download = download;
+    return true;
+}
+
+bool download_begin(struct connection *connection, struct slice tail)
+{
+    struct download *download = connection->download;
+    download->tail = tail;
     for (unsigned i = 0; i < DOWNLOAD_WINDOW && !is_complete(download); i++)
         if (!add_body(connection, download))
             return false;
@@ -97,6 +110,10 @@ void download_sent(struct connection *connection, struct job *job)
 
 void download_close(struct connection *connection)
 {
-    free(connection->download);
+    struct download *download = connection->download;
+    if (download == NULL)
+        return;
+    job_memory_give(connection->worker->jobs.memory, download->claimed);
+    free(download);
     connection->download = NULL;
 }

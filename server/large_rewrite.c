@@ -17,6 +17,7 @@ struct part {
 enum rewrite_phase { REWRITE_READING, REWRITE_COPYING, REWRITE_STORING };
 
 struct rewrite {
+    struct rewrite *next, *previous; /* of the worker's */
     struct worker *worker;
     struct job *job;       /* the client's */
     struct job *old;       /* what was there */
@@ -42,8 +43,32 @@ static void give(struct rewrite *rewrite, struct job **job)
     *job = NULL;
 }
 
+static void link_rewrite(struct rewrite *rewrite)
+{
+    rewrite->next = rewrite->worker->rewrites;
+    if (rewrite->next != NULL)
+        rewrite->next->previous = rewrite;
+    rewrite->worker->rewrites = rewrite;
+}
+
+static void unlink_rewrite(struct rewrite *rewrite)
+{
+    if (rewrite->previous != NULL)
+        rewrite->previous->next = rewrite->next;
+    else
+        rewrite->worker->rewrites = rewrite->next;
+    if (rewrite->next != NULL)
+        rewrite->next->previous = rewrite->previous;
+}
+
+struct job *rewrite_job(const struct rewrite *rewrite)
+{
+    return rewrite->job;
+}
+
 void rewrite_close(struct rewrite *rewrite)
 {
+    unlink_rewrite(rewrite);
     give(rewrite, &rewrite->old);
     give(rewrite, &rewrite->fetched);
     free(rewrite);
@@ -59,7 +84,7 @@ static void finish(struct rewrite *rewrite, enum outcome outcome, uint64_t cas)
     job->answer_cas = cas;
     job->upload = NULL;
     if (own != NULL)
-        upload_over(own, &(struct job){.outcome = OUTCOME_NOT_STORED});
+        upload_over(own, OUTCOME_NOT_STORED);
     rewrite_close(rewrite);
     connection_done(worker, job);
 }
@@ -78,6 +103,17 @@ static void give_up(struct rewrite *rewrite, enum outcome outcome)
     finish(rewrite, outcome, 0);
 }
 
+/* The value is another than the one that was to be rewritten, or there is none: the core looks at
+ * the client's command again. */
+static void start_again(struct rewrite *rewrite)
+{
+    struct worker *worker = rewrite->worker;
+    struct job *job = rewrite->job;
+    drop_upload(rewrite);
+    rewrite_close(rewrite);
+    worker_submit(worker, job);
+}
+
 /* ---- reading what is there
  * ------------------------------------------------------------------------------- */
 
@@ -85,13 +121,12 @@ static void read_old(struct rewrite *rewrite)
 {
     const struct request *request = &rewrite->job->request;
     struct job *job = large_job(rewrite->worker, REQUEST_GET, request->key, request->hash);
-    give(rewrite, &rewrite->old);
-    rewrite->phase = REWRITE_READING;
-    rewrite->part = 0;
-    if (job == NULL)
+    if (job == NULL) {
         give_up(rewrite, OUTCOME_NO_MEMORY);
-    else
-        submit(rewrite, job);
+        return;
+    }
+    job->request.options = REQUEST_UNNOTICED;
+    submit(rewrite, job);
 }
 
 void rewrite_begin(struct worker *worker, struct job *job)
@@ -104,7 +139,16 @@ void rewrite_begin(struct worker *worker, struct job *job)
     }
     rewrite->worker = worker;
     rewrite->job = job;
+    rewrite->phase = REWRITE_READING;
+    link_rewrite(rewrite);
     read_old(rewrite);
+}
+
+/* If that is still the value then, it cannot be rewritten. */
+static void start_again_without(struct rewrite *rewrite, uint64_t upload)
+{
+    rewrite->job->missed = upload;
+    start_again(rewrite);
 }
 
 static struct part part_of(bool large, struct slice value)
@@ -119,14 +163,14 @@ static void on_old(struct rewrite *rewrite, struct job *old)
 {
     struct job *job = rewrite->job;
     rewrite->old = old;
-    if (old->outcome == OUTCOME_MISS || old->lost || old->outcome != OUTCOME_HIT) {
-        give_up(rewrite, old->outcome == OUTCOME_MISS ? OUTCOME_NOT_STORED
-                         : old->lost                  ? OUTCOME_NO_MEMORY
-                                                      : old->outcome);
+    bool found = old->outcome == OUTCOME_HIT;
+    if (old->outcome == OUTCOME_MISS ||
+        (found && job->request.compare && old->answer_cas != job->request.cas)) {
+        start_again(rewrite);
         return;
     }
-    if (job->request.compare && old->answer_cas != job->request.cas) {
-        give_up(rewrite, OUTCOME_EXISTS);
+    if (!found || old->lost) {
+        give_up(rewrite, found ? OUTCOME_NO_MEMORY : old->outcome);
         return;
     }
     bool append = job->request.type == REQUEST_APPEND;
@@ -205,26 +249,32 @@ static bool copy_some(struct rewrite *rewrite)
     return true;
 }
 
-/* A piece that has gone: the value was replaced meanwhile. */
+/* A piece of the client's own upload, which this node holds until it is over. */
+static bool is_own(const struct rewrite *rewrite, const struct part *part)
+{
+    const struct upload *own = rewrite->job->upload;
+    return own != NULL && part->manifest.upload == own->manifest.upload;
+}
+
+/* A piece of the old value that has gone: it was replaced meanwhile. An own one can go only while
+ * this node is out of the group. */
 static void on_fetched(struct rewrite *rewrite, struct job *job)
 {
     const struct part *part = &rewrite->parts[rewrite->part];
     uint32_t wanted = piece_size(part->manifest.size, (uint32_t)(part->copied / PIECE_SIZE));
+    bool whole = job->outcome == OUTCOME_HIT && !job->lost &&
+                 piece_bytes(slice_make(job->value, job->value_size)).size == wanted;
     rewrite->fetching = false;
     rewrite->fetched = job;
-    if (job->outcome == OUTCOME_HIT && !job->lost &&
-        piece_bytes(slice_make(job->value, job->value_size)).size == wanted) {
+    if (whole)
         rewrite_pump(rewrite);
-        return;
-    }
-    enum outcome outcome = job->lost ? OUTCOME_NO_MEMORY : job->outcome;
-    give(rewrite, &rewrite->fetched);
-    drop_upload(rewrite);
-    if (outcome == OUTCOME_MISS &&
-        part->manifest.upload != manifest_of(rewrite->job->request.value).upload)
-        read_old(rewrite);
+    else if (job->lost)
+        give_up(rewrite, OUTCOME_NO_MEMORY);
+    else if (job->outcome != OUTCOME_MISS || is_own(rewrite, part) ||
+             rewrite->job->missed == part->manifest.upload)
+        give_up(rewrite, OUTCOME_REFUSED);
     else
-        finish(rewrite, outcome == OUTCOME_MISS ? OUTCOME_NOT_STORED : outcome, 0);
+        start_again_without(rewrite, part->manifest.upload);
 }
 
 /* ---- storing
@@ -236,23 +286,18 @@ static void store(struct rewrite *rewrite)
     const struct upload *upload = rewrite->upload;
     rewrite->phase = REWRITE_STORING;
     if (upload->outcome != OUTCOME_STORED) {
-        enum outcome outcome = upload->outcome;
-        upload_over(rewrite->upload, &(struct job){.outcome = OUTCOME_NOT_STORED});
-        finish(rewrite, outcome, 0);
+        give_up(rewrite, upload->outcome);
         return;
     }
-    struct job *job = large_job(rewrite->worker, REQUEST_CAS, request->key, request->hash);
+    struct job *job = large_job(rewrite->worker, request->type, request->key, request->hash);
     if (job == NULL) {
-        upload_over(rewrite->upload, &(struct job){.outcome = OUTCOME_NOT_STORED});
-        finish(rewrite, OUTCOME_NO_MEMORY, 0);
+        give_up(rewrite, OUTCOME_NO_MEMORY);
         return;
     }
+    job->request.whole = job->request.compare = job->request.large = true;
     job->request.cas = rewrite->old->answer_cas;
-    job->request.client_flags = rewrite->old->answer_flags;
-    job->request.exptime = rewrite->old->answer_exptime;
     job->request.value = slice_make(&upload->manifest, sizeof(upload->manifest));
-    job->request.large = true;
-    job->request.options = request->options & (REQUEST_SETS_CAS | REQUEST_KEY_BASE64);
+    job->request.options = request->options;
     job->request.new_cas = request->new_cas;
     submit(rewrite, job);
 }
@@ -261,14 +306,14 @@ static void on_stored(struct rewrite *rewrite, struct job *job)
 {
     enum outcome outcome = job->outcome;
     uint64_t cas = job->answer_cas;
-    rewrite->job->request.seen.value_size = (uint32_t)rewrite->upload->manifest.size;
-    upload_over(rewrite->upload, job);
+    rewrite->job->request.seen = job->request.seen;
+    upload_over(rewrite->upload, outcome);
     rewrite->upload = NULL;
     job_give(&rewrite->worker->jobs, job);
-    if (outcome == OUTCOME_EXISTS)
-        read_old(rewrite); /* It has changed meanwhile. */
+    if (outcome == OUTCOME_EXISTS || outcome == OUTCOME_NOT_STORED)
+        start_again(rewrite); /* It has changed meanwhile. */
     else
-        finish(rewrite, outcome == OUTCOME_NOT_FOUND ? OUTCOME_NOT_STORED : outcome, cas);
+        finish(rewrite, outcome, cas);
 }
 
 void rewrite_pump(struct rewrite *rewrite)

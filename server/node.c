@@ -137,6 +137,7 @@ static enum status open_workers(struct node *node)
 {
     node->worker_count = node->options.thread_count;
     node->client_memory.limit = client_memory_limit(&node->options);
+    atomic_store(&node->upload_version, clock_wall_us()); /* those of a former life are over */
     node->workers = calloc(node->worker_count, sizeof(*node->workers));
     if (node->workers == NULL)
         return STATUS_NO_MEMORY;

@@ -258,6 +258,8 @@ static void *run(void *user)
         turn(worker);
     connection_close_all(worker);
     udp_close_all(worker);
+    /* The core gives back what it has of clients; nobody waits for it any more. */
+    worker_step(worker, &(struct event){.type = EVENT_STALLED});
     large_close(worker);
     return NULL;
 }

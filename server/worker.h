@@ -104,6 +104,7 @@ struct worker {
     struct upload *uploads_due;   /* those that can go on */
     struct job_queue pieces_done; /* back from their shards */
     struct job_queue rewrites_due;
+    struct rewrite *rewrites; /* under way */
     _Atomic uint64_t
         upload_oldest; /* version of the oldest upload here, or less; UINT64_MAX: none */
     void *buffers;     /* free read buffers, linked by their first word */

@@ -293,6 +293,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
 {
     const struct index *index = &store->index;
     *stats = store->stats;
+    stats->live_max = clean_live_max(store);
     stats->log_bytes = clean_log_bytes(store);
     stats->segment_count = log_segment_count(store->log);
     stats->index_bytes =

@@ -139,6 +139,7 @@ struct store_stats {
     uint64_t piece_count;     /* of these, the pieces of large values */
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
     uint64_t live_bytes;      /* of current records */
+    uint64_t live_max;        /* to which commands may make that grow */
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */
     uint64_t index_bytes;     /* touched */

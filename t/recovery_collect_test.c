@@ -292,3 +292,50 @@ TEST(collect, an_append_whose_own_bytes_lie_in_pieces_is_left_to_the_server)
     }
     cluster_close(cluster);
 }
+
+/* What the server makes of an append replaces the value that it was made from, and no other; flags and time stay. */
+TEST(collect, a_whole_result_replaces_the_value_it_was_made_from)
+{
+    struct cluster *cluster = cluster_open();
+    put_manifest_of(cluster, 1, upload_of(1, 1), SIZE);
+    unsigned touch = cluster_request(cluster, 2, REQUEST_TOUCH, "big", "");
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[touch].outcome), "TOUCHED");
+    unsigned read = cluster_request(cluster, 2, REQUEST_GET, "big", "");
+    struct manifest manifest = {.upload = upload_of(2, 2), .size = 2 * SIZE};
+    struct request whole = {.type = REQUEST_APPEND,
+                            .large = true,
+                            .whole = true,
+                            .compare = true,
+                            .cas = cluster->replies[read].cas + 1,
+                            .key = slice_text("big"),
+                            .hash = hash_key(slice_text("big")),
+                            .value = slice_make(&manifest, sizeof(manifest))};
+    unsigned refused = cluster_request_full(cluster, 2, &whole);
+    whole.cas = cluster->replies[read].cas;
+    unsigned stored = cluster_request_full(cluster, 2, &whole);
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[refused].outcome), "EXISTS");
+    EXPECT_TEXT(outcome_text(cluster->replies[stored].outcome), "STORED");
+    cluster_close(cluster);
+}
+
+/* The others may have taken its pieces for orphans while it was away. */
+TEST(collect, an_upload_that_a_removal_interrupted_is_refused)
+{
+    struct cluster *cluster = cluster_open();
+    struct manifest manifest = {.upload = ts_make(1, 1, 0), .size = SIZE};
+    struct request set = {.type = REQUEST_SET,
+                          .large = true,
+                          .key = slice_text("big"),
+                          .hash = hash_key(slice_text("big")),
+                          .value = slice_make(&manifest, sizeof(manifest))};
+    unsigned refused = cluster_request_full(cluster, 1, &set);
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[refused].outcome), "REFUSED");
+    manifest.upload = upload_of(1, 1);
+    unsigned stored = cluster_request_full(cluster, 1, &set);
+    cluster_settle(cluster);
+    EXPECT_TEXT(outcome_text(cluster->replies[stored].outcome), "STORED");
+    cluster_close(cluster);
+}

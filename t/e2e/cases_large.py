@@ -87,6 +87,151 @@ def case_a_small_value_grows_large_by_appends_in_order():
             check(load(connection, b"k") == b"".join(parts), "the value is another")
 
 
+def case_a_small_value_takes_a_large_append_and_what_follows_waits_for_it():
+    """All in one go: the get and the delete behind an append must not overtake the rewriting that it becomes."""
+    with start(count=1).start() as cluster:
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            head, tail = b"head", value_of(2 * MEGABYTE + 5, 6)
+            check(store(connection, b"k", head) == b"STORED", "set")
+            connection.socket.sendall(b"append k 0 0 %d noreply\r\n%b\r\n" % (len(tail), tail) +
+                                      b"prepend k 0 0 %d noreply\r\n%b\r\nget k\r\ndelete k\r\nmn\r\n" % (len(tail), tail))
+            value = tail + head + tail
+            check(connection.line() == b"VALUE k 7 %d" % len(value), "the append was overtaken")
+            check(connection.exactly(len(value) + 7) == value + b"\r\nEND\r\n", "another value")
+            check(connection.line() == b"DELETED" and connection.line() == b"MN", "delete")
+
+
+def meta(connection, line, value):
+    connection.socket.sendall(b"%b\r\n%b\r\n" % (line, value))
+    return connection.line()
+
+
+def case_meta_commands_tell_the_size_and_the_marks_of_large_values():
+    with start(count=1).start() as cluster:
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            value, more = value_of(3 * MEGABYTE, 7), value_of(MEGABYTE + 1, 8)
+            size = len(value)
+            check(meta(connection, b"ms k %d MA N60" % len(more), more) == b"HD", "append makes it")
+            check(connection.ask(b"mg k s") == b"HD s%d" % len(more), "size of what an append has made")
+            check(meta(connection, b"ms k %d F7 T100 s c E55 k" % size, value) == b"HD s%d c55 kk" % size, "ms")
+            check(connection.ask(b"mg k s f t c") == b"HD s%d f7 t100 c55" % size, "mg")
+            whole = size + len(more)
+            check(meta(connection, b"ms k %d MA s C54" % len(more), more).startswith(b"EX"), "another unique")
+            check(meta(connection, b"ms k %d MP s c C55 E56" % len(more), more) == b"HD s%d c56" % whole, "prepend")
+            check(connection.ask(b"mg k s f c") == b"HD s%d f7 c56" % whole, "flags stay")
+            connection.send(b"mg k v s q\r\nmg none v q\r\nmn\r\n")
+            check(connection.line() == b"VA %d s%d" % (whole, whole), "quiet mg")
+            check(connection.exactly(whole + 2) == more + value + b"\r\n", "another value")
+            check(connection.line() == b"MN", "nothing of a quiet miss")
+            check(meta(connection, b"ms k %d ME q" % size, value) == b"NS", "add")
+            connection.socket.sendall(b"ms k %d q\r\n%b\r\nmg k s\r\n" % (size, value))
+            check(connection.line() == b"HD s%d" % size, "quiet ms")
+            check(connection.ask(b"md k I T30") == b"HD", "md I")
+            line = connection.ask(b"mg k s")
+            check(set(line.split()) == {b"HD", b"s%d" % size, b"W", b"X"}, f"stale: {line!r}")
+            check(connection.ask(b"md k x") == b"HD" and connection.ask(b"mg k s v").startswith(b"VA 0 s0"), "md x")
+            connection.line()
+
+
+def sizes_that_matter():
+    for base in (MEGABYTE, MEGABYTE + MEGABYTE // 2, 2 * MEGABYTE):
+        yield from (base - 1, base, base + 1)
+
+
+def case_values_around_the_borders_of_pieces_are_whole():
+    with start(count=1).start() as cluster:
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            for size in sizes_that_matter():
+                value = value_of(size, size)
+                check(store(connection, b"k", value) == b"STORED" and load(connection, b"k") == value, f"{size} bytes")
+                check(store(connection, b"k", b"+", b"append") == b"STORED", f"append to {size} bytes")
+                check(load(connection, b"k") == value + b"+", f"{size} bytes and one")
+            stats = connection.stats()
+            check(stats["curr_items"] == "1" and stats["total_items"] == stats["cmd_set"] == "18", str(stats))
+
+
+def largest(connection, key, flags, near):
+    """The size of the largest value that is stored."""
+    low, high = near - 2000, near + 2000
+    while low < high:
+        middle = (low + high + 1) // 2
+        connection.socket.sendall(b"set %b %d 0 %d\r\n%b\r\n" % (key, flags, middle, bytes(middle)))
+        line = connection.line()
+        check(line in (b"STORED", b"SERVER_ERROR object too large for cache"), f"{middle}: {line!r}")
+        low, high = (middle, high) if line == b"STORED" else (low, middle - 1)
+    return low
+
+
+def case_the_limit_of_an_item_counts_its_header_and_key():
+    """48 bytes of header, 8 of the unique, the key and its zero, flags if there are any, the value and CRLF."""
+    for text, limit in (("1m", MEGABYTE), ("1025k", 1025 << 10), ("2m", 2 * MEGABYTE), ("5m", 5 * MEGABYTE)):
+        with Cluster(count=1, durable=False, arguments=("-m", "200", "-t", "1", "-I", text)).start() as cluster:
+            with cluster.nodes[0].connect(timeout=60) as connection:
+                for key, flags in ((b"k", 0), (b"k" * 250, 0), (b"k", 9)):
+                    found = largest(connection, key, flags, limit)
+                    wanted = limit - 48 - 8 - len(key) - 1 - 2 - (4 if flags else 0)
+                    print(f"  -I {text}, key of {len(key)}, flags {flags}: {found}, {found - wanted:+d}")
+                    check(abs(found - wanted) <= 8, f"-I {text}: {found}, not {wanted}")
+
+
+def case_the_pieces_of_an_upload_that_a_kill_ended_go_after_the_restart():
+    with start(count=1).start() as cluster:
+        node = cluster.nodes[0]
+        with node.connect(timeout=60) as connection:
+            connection.socket.sendall(b"set big 7 0 %d\r\n" % (20 * MEGABYTE) + value_of(3 * MEGABYTE, 2))
+            wait_until("some are stored", lambda: pieces(node) > 3, 10)
+            node.kill()
+        node.start()
+        node.wait_serving()
+        check(pieces(node) > 0, "they were not durable")
+        wait_until("orphans are gone", lambda: pieces(node) == 0, 60)
+
+
+def case_one_large_key_may_be_set_again_and_again_in_little_memory():
+    """What was replaced must make room in time: for the next value, and for others."""
+    for size, count in ((2 * MEGABYTE, 300), (10 * MEGABYTE, 60)):
+        with Cluster(count=1, durable=False, arguments=("-m", "128", "-t", "1", "-I", "20m")).start() as cluster:
+            with cluster.nodes[0].connect(timeout=60) as connection:
+                value = value_of(size, 9)
+                for i in range(count):
+                    line = store(connection, b"big", value)
+                    check(line == b"STORED", f"set {i} of {count} of {size} bytes: {line!r}")
+                check(load(connection, b"big") == value, "the last one")
+
+
+def case_a_large_set_that_finds_no_memory_takes_the_old_value_along():
+    with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m")).start() as cluster:
+        node = cluster.nodes[0]
+        with node.connect(timeout=60) as connection:
+            for command, left in ((b"replace", b"old"), (b"append", b"old"), (b"set", None)):
+                check(connection.ask(b"set k 7 0 3\r\nold") == b"STORED", "set")
+                line = store(connection, b"k", bytes(150 * MEGABYTE), command)
+                check(line == b"SERVER_ERROR out of memory storing object", f"{command}: {line!r}")
+                check(load(connection, b"k") == left, f"after {command}")
+                wait_until("all is given back", lambda: pieces(node) == 0, 20)
+            stats = connection.stats()
+            check(stats["delete_misses"] == "0" and stats["delete_hits"] == "0" and stats["cmd_set"] == "6", str(stats))
+
+
+def case_a_stop_in_the_middle_of_everything_is_clean():
+    """Uploads, readers and rewrites under way, some for keys of the other thread."""
+    with start().start() as cluster:
+        node, value = cluster.nodes[0], value_of(20 * MEGABYTE, 3)
+        with node.connect(timeout=60) as connection:
+            for i in range(4):
+                check(store(connection, b"k%d" % i, value) == b"STORED", "set")
+        connections = [node.connect(timeout=60) for _ in range(24)]
+        for i, connection in enumerate(connections):
+            key = b"k%d" % (i % 4)
+            connection.send((b"get %b\r\n" % key, b"append %b 0 0 4\r\nmore\r\nget x\r\n" % key,
+                             b"set %b 0 0 %d\r\n%b" % (key, 2 * MEGABYTE, value[:700000]))[i // 4 % 3])
+        time.sleep(0.05)
+        code, _ = node.stop()
+        check(code == 0, f"it ends with {code}")
+        for connection in connections:
+            connection.socket.close()
+
+
 def case_an_upload_that_ends_early_changes_nothing_and_leaves_nothing():
     with start().start() as cluster:
         old, node = value_of(3 * MEGABYTE, 2), cluster.nodes[0]
@@ -216,4 +361,16 @@ def case_values_under_way_are_bounded_and_the_bound_is_shown():
                 refused += writer.line() == b"SERVER_ERROR out of memory storing object"
                 writer.socket.close()
             check(0 < refused < 20, f"{refused} of 20 refused")
+            check(other.get(b"w") is None, "the last set that was refused took the value along")
+            check(store(other, b"w", bytes(3 * MEGABYTE)) == b"STORED", "set")
+            readers = [node.connect() for _ in range(10)]
+            for reader in readers:
+                reader.send(b"get w\r\n")
+            answers = [reader.line() for reader in readers]
+            check(b"VALUE w 7 3145728" in answers, str(answers))
+            check(b"SERVER_ERROR out of memory writing get response" in answers, str(answers))
+            check(int(other.stats()["client_memory_values"]) <= 5 * MEGABYTE, "readers are counted, too")
+            check(other.set(b"small", b"x") == b"STORED", "a small value beside readers")
+            for reader in readers:
+                reader.socket.close()
             wait_until("all is given back", lambda: int(other.stats()["client_memory_values"]) < MEGABYTE, 10)
