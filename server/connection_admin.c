@@ -300,8 +300,9 @@ static enum reply answer_crawler(struct connection *connection, const struct tex
         bool off = tuning_is_short_for(word, "disable");
         if (!off && !tuning_is_short_for(word, "enable"))
             return REPLY_ERROR;
-        atomic_store(&node->crawler_off, off);
-        return REPLY_OK;
+        bool was_off = atomic_exchange(&node->crawler_off, off);
+        return off || was_off ? REPLY_OK
+                              : REPLY_CRAWLER_ON; /* memcached says that it is on already so */
     }
     if (request->word_count == 3 && tuning_is_short_for(word, "crawl"))
         return atomic_load(&node->crawler_off) ? REPLY_NO_CRAWLER : tuning_answer_crawler(request);

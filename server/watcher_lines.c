@@ -9,8 +9,6 @@
 #include "server/watcher.h"
 #include "server/worker.h"
 
-enum { VALUE_END_SIZE = 2 }; /* memcached's sizes of values count their CRLF */
-
 static struct slice encode(char out[3 * RECORD_KEY_SIZE_MAX], const struct job *job)
 {
     return slice_make(out, uri_encode(out, job->request.key));
@@ -42,7 +40,7 @@ static void note_fetch(struct worker *worker, const struct job *job)
     int size =
         snprintf(line, sizeof(line), "type=item_get key=%.*s status=%s clsid=%d cfd=%d size=%u",
                  (int)name.size, key, status, found ? SLAB_CLASS : 0, descriptor(job),
-                 found ? seen->value_size + VALUE_END_SIZE : 0);
+                 found ? seen->value_size : 0);
     put(worker, WATCHER_FETCHERS, line, size);
 }
 
@@ -84,12 +82,18 @@ static void note_store(struct worker *worker, const struct job *job)
 {
     char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
     struct slice name = encode(key, job);
-    uint32_t now = (uint32_t)(worker->wall_us / 1000000), exptime = job->request.exptime;
-    int size = snprintf(line, sizeof(line),
-                        "type=item_store key=%.*s status=%s cmd=%s ttl=%u clsid=%d cfd=%d size=%u",
-                        (int)name.size, key, store_status(job->outcome),
-                        store_command(job->request.type), exptime > now ? exptime - now : 0,
-                        SLAB_CLASS, descriptor(job), job->request.seen.value_size + VALUE_END_SIZE);
+    const struct seen *seen = &job->request.seen;
+    bool extends = job->request.type == REQUEST_APPEND || job->request.type == REQUEST_PREPEND;
+    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t exptime = extends ? seen->exptime : job->request.exptime;
+    uint64_t value_size =
+        job->outcome == OUTCOME_STORED ? seen->value_size : job->request.value.size;
+    int size =
+        snprintf(line, sizeof(line),
+                 "type=item_store key=%.*s status=%s cmd=%s ttl=%u clsid=%d cfd=%d size=%llu",
+                 (int)name.size, key, store_status(job->outcome), store_command(job->request.type),
+                 exptime > now ? exptime - now : 0, SLAB_CLASS, descriptor(job),
+                 (unsigned long long)value_size);
     put(worker, WATCHER_MUTATIONS, line, size);
 }
 
@@ -99,7 +103,7 @@ static void note_delete(struct worker *worker, const struct job *job)
     struct slice name = encode(key, job);
     int size = snprintf(line, sizeof(line), "type=deleted key=%.*s cmd=%s clsid=%d size=%u",
                         (int)name.size, key, command_word(job->command), SLAB_CLASS,
-                        job->request.seen.value_size + VALUE_END_SIZE);
+                        job->request.seen.value_size);
     put(worker, WATCHER_DELETIONS, line, size);
 }
 

@@ -49,12 +49,12 @@ def case_watch_shows_what_others_do():
             c.get(b"last")
             lines = lines_until(watcher, rb"key=last .*\n")
             cfd = re.search(rb"cfd=(\d+)", lines[0]).group(1)
-            wanted = [b"type=item_store key=a%25b status=stored cmd=set ttl=100 clsid=1 cfd=N size=5",
-                      b"type=item_get key=a%25b status=found clsid=1 cfd=N size=5",
+            wanted = [b"type=item_store key=a%25b status=stored cmd=set ttl=100 clsid=1 cfd=N size=3",
+                      b"type=item_get key=a%25b status=found clsid=1 cfd=N size=3",
                       b"type=item_get key=none status=not_found clsid=0 cfd=N size=0",
-                      b"type=item_store key=a%25b status=not_stored cmd=add",
+                      b"type=item_store key=a%25b status=not_stored cmd=add ttl=0 clsid=1 cfd=N size=1",
                       b"type=item_store key=a%25b status=exists cmd=cas", b"type=item_store key=none status=not_found cmd=cas",
-                      b"type=deleted key=a%25b cmd=delete clsid=1 size=5", b"type=item_store key=e status=stored cmd=set ttl=0",
+                      b"type=deleted key=a%25b cmd=delete clsid=1 size=3", b"type=item_store key=e status=stored cmd=set ttl=0",
                       b"type=item_get key=e status=expired", b"type=item_get key=last status=not_found"]
             check(len(lines) == len(wanted), f"{lines}")
             for line, start in zip(lines, wanted):
