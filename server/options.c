@@ -146,9 +146,13 @@ static bool parse_extended(struct parse *parse, char *text)
 TAKER(extended)
 {
     (void)row;
-    char *list = strdup(text), *rest = list; /* For ever: as the command line itself. */
-    if (list == NULL)
-        return options_refuse(parse, EXIT_SYSTEM, "no memory");
+    struct options *options = parse->options;
+    size_t size = strlen(text) + 1;
+    char *rest = options->extended + options->extended_used;
+    if (size > sizeof(options->extended) - options->extended_used)
+        return options_refuse(parse, EXIT_USAGE, "-o (--extended): the lists are too long");
+    memcpy(rest, text, size);
+    options->extended_used += (uint32_t)size;
     for (char *piece; (piece = strsep(&rest, ",")) != NULL;) {
         if (*piece != 0 && !parse_extended(parse, piece))
             return false;

@@ -13,6 +13,7 @@ enum {
     OPTIONS_LISTEN_MAX = 16,
     OPTIONS_PEER_MAX = 7,
     OPTIONS_SECRET_SIZE_MAX = 256,
+    OPTIONS_EXTENDED_SIZE = 16384,
     OPTIONS_THREAD_MAX = 64,
     OPTIONS_IGNORED_MAX = 192, /* rows of option.def */
     EXIT_WRONG = 1,            /* as memcached: unknown options, and some wrong values */
@@ -83,7 +84,7 @@ struct options {
     const char *user;
     bool sasl;             /* clients authenticate in the binary protocol */
     const char *auth_file; /* NULL: not in the text protocol */
-    bool tls_enabled; /* -Z */
+    bool tls_enabled;      /* -Z */
     struct tls_options tls;
 
     unsigned self;                                  /* 1 without --peers */
@@ -98,7 +99,9 @@ struct options {
     uint32_t election_ms;
     uint32_t stall_ms;
     char secret[OPTIONS_SECRET_SIZE_MAX]; /* empty: none */
-    uint8_t force_members;                /* node set; 0: not forced */
+    char extended[OPTIONS_EXTENDED_SIZE]; /* the lists of -o, cut into words: texts point into it */
+    uint32_t extended_used;
+    uint8_t force_members; /* node set; 0: not forced */
 
     int exit_code;                              /* after OPTIONS_WRONG */
     uint64_t ignored[OPTIONS_IGNORED_MAX / 64]; /* given, but without a meaning here */

@@ -26,6 +26,17 @@ static bool refused(const char *line, const char *part)
     return parse(line) == OPTIONS_WRONG && strstr(why, part) != NULL && strchr(why, '\n') == NULL;
 }
 
+TEST(options, lists_that_are_too_long_are_refused)
+{
+    static char list[OPTIONS_EXTENDED_SIZE + 8];
+    char *arguments[] = {"healcached", "-o", list};
+    memset(list, ',', sizeof(list) - 1);
+    EXPECT_EQ(options_parse(&options, 3, arguments, why, sizeof(why)), OPTIONS_WRONG);
+    EXPECT(strstr(why, "too long") != NULL);
+    list[OPTIONS_EXTENDED_SIZE - 1] = 0;
+    EXPECT_EQ(options_parse(&options, 3, arguments, why, sizeof(why)), OPTIONS_RUN);
+}
+
 TEST(options, without_any_is_a_memcached)
 {
     ASSERT_EQ(parse(""), OPTIONS_RUN);
