@@ -103,6 +103,10 @@ def talk(connection):
     answer = b"VALUE large 0 900000\r\n" + large + b"\r\nEND\r\n"
     got = exchange(connection, b"get large\r\n" * 20 + b"no-command\r\n", len(answer) * 20 + 7)
     check(got == answer * 20 + b"ERROR\r\n", "large ones, and what follows them")
+    values = [large[size * 7:size * 9] for size in range(0, 10000, 37)]  # values that end anywhere in a record
+    sets = b"".join(b"set piped%d 0 0 %d\r\n%b\r\n" % (i, len(value), value) for i, value in enumerate(values))
+    check(exchange(connection, sets, 8 * len(values)) == b"STORED\r\n" * len(values), "pipelined sets")
+    check(connection.get(b"piped200") == values[200], "one of them")
 
 
 def exchange(connection, data, size):
