@@ -19,7 +19,7 @@
 
 #include "t/test.h"
 
-enum { NODES = 3, ENTRY_MAX = 512, WAIT_MS = 4000 };
+enum { NODES = 3, ENTRY_MAX = 512, WAIT_MS = 40000 };
 
 struct seat {
     struct raft_driver *driver;
