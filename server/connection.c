@@ -254,6 +254,7 @@ static size_t receive(struct connection *connection, void *to, size_t size)
     connection->ended = connection->ended || result == STREAM_ENDED;
     connection->broken = connection->broken || result == STREAM_BROKEN;
     if (got > 0) {
+        connection->turn_bytes += got;
         counters_add(&connection->worker->counters, COUNTER_bytes_read, got);
         connection->heard_us = connection->worker->mono_us;
     }
@@ -409,8 +410,9 @@ static void parse(struct connection *connection)
     uint32_t budget = connection->worker->node->options.per_turn_max;
     bool filled = false;
     connection->more = true;
+    connection->turn_bytes = 0;
     while (connection->more && may_parse(connection)) {
-        if (budget-- == 0) {
+        if (budget-- == 0 || connection->turn_bytes >= CONNECTION_TURN_MAX) {
             counters_add(&connection->worker->counters, COUNTER_conn_yields, 1);
             break;
         }

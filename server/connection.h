@@ -34,7 +34,8 @@ enum {
     CONNECTION_BYTES_MAX = 4 << 20,  /* values in them, plus one value */
     CONNECTION_GET_MAX =
         64, /* keys asked for at once; fewer if values are large: their size is not known before */
-    CONNECTION_HINT_INITIAL = 262144 /* assumed size of an unknown value */
+    CONNECTION_HINT_INITIAL = 262144, /* assumed size of an unknown value */
+    CONNECTION_TURN_MAX = 256 << 10   /* bytes that are read in one turn, about */
 };
 
 /* With -C: no item has this unique. */
@@ -72,6 +73,7 @@ struct connection {
     struct sasl_dialogue *sasl; /* NULL: none */
     uint8_t *buffer;            /* NULL: nothing is kept */
     uint32_t begin, end;
+    size_t turn_bytes;         /* read in this turn */
     struct job *first, *last;  /* by next_answer */
     struct job *value_job;     /* its data block is arriving */
     const struct job *holder;  /* nothing more is parsed until it is submitted or, if it may be
