@@ -15,14 +15,21 @@ enum need {
     NOT_NEEDED, /* and never will be, if the upload is over */
 };
 
-/* Whether the current record of the value's key names the upload. *replaced_us: when that record
- * was made, about. */
-static enum need need_of(const struct replica *replica, const struct record *piece,
-                         uint64_t *replaced_us)
+/* The record that says that no value is older than it. */
+static uint64_t flush_lsn(const struct replica *replica)
+{
+    struct slice key = slice_make("", 0);
+    struct found found;
+    return store_find(replica->store, key, hash_key(key), &found) ? found.record->lsn : 0;
+}
+
+/* Whether the current record of the value's key names the upload. *since: the lsn of the record
+ * that says that it does not, or, when there is none, of the piece. */
+static enum need need_of(const struct replica *replica, const struct record *piece, uint64_t *since)
 {
     struct slice key = piece_client_key(record_value(piece));
     struct found found;
-    *replaced_us = ts_version(piece->ts);
+    *since = piece->lsn;
     if (!store_find(replica->store, key, hash_key(key), &found))
         return NOT_NEEDED;
     if (found.state != STATE_VALID)
@@ -35,7 +42,7 @@ static enum need need_of(const struct replica *replica, const struct record *pie
                  manifest_of(record_value(record)).upload == piece_upload(piece);
     if (names && !flushed && !FAULT(COLLECT_NEEDED))
         return NEEDED;
-    *replaced_us = flushed ? ts_version(replica->flush.ts) : ts_version(record->ts);
+    *since = flushed ? flush_lsn(replica) : record->lsn;
     return NOT_NEEDED;
 }
 
@@ -69,9 +76,16 @@ static bool is_short_of_room(const struct replica *replica, const struct store_s
            replica->replaced.count > REPLACED_COUNT_MAX / 4 * 3;
 }
 
-static bool grace_is_over(const struct collect *collect, uint64_t then_us, uint64_t now_us)
+/* Whoever reads what went at `then_us` has had time enough. */
+static bool grace_is_over(const struct collect *collect, const struct replica *replica,
+                          uint64_t then_us)
 {
-    return now_us >= then_us + COLLECT_GRACE_US || collect->short_of_room;
+    return replica->mono_us >= then_us + collect->period_us / 2;
+}
+
+static bool may_hurry(const struct collect *collect)
+{
+    return collect->short_of_room || FAULT(COLLECT_AT_ONCE);
 }
 
 /* ---- what this node has replaced itself ---- */
@@ -81,12 +95,13 @@ static bool collect_replaced(struct collect *collect, struct replica *replica)
 {
     struct replaced *replaced = &replica->replaced;
     if (replaced->count == 0 ||
-        !grace_is_over(collect, replaced->since_us[replaced->head], replica->mono_us))
+        !(grace_is_over(collect, replica, replaced->since_us[replaced->head]) ||
+          may_hurry(collect)))
         return false;
     struct manifest manifest = replaced->manifests[replaced->head];
     uint8_t bytes[PIECE_KEY_SIZE];
     struct found found;
-    uint64_t replaced_us;
+    uint64_t since;
     piece_key(manifest.upload, collect->number, bytes);
     struct slice key = slice_make(bytes, sizeof(bytes));
     enum need need = NOT_NEEDED;
@@ -96,7 +111,7 @@ static bool collect_replaced(struct collect *collect, struct replica *replica)
                found.record->kind == RECORD_VALUE) {
         if (found.state != STATE_VALID)
             return false;
-        need = need_of(replica, found.record, &replaced_us);
+        need = need_of(replica, found.record, &since);
         if (need == OPEN || (need == NOT_NEEDED && !delete_piece(collect, replica, key)))
             return false;
     }
@@ -118,7 +133,8 @@ static bool is_judge(const struct collect *collect, const struct replica *replic
     uint64_t upload = piece_upload(piece);
     unsigned node = ts_node(upload);
     if (node == replica->options.self)
-        return upload < collect->upload_floor || FAULT(COLLECT_UPLOADING);
+        return upload < collect->upload_floor || !replica_takes_upload(replica, upload) ||
+               FAULT(COLLECT_UPLOADING);
     if ((replica->view.members & node_bit(node)) != 0)
         return false;
     return self_is_lowest(replica);
@@ -128,21 +144,22 @@ static bool is_orphan(const struct collect *collect, const struct replica *repli
                       const struct round *round, const struct found *found)
 {
     const struct record *piece = found->record;
-    uint64_t replaced_us;
+    uint64_t since;
     if (piece->kind != RECORD_VALUE || piece->key_size != PIECE_KEY_SIZE ||
         found->state != STATE_VALID)
         return false;
     if (piece->lsn >= round->stable_mark && !FAULT(COLLECT_UNSTABLE))
         return false;
-    return is_judge(collect, replica, piece) &&
-           need_of(replica, piece, &replaced_us) == NOT_NEEDED &&
-           grace_is_over(collect, replaced_us, replica->wall_us);
+    return is_judge(collect, replica, piece) && need_of(replica, piece, &since) == NOT_NEEDED &&
+           (since < collect->seen_lsn || may_hurry(collect));
 }
 
 static void walk(struct collect *collect, struct replica *replica, const struct round *round)
 {
     uint64_t budget = replica_walk_budget(replica, COLLECT_WALK_BUDGET, &collect->tail);
     struct found found;
+    if (grace_is_over(collect, replica, collect->noted_us))
+        collect->seen_lsn = collect->noted_lsn;
     while (store_walk(replica->store, &collect->cursor, 0, &budget, &found)) {
         if (found.record == NULL)
             return;
@@ -152,8 +169,12 @@ static void walk(struct collect *collect, struct replica *replica, const struct 
     }
     collect->cursor = (struct store_cursor){0};
     collect->tail = 0;
+    if (grace_is_over(collect, replica, collect->noted_us)) {
+        collect->noted_lsn = log_tail(store_log(replica->store));
+        collect->noted_us = replica->mono_us;
+    }
     collect->walk_us =
-        replica->mono_us + (collect->short_of_room ? COLLECT_SHORT_WALK_US : COLLECT_WALK_US);
+        replica->mono_us + collect->period_us / (collect->short_of_room ? COLLECT_HASTE : 1);
 }
 
 void collect_on_tick(struct collect *collect, struct replica *replica, const struct round *round)

@@ -11,7 +11,10 @@
  *     such pieces. The uploader decides while it is a member, as it knows what is under way
  *     (`upload_floor`), otherwise the lowest member; and only for pieces before the own mark of a
  *     round that became stable in this epoch: then no member holds a record of that upload that is
- *     still to be completed by a replay.
+ *     still to be completed by a replay. An upload ends with its node's incarnation at the latest
+ *     (replica_takes_upload), so that what the lowest member judges is over, too. What happened
+ *     since the walk before is left to the next one: that is the grace here, and asks no wall
+ *     clock.
  *
  * Each piece is deleted by an ordinary read-modify-write, so that all members agree. */
 #ifndef RECOVERY_COLLECT_H
@@ -21,11 +24,10 @@
 #include "replica/replica.h"
 
 enum {
-    COLLECT_DELETES = 8,             /* under way at once */
-    COLLECT_GRACE_US = 5000000,      /* none while room is short */
-    COLLECT_WALK_US = 10000000,      /* between two walks */
-    COLLECT_SHORT_WALK_US = 1000000, /* while room is short */
-    COLLECT_WALK_BUDGET = 65536,     /* bytes of log in one turn, see store_walk */
+    COLLECT_DELETES = 8,          /* under way at once */
+    COLLECT_PERIOD_US = 10000000, /* unless options say otherwise */
+    COLLECT_HASTE = 10,           /* so much more often while room is short */
+    COLLECT_WALK_BUDGET = 65536,  /* bytes of log in one turn, see store_walk */
 };
 
 struct collect_delete {
@@ -35,6 +37,7 @@ struct collect_delete {
 };
 
 struct collect {
+    uint32_t period_us; /* between two walks; half of it is the grace, none while room is short */
     uint64_t upload_floor; /* this node's uploads from here on may still be under way */
     struct collect_delete deletes[COLLECT_DELETES];
     uint32_t number;    /* next piece of the oldest in replica->replaced */
@@ -43,7 +46,9 @@ struct collect {
     bool hurries;       /* and there was something to delete in the last turn */
     struct store_cursor cursor;
     uint64_t tail;
-    uint64_t walk_us; /* when the next walk begins */
+    uint64_t walk_us;             /* when the next walk begins */
+    uint64_t noted_lsn, noted_us; /* the log's tail at the end of a walk, not of each one */
+    uint64_t seen_lsn;            /* what lies before was there a grace ago */
     uint64_t deleted;
 };
 

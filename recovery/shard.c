@@ -50,6 +50,7 @@ struct shard *shard_init(void *memory, const struct shard_options *options)
     memset(shard, 0, sizeof(*shard));
     replica_init(&shard->replica, &inner, (uint8_t *)memory + own_size());
     shard->round.period_us = options->round_us;
+    shard->collect.period_us = options->collect_us != 0 ? options->collect_us : COLLECT_PERIOD_US;
     shard->heal.shard = options->number;
     shard->heal.always_full = options->full;
     return shard;

@@ -26,6 +26,7 @@ struct shard_options {
     uint32_t ask_us;           /* a record invalid for so long: ask its coordinator */
     uint32_t slow_us;          /* a write waiting for so long: report who keeps it waiting */
     uint32_t walk_bytes;       /* of its log a walk looks at in a turn, half of it for others' healing; 0: 256 KB */
+    uint32_t collect_us;       /* between two looks for pieces that nobody needs; half of it is the grace for readers; 0: 10 s */
     bool full;                 /* --recovery=full: trust nothing of what the log holds */
 };
 

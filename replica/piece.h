@@ -70,11 +70,16 @@ static inline void piece_key(uint64_t upload, uint32_t number, uint8_t key[PIECE
     memcpy(key + sizeof(upload), &number, sizeof(number));
 }
 
-static inline uint64_t piece_upload(const struct record *record)
+static inline uint64_t piece_key_upload(struct slice key)
 {
     uint64_t upload;
-    memcpy(&upload, record_key_at(record), sizeof(upload));
+    memcpy(&upload, key.data, sizeof(upload));
     return upload;
+}
+
+static inline uint64_t piece_upload(const struct record *record)
+{
+    return piece_key_upload(record_key(record));
 }
 
 /* A piece's record holds the size and the bytes of the client's key, then the piece: so that it can

@@ -201,6 +201,13 @@ static inline uint32_t replica_now(const struct replica *replica)
 /* See shard_shows. */
 bool replica_shows(const struct replica *replica, const struct found *found, uint32_t now);
 
+/* Pieces and a manifest are taken only from an upload that this node began in its present incarnation: once the others have seen
+ * it leave, they may collect the pieces of those before (recovery/collect.h). */
+static inline bool replica_takes_upload(const struct replica *replica, uint64_t upload)
+{
+    return ts_node(upload) == replica->options.self && ts_incarnation(upload) == (replica->options.incarnation & 0xff);
+}
+
 /* Everybody who has to acknowledge, this node left out. */
 uint8_t replica_peers(const struct replica *replica);
 

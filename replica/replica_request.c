@@ -315,21 +315,25 @@ static void block(struct replica *replica, struct request *request)
     replica->blocked_last = request;
 }
 
-/* While this node was out of the group, the others have deleted the pieces that no manifest named.
- */
-static bool has_lost_pieces(const struct replica *replica, const struct request *request)
+/* It stores a large value, or a piece of one, and its upload began before this node was removed:
+ * meanwhile the others have deleted the pieces that no manifest named. Whoever waits when that
+ * happens is refused then, so this is asked once. */
+static bool is_of_former_upload(const struct replica *replica, const struct request *request)
 {
-    if (!request->large || FAULT(STALE_MANIFEST))
+    if (FAULT(STALE_MANIFEST))
         return false;
-    return ts_incarnation(manifest_of(request->value).upload) !=
-           (replica->options.incarnation & 0xff);
+    if (request->large)
+        return !replica_takes_upload(replica, manifest_of(request->value).upload);
+    if (request->type != REQUEST_SET || !key_is_piece(request->key))
+        return false;
+    return !replica_takes_upload(replica, piece_key_upload(request->key));
 }
 
 void replica_on_request(struct replica *replica, struct request *request)
 {
     request->next = NULL;
     request->tried = false;
-    if (!replica_is_member(replica) || has_lost_pieces(replica, request)) {
+    if (!replica_is_member(replica) || is_of_former_upload(replica, request)) {
         replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
         return;
     }

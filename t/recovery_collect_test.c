@@ -36,7 +36,7 @@ static void put_pieces(struct cluster *cluster, unsigned node, uint64_t upload)
     cluster_settle(cluster);
 }
 
-static void put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upload, uint64_t size)
+static unsigned put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upload, uint64_t size)
 {
     static struct manifest manifest;
     manifest = (struct manifest){.upload = upload, .size = size};
@@ -45,13 +45,14 @@ static void put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upl
                               .key = slice_text("big"),
                               .hash = hash_key(slice_text("big")),
                               .value = slice_make(&manifest, sizeof(manifest))};
-    cluster_request_full(cluster, node, &request);
+    unsigned reply = cluster_request_full(cluster, node, &request);
     cluster_settle(cluster);
+    return reply;
 }
 
-static void put_manifest(struct cluster *cluster, unsigned node, uint64_t upload)
+static unsigned put_manifest(struct cluster *cluster, unsigned node, uint64_t upload)
 {
-    put_manifest_of(cluster, node, upload, SIZE);
+    return put_manifest_of(cluster, node, upload, SIZE);
 }
 
 static uint64_t pieces(const struct cluster *cluster, unsigned node)
@@ -257,6 +258,74 @@ TEST(collect, a_node_that_was_done_in_an_older_view_has_to_be_done_again)
     while (cluster_deliver(cluster, 2, 1))
         ;
     expect_that_the_replay_finds_its_pieces(cluster);
+    cluster_close(cluster);
+}
+
+/* Node 3 was removed in the middle of an upload, and is a member again before the upload goes on. Meanwhile the others had every
+ * reason to collect what it had stored. */
+TEST(collect, an_upload_ends_when_its_node_is_removed)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 3, upload_of(3, 1));
+    cluster_removed(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 4);
+    cluster_settle(cluster);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 0);
+    cluster_install_all(cluster, 3, 7, 0);
+    cluster_settle(cluster);
+    unsigned piece = put_piece(cluster, 3, upload_of(3, 1), 2);
+    unsigned manifest = put_manifest(cluster, 3, upload_of(3, 1));
+    EXPECT_TEXT(outcome_text(cluster->replies[piece].outcome), "REFUSED");
+    EXPECT_TEXT(outcome_text(cluster->replies[manifest].outcome), "REFUSED");
+    EXPECT_TEXT(cluster_get(cluster, 1, "big"), "-");
+    cluster_close(cluster);
+}
+
+/* It has not begun another one since, and its wall clock may say anything. */
+TEST(collect, a_node_that_is_back_takes_what_it_left_itself)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 3, upload_of(3, 1));
+    cluster_crash(cluster, 3);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 4);
+    cluster_settle(cluster);
+    cluster_install_all(cluster, 3, 7, 0);
+    cluster_settle(cluster);
+    EXPECT_EQ(pieces(cluster, 3), 2);
+    wait_long(cluster);
+    EXPECT_EQ(pieces(cluster, 1), 0);
+    EXPECT_EQ(pieces(cluster, 3), 0);
+    cluster_close(cluster);
+}
+
+/* A delete has a version next to that of the value that it removes: the clock would say that it is long ago. Node 2 has deleted
+ * the value and is gone; so it is node 1 that has to know how long readers have had. */
+TEST(collect, readers_have_their_time_after_a_delete_of_an_old_value)
+{
+    struct cluster *cluster = cluster_open();
+    put_pieces(cluster, 1, upload_of(1, 1));
+    put_manifest(cluster, 1, upload_of(1, 1));
+    wait_long(cluster);
+    uploads_are_over(cluster);
+    unsigned ticks = 0;
+    for (unsigned tick = 0; tick < 19; tick++) { /* just before a walk, or just behind one */
+        cluster_tick(cluster, SECOND_US / 2);
+        cluster_settle(cluster);
+    }
+    cluster_request(cluster, 2, REQUEST_DELETE, "big", NULL);
+    cluster_settle(cluster);
+    cluster_crash(cluster, 2);
+    cluster_install_all(cluster, 2, 5, 0);
+    cluster_settle(cluster);
+    while (pieces(cluster, 1) == 2 && ticks < 100) {
+        cluster_tick(cluster, SECOND_US / 2);
+        cluster_settle(cluster);
+        ticks++;
+    }
+    EXPECT(ticks >= 10);
+    EXPECT(ticks < 100);
     cluster_close(cluster);
 }
 
