@@ -16,6 +16,7 @@
 #include "net/gate.h"
 #include "recovery/shard.h"
 #include "replica/member.h"
+#include "replica/piece.h"
 #include "t/sim_linear.h"
 #include "t/sim_medium.h"
 
@@ -25,6 +26,7 @@ enum {
     SIM_SHARD_MAX = 2,
     SIM_KEY_MAX = 16,
     SIM_CLIENT_MAX = 12,
+    SIM_PIECE_CLIENT = 255, /* not a client: a node's own command for a piece of a large value */
     SIM_KEY_SIZE = 4,
     SIM_REASON_SIZE = 1024,
     SIM_WALL_START = 1700000000, /* seconds since 1970 when a run begins */
@@ -50,6 +52,7 @@ struct sim_aim {
     unsigned recoil_permille; /* of INVs sent: the sender dies before anybody gets it */
     unsigned forget_percent;  /* of tombstones dropped: the node dies soon after */
     unsigned turncoat_permille; /* of ACKs, while another follower lacks that INV: the sender of the ACK dies */
+    unsigned manifest_permille; /* of INVs of manifests that only some have: the sender dies, and nobody else gets that INV */
     unsigned cut_permille;    /* of INVs to a healing node: the connection breaks soon after */
     uint8_t roomy;            /* nodes whose log is four times as large: nothing is cleaned there */
     bool wither;              /* all keys but the first two are deleted in the course of the run, one by one */
@@ -92,6 +95,9 @@ struct sim_profile {
     unsigned weight[REQUEST_EXPIRE]; /* of each command */
     uint32_t segment_size, segment_count;
     unsigned pad_max;      /* of values */
+    unsigned large_percent;   /* of values that are stored: they lie in pieces (replica/piece.h) */
+    uint32_t collect_us;      /* of shard_options; 0: as in the product, longer than a run */
+    uint64_t large_pause_us;  /* between two pieces that a client sends or takes, at most */
     unsigned window;       /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to all */
     unsigned skew_percent; /* commands that go to the first two keys; the others have time to be forgotten */
     unsigned verify_every; /* shard_verify() after every so many steps */
@@ -163,6 +169,9 @@ struct sim_call {
     uint32_t command;      /* the client's count: it may have given up */
     uint8_t client, shard;
     unsigned tries;
+    struct sim_upload *upload;     /* the client's command waits for it, or this is about one of its pieces */
+    struct sim_download *download; /* this reads one of its pieces */
+    uint8_t piece_key[PIECE_KEY_SIZE];
     bool waits; /* for another try or an answer: not inside the core */
     char key[SIM_KEY_SIZE + 1];
     struct sim_value value;
@@ -170,6 +179,7 @@ struct sim_call {
     enum outcome outcome;
     struct sim_value result;
     uint32_t result_flags;
+    bool result_large;
     uint64_t result_cas, number;
 };
 
@@ -188,6 +198,7 @@ struct sim_shadow {
     uint64_t own_ts; /* of this node's last own write of the key */
     /* the current record; kind 0: none */
     uint64_t ts, lsn, content;
+    uint64_t upload; /* that it names; 0: none */
     uint8_t kind, state;
 };
 
@@ -214,6 +225,7 @@ struct sim_shard {
     bool stalled;       /* none for long: the shard was told */
     uint32_t generation; /* of the newest log segment that the aim has seen */
     uint64_t floor, clock; /* after the newest step */
+    uint64_t crowded_us;   /* when its log was last nearly full: no grace for readers of pieces then */
     struct view view; /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
 };
@@ -239,6 +251,8 @@ struct sim_node {
     uint8_t blocked_from; /* set: packets from these do not arrive here */
     struct sim_shard shards[SIM_SHARD_MAX];
     struct sim_call *calls;
+    struct sim_upload *uploads; /* that are not over, newest first */
+    uint64_t upload_version;
     /* consensus, as this node sees it */
     unsigned leader;
     uint64_t contact_us; /* global time of the last word of the leader */
@@ -254,6 +268,15 @@ struct sim_client {
     uint8_t home;     /* 0: any node */
     uint64_t cas_seen[SIM_KEY_MAX];
     uint32_t operation;
+};
+
+/* What is known of a large value that somebody began to store. */
+struct sim_large {
+    uint64_t upload;
+    uint64_t since_us;   /* a node could answer it */
+    uint64_t unnamed_us; /* first seen to be replaced, or flushed; 0: not yet */
+    uint16_t key;
+    uint8_t pieces;
 };
 
 struct sim_proposal {
@@ -291,6 +314,9 @@ struct sim {
     unsigned open_ended[SIM_KEY_MAX]; /* commands that change it with an unknown outcome: the judge's work doubles with each */
     unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
 
+    struct sim_large *larges;
+    uint32_t large_count, large_room;
+
     /* consensus */
     struct member_entry *log;
     uint32_t log_count, log_room;
@@ -304,6 +330,7 @@ struct sim {
     /* counters, for people */
     uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
     uint64_t cleaned_bytes, forgotten; /* tombstones that were dropped */
+    uint64_t uploads, downloads, pieces_read, pieces_late, pieces_deleted;
     uint64_t local_reads, refused, unknown, late_leases, verifications, judge_steps;
 
     jmp_buf out;
@@ -392,6 +419,30 @@ void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outc
 void sim_client_final_reads(struct sim *sim);
 unsigned sim_key_shard(const struct sim *sim, unsigned key);
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1]);
+
+/* ---- sim_large.c ---- */
+/* The command at this node stores a large value: its pieces go first, then the manifest, whose bytes are the value now. */
+void sim_large_begin(struct sim *sim, unsigned node, struct sim_call *call);
+/* A piece's call has its outcome. */
+void sim_large_answered(struct sim *sim, const struct sim_call *call, enum outcome outcome);
+/* The command that carried the manifest, or never came to it, has its outcome. */
+void sim_large_over(struct sim *sim, const struct sim_call *call, enum outcome outcome);
+/* The answer to a client was a manifest: its pieces are read one after another. */
+void sim_large_read(struct sim *sim, const struct sim_call *call);
+void sim_large_drop(struct sim *sim, unsigned node); /* the node is gone: its calls are about nothing any more */
+uint64_t sim_large_floor(const struct sim *sim, unsigned node);
+/* What a key's record names has changed at a node. */
+void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned key, uint64_t former);
+/* After each step. */
+void sim_large_step(struct sim *sim, struct sim_shard *shard);
+/* A piece is about to be deleted: may it? */
+void sim_large_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action);
+/* Each piece is of a current manifest, and each manifest has its pieces. */
+bool sim_large_at_rest(struct sim *sim, char *why, size_t why_size);
+static inline bool sim_is_piece(const struct sim_call *call)
+{
+    return call->client == SIM_PIECE_CLIENT;
+}
 
 /* ---- sim_check.c ---- */
 void sim_check_step(struct sim *sim, unsigned node, unsigned shard);

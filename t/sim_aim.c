@@ -65,6 +65,11 @@ void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct 
         under_way(sim, message->from, shard, message->ts) &&
         strikes(sim, aim->orphan_permille, 1000))
         strike_at(sim, message->from, sim->now, true);
+    bool manifest = own && message->record_kind == RECORD_VALUE && (message->record_flags & RECORD_LARGE) != 0;
+    if (manifest && aim->manifest_permille > 0 && is_victim(sim, message->from) &&
+        under_way(sim, message->from, shard, message->ts) &&
+        strikes(sim, aim->manifest_permille, 1000))
+        strike_at(sim, message->from, sim->now, true);
     if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) &&
         strikes(sim, aim->stable_percent, 100))
         strike_at(sim, to, sim->now, false);

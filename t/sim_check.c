@@ -12,6 +12,8 @@ enum { JUDGE_STEPS_MAX = 60000000 };
 static unsigned key_of(struct slice key)
 {
     const char *digits = key.data;
+    if (key_is_piece(key))
+        return SIM_KEY_MAX + 1;
     if (key.size != SIM_KEY_SIZE)
         return SIM_KEY_MAX;
     return (unsigned)((digits[1] - '0') * 100 + (digits[2] - '0') * 10 + (digits[3] - '0'));
@@ -49,7 +51,7 @@ static bool look(const struct sim_shard *shard, unsigned key, struct sim_shadow 
     if (!find(shard, key, &found)) {
         bool changed = shadow->kind != 0;
         shadow->kind = 0;
-        shadow->ts = shadow->lsn = shadow->content = 0;
+        shadow->ts = shadow->lsn = shadow->content = shadow->upload = 0;
         return changed;
     }
     shadow->state = (uint8_t)found.state;
@@ -59,6 +61,8 @@ static bool look(const struct sim_shard *shard, unsigned key, struct sim_shadow 
     shadow->ts = found.record->ts;
     shadow->lsn = found.record->lsn;
     shadow->content = content_of(found.record);
+    bool large = found.record->kind == RECORD_VALUE && (found.record->flags & RECORD_LARGE) != 0;
+    shadow->upload = large ? manifest_of(record_value(found.record)).upload : 0;
     return true;
 }
 
@@ -128,12 +132,14 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
         if (key < SIM_KEY_MAX && key >= sim->profile.key_count)
             continue;
         struct sim_shadow *shadow = &shard->keys[key];
-        struct sim_shadow before = {.kind = shadow->kind, .state = shadow->state, .ts = shadow->ts, .lsn = shadow->lsn};
+        struct sim_shadow before = {.kind = shadow->kind, .state = shadow->state, .ts = shadow->ts, .lsn = shadow->lsn,
+                                     .upload = shadow->upload};
         bool changed = look(shard, key, shadow);
         if (changed)
             push(sim, shadow, shadow->lsn, shadow->ts);
         if (!changed && shadow->state == before.state)
             continue;
+        sim_large_changed(sim, shard, key, before.upload);
         if (before.kind != 0 && shadow->kind == 0) {
             sim->forgotten++;
             sim_rules_forgotten(sim, shard, key, &before);
@@ -152,6 +158,7 @@ void sim_check_step(struct sim *sim, unsigned node, unsigned number)
         }
     }
     sim_rules_floor(sim, shard);
+    sim_large_step(sim, shard);
     if (sim->steps % sim->profile.verify_every == 0) {
         sim->verifications++;
         shard_verify(shard->shard);
@@ -221,7 +228,7 @@ void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call
 {
     unsigned key = call->request.key.size == 0 ? SIM_KEY_MAX : key_of(call->request.key);
     const struct sim_shard *own = &sim->nodes[node].shards[call->shard];
-    if (!wrote(call, outcome, local))
+    if (sim_is_piece(call) || !wrote(call, outcome, local))
         return;
     uint64_t ts = own->keys[key].own_ts;
     for (unsigned member = 1; member <= sim->profile.node_count; member++) {
@@ -285,7 +292,7 @@ bool sim_check_at_rest(struct sim *sim, char *why, size_t size)
         snprintf(why, size, "%u commands have no answer", sim->open_count);
         return false;
     }
-    return true;
+    return sim_large_at_rest(sim, why, size);
 }
 
 static void report_key(struct sim *sim, const struct sim_operation *const *list, size_t count)

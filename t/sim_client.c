@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 4, BURST_MAX = 12, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 4, BURST_MAX = 12, LARGE_PAUSES = 4, FINAL_CLIENT = SIM_CLIENT_MAX };
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -125,6 +125,9 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
     if (sim->profile.meta && sim->open_ended[o->key] < OPEN_ENDED_MAX)
         draw_options(sim, o);
+    bool may_be_large = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
+                        o->type == REQUEST_CAS;
+    o->large = may_be_large && sim->profile.large_percent > 0 && sim_chance(sim, sim->profile.large_percent);
 }
 
 static uint32_t record(struct sim *sim, const struct sim_operation *operation)
@@ -180,6 +183,10 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
     call->next = n->calls;
     n->calls = call;
     sim->open_count++;
+    if (operation.large) {
+        sim_large_begin(sim, node, call);
+        return;
+    }
     struct sim_event *event = sim_at(sim, sim->now, SIM_EVENT_REQUEST);
     event->a = (uint8_t)node;
     event->shard = (uint8_t)shard;
@@ -246,7 +253,8 @@ void sim_client_next(struct sim *sim, unsigned client)
     /* flush_all is one command a shard; the clients here flush one of them. */
     unsigned shard = sim_key_shard(sim, operation.key);
     issue(sim, node, client, &operation, shard);
-    struct sim_event *event = sim_at(sim, sim->now + sim->profile.client_patience_us, SIM_EVENT_PATIENCE);
+    uint64_t patience = sim->profile.client_patience_us + (operation.large ? LARGE_PAUSES * sim->profile.large_pause_us : 0);
+    struct sim_event *event = sim_at(sim, sim->now + patience, SIM_EVENT_PATIENCE);
     event->a = (uint8_t)client;
     event->generation = c->command;
 }
@@ -291,6 +299,7 @@ static void write_down(struct sim *sim, const struct sim_call *call, enum outcom
     if (outcome == OUTCOME_HIT) {
         operation->result = call->result;
         operation->result_flags = call->result_flags;
+        operation->result_large = call->result_large;
         operation->result_marks = operation->type == REQUEST_FETCH ? call->request.seen.marks : 0;
     }
 }
@@ -298,6 +307,13 @@ static void write_down(struct sim *sim, const struct sim_call *call, enum outcom
 void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outcome outcome)
 {
     struct sim_client *c = &sim->clients[call->client % SIM_CLIENT_MAX];
+    if (sim_is_piece(call)) {
+        sim->open_count--;
+        sim_large_answered(sim, call, outcome);
+        return;
+    }
+    if (call->upload != NULL)
+        sim_large_over(sim, call, outcome);
     bool waits = call->client == FINAL_CLIENT || (c->busy && c->command == call->command);
     sim->open_count--;
     sim->refused += outcome == OUTCOME_REFUSED;
@@ -309,6 +325,8 @@ void sim_client_answered(struct sim *sim, const struct sim_call *call, enum outc
         write_down(sim, call, outcome);
     else
         never_answered(sim, call->operation);
+    if (outcome == OUTCOME_HIT && call->result_large)
+        sim_large_read(sim, call);
     if (call->client == FINAL_CLIENT)
         return;
     if (tells_unique(outcome))

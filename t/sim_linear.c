@@ -52,7 +52,7 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 
 static uint64_t state_hash(const struct sim_state *state)
 {
-    unsigned bits = state->exists + 2u * state->stale + 4u * state->won;
+    unsigned bits = state->exists + 2u * state->stale + 4u * state->won + 8u * state->large;
     uint64_t hash = mix(bits, state->cas);
     hash = mix(hash, ((uint64_t)state->flags << 32) | state->exptime);
     for (unsigned i = 0; i < state->value.size; i++)

@@ -33,6 +33,7 @@ struct sim_operation {
     uint8_t node;
     uint32_t flags, exptime;
     uint64_t cas, delta, initial;
+    bool large; /* the value is a manifest */
     bool compare, vivify; /* these and the next ones as in struct request */
     uint8_t options;
     uint32_t new_exptime, recache_at;
@@ -40,6 +41,7 @@ struct sim_operation {
     /* what was answered */
     struct sim_value result;
     uint32_t result_flags;
+    bool result_large;
     uint8_t result_marks; /* fetch: enum seen_marks */
     uint64_t result_cas; /* of what was read or written; 0: not told */
     uint64_t number;
@@ -58,6 +60,7 @@ enum sim_verdict {
 /* What one key holds, for the sequential specification. */
 struct sim_state {
     bool exists;
+    bool large;
     bool stale, won; /* to be replaced; somebody was told to */
     uint32_t flags, exptime;
     uint64_t cas; /* 0: not seen by anybody yet */

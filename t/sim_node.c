@@ -201,6 +201,7 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
         .ask_us = sim->profile.ask_us,
         .slow_us = sim->profile.slow_us,
         .walk_bytes = sim->profile.walk_bytes,
+        .collect_us = sim->profile.collect_us,
         .full = full,
     };
     shard->shard_memory = take_memory(shard_size(&options));
@@ -249,6 +250,7 @@ void sim_node_start(struct sim *sim, unsigned node)
     uint32_t last_epoch = 0;
     assert(!n->up);
     n->life++;
+    n->upload_version = 0;
     n->incarnation = n->incarnation_next++;
     n->paused_until = 0;
     n->mono_offset = (int64_t)sim_between(sim, 1000000, 100000000);
@@ -357,6 +359,7 @@ void sim_node_tick(struct sim *sim, unsigned node)
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         struct event event = {.type = EVENT_TICK};
         sim_worker_notice_lease(sim, node, number);
+        shard_set_upload_floor(n->shards[number].shard, sim_large_floor(sim, node));
         sim_worker_step(sim, node, number, &event);
         sim_network_retry(sim, number, node);
     }

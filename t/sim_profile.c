@@ -530,6 +530,47 @@ static void lingers(struct sim *sim, struct sim_profile *p)
     p->lag_time_max_us = 1000000;
 }
 
+/* Values in pieces: slow uploads and readers, collectors that look often, nodes that come and go or are removed alive. */
+static void large(struct sim *sim, struct sim_profile *p)
+{
+    churn_sets(sim, p);
+    p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
+    p->client_count = 4;
+    p->window = 3;
+    p->segment_size = 8192;
+    p->segment_count = 24;
+    p->pad_max = 40;
+    p->safety_us = 6000000;
+    p->operation_count = 500;
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+    p->large_percent = 50;
+    p->collect_us = (uint32_t)ONE_OF(sim, 100000, 200000, 400000);
+    p->large_pause_us = ONE_OF(sim, 5000, 200000, 800000);
+    p->client_patience_us = 500000;
+    p->aim.manifest_permille = (unsigned)ONE_OF(sim, 0, 0, 100, 500);
+    p->crash = sometimes(sim, 60, 4);
+    p->wipe = sometimes(sim, 20, 2);
+    p->power_cut = sometimes(sim, 20, 1);
+    p->pause = sometimes(sim, 40, 4);
+    p->partition = sometimes(sim, 40, 4);
+    p->reset = sometimes(sim, 30, 4);
+    p->lag = sometimes(sim, 60, 4);
+    p->lag_max_us = ONE_OF(sim, 20000, 100000, 300000);
+    p->lag_time_max_us = 500000;
+    p->fault_gap_us = ONE_OF(sim, 100000, 300000);
+    p->down_max_us = ONE_OF(sim, 30000, 300000);
+    p->pause_max_us = p->partition_max_us = ONE_OF(sim, 100000, 400000);
+    p->round_us = 30000;
+    p->suspect_us = p->lease_us = p->election_us = 60000;
+    for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
+        p->weight[i] = 1;
+    p->weight[REQUEST_SET] = 6;
+    p->weight[REQUEST_GET] = 6;
+    p->weight[REQUEST_ADD] = p->weight[REQUEST_CAS] = p->weight[REQUEST_DELETE] = 3;
+    p->weight[REQUEST_FLUSH] = 0;
+    p->flush_permille = (unsigned)ONE_OF(sim, 0, 0, 5);
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -555,6 +596,7 @@ static const struct scenario scenarios[] = {
     {"counts", "what is newest is forgotten, while nodes and disks come and go", counts},
     {"lingers", "the same, and healing that has to wait", lingers},
     {"resets", "connections that break inside an epoch", resets},
+    {"large", "values in pieces, and who collects what is left of them", large},
     {"meta", "meta commands: who wins, what is stale", meta},
 };
 
@@ -573,9 +615,23 @@ static void draw_walks(struct sim *sim, struct sim_profile *p)
         p->walk_bytes = choices[prng_below(&prng, sizeof(choices) / sizeof(choices[0]))];
 }
 
+/* Large values in some runs of the swarm, with room for their pieces. By chance of its own, too. */
+static void draw_large(struct sim *sim, struct sim_profile *p)
+{
+    static const uint32_t periods[] = {100000, 400000, 1000000}, pauses[] = {5000, 100000, 500000};
+    struct prng prng = {sim->options.seed ^ 0x1a49e};
+    if (sim->options.scenario != NULL || !prng_chance(&prng, 10))
+        return;
+    p->large_percent = 20 + (unsigned)prng_below(&prng, 40);
+    p->collect_us = periods[prng_below(&prng, 3)];
+    p->large_pause_us = pauses[prng_below(&prng, 3)];
+    p->segment_count += 12;
+}
+
 static void finish(struct sim *sim, struct sim_profile *p)
 {
     draw_walks(sim, p);
+    draw_large(sim, p);
     if (sim->options.node_count != 0)
         p->node_count = sim->options.node_count;
     if (sim->options.quick) {

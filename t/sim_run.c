@@ -281,6 +281,7 @@ static void free_all(struct sim *sim)
     }
     sim_consensus_free(sim);
     free(sim->history);
+    free(sim->larges);
     free(sim->heap);
 }
 

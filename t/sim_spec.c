@@ -50,6 +50,7 @@ static void stored(struct sim_state *state, const struct sim_operation *operatio
     *state = (struct sim_state){.exists = true,
                                 .flags = operation->flags,
                                 .exptime = operation->exptime,
+                                .large = operation->large,
                                 .value = operation->value};
 }
 
@@ -57,7 +58,7 @@ static void stored(struct sim_state *state, const struct sim_operation *operatio
 static bool hit(struct sim_state *state, const struct sim_operation *operation, bool cas_seen)
 {
     if (!state->exists || !values_equal(&state->value, &operation->result) ||
-        state->flags != operation->result_flags || operation->result_cas == 0)
+        state->large != operation->result_large || state->flags != operation->result_flags || operation->result_cas == 0)
         return false;
     if (state->cas == 0) {
         if (cas_seen)
@@ -88,6 +89,8 @@ static enum outcome extend(struct sim_state *state, const struct sim_operation *
         stored(state, operation);
         return OUTCOME_STORED;
     }
+    if (state->large)
+        return OUTCOME_LARGE; /* the server's work, not the core's */
     bool fits = operation->type == REQUEST_APPEND ? join(&state->value, &old, &operation->value)
                                                   : join(&state->value, &operation->value, &old);
     if (!fits)
@@ -117,7 +120,7 @@ static enum outcome count(struct sim_state *state, const struct sim_operation *o
 {
     if (!state->exists)
         return create_number(state, operation, number);
-    if (!number_of(&state->value, number))
+    if (state->large || !number_of(&state->value, number))
         return OUTCOME_NON_NUMERIC;
     if (operation->type == REQUEST_INCR)
         *number += operation->delta;

@@ -49,6 +49,7 @@ static void take_result(struct sim_call *call, const struct record *record)
     call->result = (struct sim_value){.size = (uint8_t)value.size};
     memcpy(call->result.bytes, value.data, value.size);
     call->result_flags = record->client_flags;
+    call->result_large = (record->flags & RECORD_LARGE) != 0;
     assert(call->result_cas == record_cas(record));
 }
 
@@ -137,16 +138,24 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     answer_at(sim, node, call, reading.answer_at);
 }
 
+static struct slice key_text(struct slice key)
+{
+    if (key.size == 0)
+        return slice_text("");
+    return key_is_piece(key) ? slice_text("(piece)") : key;
+}
+
 static void take_send(struct sim *sim, struct sim_shard *shard, const struct action *action)
 {
     const struct message *m = &action->header;
     sim_note(sim, m->ts ^ ((uint64_t)m->type << 8) ^ action->to,
              "%u.%u   send %s to %02x epoch %u key '%.*s' ts %" PRIu64 ".%u.%u flags %x numbers %" PRIu64 " %" PRIu64,
-             shard->node, shard->number, message_name(m->type), action->to, m->epoch, (int)action->key.size,
-             action->key.size > 0 ? (const char *)action->key.data : "", ts_version(m->ts), ts_node(m->ts),
+             shard->node, shard->number, message_name(m->type), action->to, m->epoch, (int)key_text(action->key).size,
+             (const char *)key_text(action->key).data, ts_version(m->ts), ts_node(m->ts),
              ts_incarnation(m->ts), m->flags, m->number[0], m->number[1]);
     sim_check_sent(sim, shard->node, shard->number, action);
     sim_rules_sent(sim, shard, m);
+    sim_large_sent(sim, shard, action);
     for (unsigned to = 1; to <= sim->profile.node_count; to++)
         if ((action->to & node_bit(to)) != 0)
             sim_network_send(sim, shard->node, to, shard->number, action);
@@ -258,8 +267,8 @@ void sim_worker_message(struct sim *sim, unsigned node, unsigned number, const s
         sim_fail(sim, "node %u sent a message that is refused: %s", message->from, why);
     sim_note(sim, message->ts ^ ((uint64_t)message->from << 56) ^ message->type,
              "%u.%u MESSAGE %s from %u epoch %u key '%.*s' ts %" PRIu64 ".%u.%u", node, number,
-             message_name(message->type), message->from, message->epoch, (int)message->key_size,
-             (const char *)message_key(message).data, ts_version(message->ts), ts_node(message->ts),
+             message_name(message->type), message->from, message->epoch, (int)key_text(message_key(message)).size,
+             (const char *)key_text(message_key(message)).data, ts_version(message->ts), ts_node(message->ts),
              ts_incarnation(message->ts));
     sim_rules_inv(&sim->nodes[node].shards[number], message);
     sim_worker_step(sim, node, number, &event);
@@ -293,6 +302,7 @@ void sim_worker_notice_lease(struct sim *sim, unsigned node, unsigned number)
 void sim_worker_drop_calls(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
+    sim_large_drop(sim, node);
     while (n->calls != NULL) {
         struct sim_call *call = n->calls;
         n->calls = call->next;
