@@ -94,7 +94,7 @@ def older_agrees_on(line, words):
         return False
     if STORAGE_LINE.match(line) and len(words) >= 5:
         numbers = words[2:6 if words[0] == b"cas" else 5]
-        return all(re.fullmatch(rb"-?\d{1,9}", word) for word in numbers) and b" -" not in line
+        return (words[0] != b"cas" or len(numbers) == 4) and all(re.fullmatch(rb"-?\d{1,9}", word) for word in numbers) and b" -" not in line
     where = {b"touch": 2, b"gat": 1, b"gats": 1}.get(b"".join(words[:1]), len(words))
     return len(words) <= where or len(words[where]) < 10
 
