@@ -196,6 +196,37 @@ TEST(meta, values_that_are_too_large_are_skipped_and_delete_the_old_one)
     CHECK_SMALL("ms k 900\r\n", "ms:k,900|");
 }
 
+/* -I counts header, key and value; client flags only if they are not 0. */
+TEST(meta, values_end_at_the_limit)
+{
+    CHECK_SMALL("ms k 964\r\n", "ms:k,964|");
+    CHECK_SMALL("ms k 965\r\n", "delete:k~^|");
+    CHECK_SMALL("ms k 964 F0\r\n", "ms:k,964 F0|");
+    CHECK_SMALL("ms k 960 F1\r\n", "ms:k,960 F1|");
+    CHECK_SMALL("ms k 961 F1\r\n", "delete:k~^|");
+    CHECK_SMALL("ms AAEC 962 b\r\n", "ms:\0\1\2,962 b|"); /* the key as it is stored */
+    CHECK_SMALL("ms AAEC 963 b\r\n", "delete:\0\1\2~^|");
+    CHECK("ms k 2147483645\r\n", "delete:k~^|");
+    REFUSES("ms k 2147483646", "bad command line format");
+    REFUSES("ms k 2147483647", "bad command line format");
+    REFUSES("ms k 2147483648", "bad command line format");
+}
+
+/* Without the newline, and with a CR counted. */
+TEST(meta, lines_end_at_2048_bytes)
+{
+    for (size_t size = TEXT_LINE_SIZE_MAX - 1; size <= TEXT_LINE_SIZE_MAX + 1; size++) {
+        char line[TEXT_LINE_SIZE_MAX + 4];
+        memset(line, ' ', sizeof(line));
+        memcpy(line, "mg", 2);
+        line[size - 2] = 'k';
+        line[size - 1] = '\r';
+        line[size] = '\n';
+        check(slice_make(line, size + 1), &limits,
+              slice_text(size <= TEXT_LINE_SIZE_MAX ? "mg:k|" : "CLOSE|"));
+    }
+}
+
 /* ---- answers ---- */
 
 static struct meta flags(const char *text)
