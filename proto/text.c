@@ -56,10 +56,10 @@ static enum text_event answer(struct text_request *request, enum reply reply)
     return request->noreply ? TEXT_MORE : TEXT_ERROR;
 }
 
-/* All but what belongs to meta, which meta_read() fills in. */
+/* All but words, which word_count counts, and what belongs to meta, which meta_read() fills in. */
 static void clear(struct text_request *request)
 {
-    memset(request, 0, offsetof(struct text_request, meta));
+    memset(request, 0, offsetof(struct text_request, words));
     request->command = COMMAND_COUNT;
 }
 

@@ -42,12 +42,13 @@ enum {
 };
 
 enum text_event {
-    TEXT_MORE,     /* nothing more to do with these bytes */
-    TEXT_REQUEST,  /* a command without a data block: request->command of the families KEY, PLAIN, ADMIN and META
-                    */
-    TEXT_KEY,      /* one key of get, gets, gat or gats */
-    TEXT_KEYS_END, /* the last key of that line was given: answer END */
-    TEXT_VALUE,    /* a storage command, or ms; its data block follows */
+    TEXT_MORE,      /* nothing more to do with these bytes */
+    TEXT_REQUEST,   /* a command without a data block: request->command of the families KEY, PLAIN,
+                     * ADMIN and META
+                     */
+    TEXT_KEY,       /* one key of get, gets, gat or gats */
+    TEXT_KEYS_END,  /* the last key of that line was given: answer END */
+    TEXT_VALUE,     /* a storage command, or ms; its data block follows */
     TEXT_VALUE_END, /* its data block is complete and ended in CRLF; `request` is not filled in */
     TEXT_VALUE_BAD, /* it did not end in CRLF: drop it, and answer request->reply unless
                        request->noreply */
@@ -64,8 +65,8 @@ struct text_request {
     enum reply reply; /* TEXT_ERROR, TEXT_VALUE_BAD */
     bool noreply;
     /* TEXT_REQUEST, COMMAND_DELETE with noreply: not a client's delete but the first half of
-     * refusing a `set` or `ms` that is too large, whose old value must go. TEXT_ERROR follows when its data
-     * block was skipped. */
+     * refusing a `set` or `ms` that is too large, whose old value must go. TEXT_ERROR follows when
+     * its data block was skipped. */
     bool replaced_by_too_large;
     struct slice key;
     uint32_t client_flags;
@@ -76,7 +77,8 @@ struct text_request {
     uint64_t delta;  /* incr, decr */
     uint32_t level;  /* verbosity */
     /* stats and ADMIN: words[0] is the command, the rest its arguments; words over TEXT_WORDS_MAX
-     * are dropped. */
+     * are dropped, missing ones are empty. Filled in for these only: clearing it for others would
+     * cost as much as reading a get. */
     uint32_t word_count;
     struct slice words[TEXT_WORDS_MAX];
     /* Only of the family META. A key that came in base64 lies in key_memory. */

@@ -73,6 +73,8 @@ static enum line_verdict read_storage(const struct words *words, const struct te
     return LINE_TOO_LARGE;
 }
 
+static_assert((int)LINE_WORDS_MAX >= (int)TEXT_WORDS_MAX, "the caller may see them");
+
 enum { DELETE_WORDS_MAX = 4 }; /* delete key 0 noreply */
 
 static enum line_verdict read_key_command(const struct words *words, struct text_request *request)
@@ -123,7 +125,7 @@ static enum line_verdict read_plain(const struct words *words, struct text_reque
     if (request->command == COMMAND_VERBOSITY)
         return read_verbosity(words, request);
     request->word_count = (uint32_t)(words->count < TEXT_WORDS_MAX ? words->count : TEXT_WORDS_MAX);
-    for (uint32_t i = 0; i < request->word_count; i++)
+    for (uint32_t i = 0; i < TEXT_WORDS_MAX; i++) /* missing ones are empty */
         request->words[i] = words->word[i];
     return LINE_GOOD;
 }
