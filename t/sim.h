@@ -193,6 +193,7 @@ enum { SIM_APPENDS_MAX = 64 };
 struct sim_shadow {
     uint64_t inv_ts, inv_token; /* of the last INV that reached this node while it healed */
     uint32_t inv_epoch;
+    uint8_t inv_from; /* whose token it is */
     struct sim_append appends[SIM_APPENDS_MAX]; /* by lsn; the first is the newest durable one, or zeros */
     unsigned count;
     uint64_t own_ts; /* of this node's last own write of the key */
@@ -458,7 +459,7 @@ void sim_rules_opened(struct sim *sim, const struct sim_shard *shard);
 void sim_rules_forgotten(struct sim *sim, const struct sim_shard *shard, unsigned key, const struct sim_shadow *former);
 /* A healing node is given an INV; a node sends. What healing acknowledges it must hold, or newer, as the group's. */
 void sim_rules_inv(struct sim_shard *shard, const struct message *message);
-void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct message *header);
+void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action);
 /* After each step: no member's clock is behind a floor that another has adopted. */
 void sim_rules_floor(struct sim *sim, struct sim_shard *shard);
 /* A view is about to be installed for the first time anywhere. */

@@ -99,18 +99,19 @@ void sim_rules_inv(struct sim_shard *shard, const struct message *message)
     for (unsigned key = 0; message->type == MSG_INV && heals(shard) && key <= SIM_KEY_MAX; key++)
         if (slice_equal(message_key(message), name_of(key, text)))
             shard->keys[key].inv_ts = message->ts, shard->keys[key].inv_token = message->number[0],
-            shard->keys[key].inv_epoch = message->epoch;
+            shard->keys[key].inv_epoch = message->epoch, shard->keys[key].inv_from = message->from;
 }
 
-void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct message *header)
+void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action)
 {
+    const struct message *header = &action->header;
     for (unsigned key = 0; header->type == MSG_ACK && heals(shard) && key <= SIM_KEY_MAX; key++) {
         char text[SIM_KEY_SIZE + 1];
         struct slice name = name_of(key, text);
         struct found found;
         const struct sim_shadow *shadow = &shard->keys[key];
         if (shadow->inv_ts == header->ts && shadow->inv_token == header->number[0] &&
-            shadow->inv_epoch == header->epoch &&
+            shadow->inv_epoch == header->epoch && action->to == node_bit(shadow->inv_from) &&
             store_find(shard->store, name, hash_key(name), &found) &&
             found.state == STATE_UNCONFIRMED)
             sim_fail(sim,

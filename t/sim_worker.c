@@ -154,7 +154,7 @@ static void take_send(struct sim *sim, struct sim_shard *shard, const struct act
              (const char *)key_text(action->key).data, ts_version(m->ts), ts_node(m->ts),
              ts_incarnation(m->ts), m->flags, m->number[0], m->number[1]);
     sim_check_sent(sim, shard->node, shard->number, action);
-    sim_rules_sent(sim, shard, m);
+    sim_rules_sent(sim, shard, action);
     sim_large_sent(sim, shard, action);
     for (unsigned to = 1; to <= sim->profile.node_count; to++)
         if ((action->to & node_bit(to)) != 0)
