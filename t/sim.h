@@ -38,7 +38,7 @@ struct sim;
 
 struct sim_options {
     uint64_t seed;
-    const char *scenario; /* NULL, or a name of t/sim_profile.c: draws the faults that a rule is there for */
+    const char *scenario; /* NULL, or a name of t/sim_scenario.c: draws the faults that a rule is there for */
     unsigned node_count;  /* 0: by seed */
     bool trace;
     bool quick; /* a shorter run */

@@ -1,6 +1,7 @@
-/* Large values in miniature: what server/large.c does at a node, and readers who go from piece to piece. The pieces hold some
- * bytes only; their manifest counts as if they were whole. To the judge of histories a manifest is a value like any other; what
- * is judged here: pieces that anybody can ask for are there, with the right bytes, and in the end no others. */
+/* Large values in miniature: what server/large.c does at a node, and readers who go from piece to
+ * piece. The pieces hold some bytes only; their manifest counts as if they were whole. To the judge
+ * of histories a manifest is a value like any other; what is judged here: pieces that anybody can
+ * ask for are there, with the right bytes, and in the end no others. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ enum {
     PIECES_MAX = 3,
     GIVES_UP_PERCENT = 15, /* of clients, in the middle of an upload */
     SLOW_PERCENT = 30,     /* of readers */
-    CROWDED_US = 100000,   /* a delete that was decided when the log was nearly full may have to wait for room */
+    CROWDED_US = 100000, /* a delete that was decided when the log was nearly full may have to wait
+                            for room */
 };
 
 struct sim_upload {
@@ -22,7 +24,7 @@ struct sim_upload {
     struct manifest manifest;
     uint32_t pieces, sent, under_way;
     bool gives_up, discards;
-    enum outcome outcome; /* STORED until a piece says otherwise */
+    enum outcome outcome;  /* STORED until a piece says otherwise */
     struct sim_call *call; /* the client's */
     uint16_t key;
     uint8_t node, shard;
@@ -58,7 +60,8 @@ static void remember(struct sim *sim, const struct sim_upload *upload)
 /* ---- pieces ---- */
 
 /* The value of a piece's record: its head, and bytes that no other piece has. */
-static void piece_value(const struct manifest *manifest, unsigned key, uint32_t number, struct sim_value *value)
+static void piece_value(const struct manifest *manifest, unsigned key, uint32_t number,
+                        struct sim_value *value)
 {
     char name[SIM_KEY_SIZE + 1], text[32];
     uint8_t head[PIECE_HEAD_SIZE_MAX];
@@ -78,8 +81,9 @@ static void request_at(struct sim *sim, unsigned node, struct sim_call *call, ui
     event->pointer = call;
 }
 
-static struct sim_call *piece_call(struct sim *sim, unsigned node, unsigned shard, enum request_type type,
-                                   const struct manifest *manifest, uint32_t number)
+static struct sim_call *piece_call(struct sim *sim, unsigned node, unsigned shard,
+                                   enum request_type type, const struct manifest *manifest,
+                                   uint32_t number)
 {
     struct sim_node *n = &sim->nodes[node];
     struct sim_call *call = calloc(1, sizeof(*call));
@@ -146,7 +150,8 @@ void sim_large_begin(struct sim *sim, unsigned node, struct sim_call *call)
     upload->gives_up = sim_chance(sim, GIVES_UP_PERCENT);
     upload->sent = upload->gives_up ? 1 + (uint32_t)sim_below(sim, upload->pieces) : upload->pieces;
     for (uint32_t i = 0; i < upload->sent; i++) {
-        struct sim_call *piece = piece_call(sim, node, call->shard, REQUEST_SET, &upload->manifest, i);
+        struct sim_call *piece =
+            piece_call(sim, node, call->shard, REQUEST_SET, &upload->manifest, i);
         piece->upload = upload;
         piece_value(&upload->manifest, upload->key, i, &piece->value);
         piece->request.value = slice_make(piece->value.bytes, piece->value.size);
@@ -169,7 +174,8 @@ static void discard(struct sim *sim, struct sim_upload *upload)
 {
     upload->discards = true;
     for (uint32_t i = 0; i < upload->sent; i++) {
-        struct sim_call *piece = piece_call(sim, upload->node, upload->shard, REQUEST_DELETE, &upload->manifest, i);
+        struct sim_call *piece =
+            piece_call(sim, upload->node, upload->shard, REQUEST_DELETE, &upload->manifest, i);
         piece->upload = upload;
         upload->under_way++;
         request_at(sim, upload->node, piece, sim->now);
@@ -184,11 +190,13 @@ static void commit(struct sim *sim, struct sim_upload *upload)
         request_at(sim, upload->node, call, sim->now + sim_below(sim, sim->profile.large_pause_us));
         return;
     }
-    call->outcome = upload->gives_up ? OUTCOME_REFUSED : upload->outcome; /* either way nothing was changed */
+    call->outcome =
+        upload->gives_up ? OUTCOME_REFUSED : upload->outcome; /* either way nothing was changed */
     sim_worker_answer(sim, upload->node, call);
 }
 
-static void stored_or_deleted(struct sim *sim, struct sim_upload *upload, const struct sim_call *call, enum outcome outcome)
+static void stored_or_deleted(struct sim *sim, struct sim_upload *upload,
+                              const struct sim_call *call, enum outcome outcome)
 {
     upload->under_way--;
     if (call->request.type == REQUEST_SET && outcome != OUTCOME_STORED)
@@ -214,8 +222,8 @@ void sim_large_over(struct sim *sim, const struct sim_call *call, enum outcome o
 
 static void ask(struct sim *sim, struct sim_download *download)
 {
-    struct sim_call *call =
-        piece_call(sim, download->node, download->shard, REQUEST_GET, &download->manifest, download->number);
+    struct sim_call *call = piece_call(sim, download->node, download->shard, REQUEST_GET,
+                                       &download->manifest, download->number);
     call->download = download;
     request_at(sim, download->node, call, sim->now + sim_below(sim, download->pause_us));
 }
@@ -238,17 +246,20 @@ void sim_large_read(struct sim *sim, const struct sim_call *call)
     ask(sim, download);
 }
 
-static void read_piece(struct sim *sim, struct sim_download *download, const struct sim_call *call, enum outcome outcome)
+static void read_piece(struct sim *sim, struct sim_download *download, const struct sim_call *call,
+                       enum outcome outcome)
 {
     const struct sim_large *large = find(sim, download->manifest.upload);
     struct sim_value expected;
     piece_value(&download->manifest, download->key, download->number, &expected);
-    bool equal = call->result.size == expected.size && memcmp(call->result.bytes, expected.bytes, expected.size) == 0;
+    bool equal = call->result.size == expected.size &&
+                 memcmp(call->result.bytes, expected.bytes, expected.size) == 0;
     if (outcome == OUTCOME_HIT && !equal)
-        sim_fail(sim, "piece %u of key %u holds what is not of its upload", download->number, download->key);
+        sim_fail(sim, "piece %u of key %u holds what is not of its upload", download->number,
+                 download->key);
     if (outcome == OUTCOME_MISS && large->unnamed_us == 0)
-        sim_fail(sim, "node %u: piece %u of key %u is gone, and its value was not replaced", download->node,
-                 download->number, download->key);
+        sim_fail(sim, "node %u: piece %u of key %u is gone, and its value was not replaced",
+                 download->node, download->number, download->key);
     sim->pieces_read += outcome == OUTCOME_HIT;
     sim->pieces_late += outcome == OUTCOME_MISS;
     if (outcome == OUTCOME_HIT && ++download->number < piece_count(download->manifest.size))
@@ -282,17 +293,20 @@ void sim_large_drop(struct sim *sim, unsigned node)
 
 /* ---- what must be true ---- */
 
-void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned key, uint64_t former)
+void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned key,
+                       uint64_t former)
 {
     uint64_t upload = shard->keys[key].upload;
     bool valid = shard->keys[key].state == STATE_VALID;
     struct sim_large *large;
-    if (former != 0 && former != upload && (large = find(sim, former)) != NULL && large->unnamed_us == 0)
+    if (former != 0 && former != upload && (large = find(sim, former)) != NULL &&
+        large->unnamed_us == 0)
         large->unnamed_us = sim->now;
     if (upload != 0 && valid && (large = find(sim, upload)) != NULL && large->since_us == 0)
         large->since_us = sim->now;
     for (uint32_t i = 0; key == SIM_KEY_MAX && i < sim->large_count; i++)
-        if (sim->larges[i].unnamed_us == 0 && sim_key_shard(sim, sim->larges[i].key) == shard->number)
+        if (sim->larges[i].unnamed_us == 0 &&
+            sim_key_shard(sim, sim->larges[i].key) == shard->number)
             sim->larges[i].unnamed_us = sim->now;
 }
 
@@ -306,14 +320,15 @@ void sim_large_step(struct sim *sim, struct sim_shard *shard)
         shard->crowded_us = sim->now;
 }
 
-static bool of_epoch(const struct sim *sim, const struct sim_shard *shard, const struct sim_shard *other)
+static bool of_epoch(const struct sim *sim, const struct sim_shard *shard,
+                     const struct sim_shard *other)
 {
     return sim->nodes[other->node].up && other->view.epoch == shard->view.epoch &&
            (other->view.members & node_bit(other->node)) != 0;
 }
 
-/* Who deletes a piece of its own accord must know that no member of its view holds a record that names it, and that readers had
- * their time. */
+/* Who deletes a piece of its own accord must know that no member of its view holds a record that
+ * names it, and that readers had their time. */
 void sim_large_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action)
 {
     const struct message *m = &action->header;
@@ -328,13 +343,14 @@ void sim_large_sent(struct sim *sim, const struct sim_shard *shard, const struct
         const struct sim_shard *other = &sim->nodes[node].shards[shard->number];
         bool flushed = other->keys[SIM_KEY_MAX].kind != 0;
         if (of_epoch(sim, shard, other) && !flushed && other->keys[large->key].upload == id)
-            sim_fail(sim, "node %u deletes a piece of key %u, which member %u needs", shard->node, large->key, node);
+            sim_fail(sim, "node %u deletes a piece of key %u, which member %u needs", shard->node,
+                     large->key, node);
     }
     uint64_t grace_us = sim->profile.collect_us / 2 * 99 / 100; /* clocks differ */
     if (large->since_us != 0 && large->unnamed_us != 0 && sim->now < large->unnamed_us + grace_us &&
         sim->now >= shard->crowded_us + CROWDED_US)
-        sim_fail(sim, "node %u deletes a piece of key %u only %" PRIu64 " us after it was replaced", shard->node, large->key,
-                 sim->now - large->unnamed_us);
+        sim_fail(sim, "node %u deletes a piece of key %u only %" PRIu64 " us after it was replaced",
+                 shard->node, large->key, sim->now - large->unnamed_us);
 }
 
 static bool flushed(const struct sim_shard *shard, const struct record *record)
@@ -348,8 +364,9 @@ static bool is_named(const struct sim_shard *shard, const struct record *piece)
 {
     struct slice key = piece_client_key(record_value(piece));
     struct found found;
-    return store_find(shard->store, key, hash_key(key), &found) && found.record->kind == RECORD_VALUE &&
-           (found.record->flags & RECORD_LARGE) != 0 && !flushed(shard, found.record) &&
+    return store_find(shard->store, key, hash_key(key), &found) &&
+           found.record->kind == RECORD_VALUE && (found.record->flags & RECORD_LARGE) != 0 &&
+           !flushed(shard, found.record) &&
            manifest_of(record_value(found.record)).upload == piece_upload(piece);
 }
 
@@ -363,11 +380,12 @@ static bool no_orphans(const struct sim_shard *shard, char *why, size_t size)
         while ((record = log_segment_next(log, i, &offset, &place)) != NULL) {
             struct found found;
             if (record->kind != RECORD_VALUE || !key_is_piece(record_key(record)) ||
-                !store_find(shard->store, record_key(record), hash_key(record_key(record)), &found) ||
+                !store_find(shard->store, record_key(record), hash_key(record_key(record)),
+                            &found) ||
                 found.record->lsn != record->lsn || is_named(shard, record))
                 continue;
-            snprintf(why, size, "node %u holds a piece of upload %" PRIx64 ", which no value needs", shard->node,
-                     piece_upload(record));
+            snprintf(why, size, "node %u holds a piece of upload %" PRIx64 ", which no value needs",
+                     shard->node, piece_upload(record));
             return false;
         }
     }
@@ -379,17 +397,20 @@ static bool has_pieces(const struct sim_shard *shard, unsigned key, char *why, s
     char text[SIM_KEY_SIZE + 1];
     struct slice name = sim_key_name(key, text);
     struct found found;
-    if (!store_find(shard->store, name, hash_key(name), &found) || found.record->kind != RECORD_VALUE ||
-        (found.record->flags & RECORD_LARGE) == 0 || flushed(shard, found.record))
+    if (!store_find(shard->store, name, hash_key(name), &found) ||
+        found.record->kind != RECORD_VALUE || (found.record->flags & RECORD_LARGE) == 0 ||
+        flushed(shard, found.record))
         return true;
     struct manifest manifest = manifest_of(record_value(found.record));
     for (uint32_t i = 0; i < piece_count(manifest.size); i++) {
         uint8_t bytes[PIECE_KEY_SIZE];
         piece_key(manifest.upload, i, bytes);
         struct slice piece = slice_make(bytes, sizeof(bytes));
-        if (store_find(shard->store, piece, hash_key(piece), &found) && found.record->kind == RECORD_VALUE)
+        if (store_find(shard->store, piece, hash_key(piece), &found) &&
+            found.record->kind == RECORD_VALUE)
             continue;
-        snprintf(why, size, "node %u has lost piece %u of key %u, upload %" PRIx64, shard->node, i, key, manifest.upload);
+        snprintf(why, size, "node %u has lost piece %u of key %u, upload %" PRIx64, shard->node, i,
+                 key, manifest.upload);
         return false;
     }
     return true;
