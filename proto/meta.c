@@ -199,7 +199,8 @@ enum line_verdict meta_read(struct slice line, const struct text_limits *limits,
 {
     struct tokens tokens;
     bool stores = request->command == COMMAND_MS;
-    request->meta = (struct meta){.delta = 1};
+    memset(&request->meta, 0, offsetof(struct meta, flags));
+    request->meta.delta = 1;
     if (request->command == COMMAND_MN)
         return LINE_GOOD;
     if (!split(&tokens, line, stores ? 3 : 2) || tokens.count < command_words_min(request->command))

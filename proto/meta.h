@@ -26,17 +26,17 @@ struct meta {
     uint64_t letters; /* of all flags: meta_has */
     uint8_t flag_count;
     uint8_t opaque_size;
-    char mode; /* M; 0: none */
-    char flags[META_WORDS_MAX];
+    char mode;                  /* M; 0: none */
+    int32_t exptime;            /* T: for text_expire_at, as are the next two */
+    int32_t vivify_exptime;     /* N */
+    int32_t recache;            /* R */
+    uint32_t client_flags;      /* F */
+    uint64_t compare;           /* C */
+    uint64_t cas;               /* E */
+    uint64_t initial;           /* J */
+    uint64_t delta;             /* D */
+    char flags[META_WORDS_MAX]; /* so many as flag_count says */
     char opaque[META_OPAQUE_SIZE_MAX];
-    int32_t exptime;        /* T: for text_expire_at, as are the next two */
-    int32_t vivify_exptime; /* N */
-    int32_t recache;        /* R */
-    uint32_t client_flags;  /* F */
-    uint64_t compare;       /* C */
-    uint64_t cas;           /* E */
-    uint64_t initial;       /* J */
-    uint64_t delta;         /* D */
 };
 
 static inline bool meta_has(const struct meta *meta, char letter)

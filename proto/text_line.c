@@ -7,12 +7,13 @@
 void words_split(struct words *words, struct slice line)
 {
     const char *at = line.data, *end = at + line.size;
-    *words = (struct words){.last = slice_make(at, 0)};
+    words->count = 0;
+    words->last = slice_make(at, 0);
     for (;;) {
         while (at < end && *at == ' ')
             at++;
         if (at == end)
-            return;
+            break;
         const char *space = memchr(at, ' ', (size_t)(end - at));
         const char *word_end = space != NULL ? space : end;
         words->last = slice_make(at, (size_t)(word_end - at));
@@ -21,6 +22,8 @@ void words_split(struct words *words, struct slice line)
         words->count++;
         at = word_end;
     }
+    for (size_t i = words->count; i < LINE_WORDS_MAX; i++)
+        words->word[i] = slice_make(NULL, 0);
 }
 
 bool words_end_in_noreply(const struct words *words)
