@@ -31,6 +31,7 @@ enum {
     WALK_BYTES = 256 << 10, /* what a walk over the log looks at in a turn, unless options say otherwise: about 2 ms */
     PLAIN_STEP = 4, /* a plain write orders after any read-modify-write from the same base (Hermes section 3.6) */
     RMW_STEP = 1,
+    OWN_BYTES_BUSY = 1 << 20, /* so many take a while: who acknowledges some of them is at work */
     OWN_BYTES_MAX = 32 << 20, /* of own writes under way: what a channel that breaks has to be sent again */
     RESEND_US = 1000000, /* an unanswered INV is sent again: channels are reliable, dropped for want of space is not */
     OP_NONE = 0,
@@ -130,6 +131,7 @@ struct replica {
     uint64_t own_bytes, own_growth;
     uint8_t full_nodes; /* members whose stores are full, as far as their acknowledgements say */
     bool group_full;    /* some member's was, as the last stable round says */
+    uint64_t acked_us[NODE_COUNT_MAX + 1]; /* when the node last acknowledged anything */
     uint32_t sweep; /* next op to look at for timeouts */
 
     struct deferred *deferred;

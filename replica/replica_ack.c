@@ -133,6 +133,7 @@ static void note_full(struct replica *replica, const struct message *message)
 void replica_on_ack(struct replica *replica, const struct message *message)
 {
     note_full(replica, message);
+    replica->acked_us[message->from] = replica->mono_us;
     struct op *op = op_of_token(replica, message->number[0]);
     if (op == NULL)
         return;

@@ -238,16 +238,33 @@ static void ask_coordinator(struct replica *replica, struct op *op, struct found
     replica_send(replica, node_bit(ts_node(ts)), false, &message, op_key(op), slice_make(NULL, 0));
 }
 
+/* Those of `nodes` that let a write wait, sent RESEND_US ago and more. Messages go in order, so while many bytes are under
+ * way a node that has acknowledged something since just has not come to this one: to send it again would only make more of
+ * them. Not for ever: it may be this one that the node has no room for. */
+static uint8_t keep_waiting(const struct replica *replica, uint8_t nodes, const struct pending *pending)
+{
+    enum { PATIENCE = 10 };
+    if (replica->own_bytes <= OWN_BYTES_BUSY || replica->mono_us - pending->sent_us >= (uint64_t)PATIENCE * RESEND_US)
+        return nodes;
+    for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
+        if (replica->mono_us - replica->acked_us[node] < RESEND_US)
+            nodes &= (uint8_t)~node_bit(node);
+    return nodes;
+}
+
 static void resend(struct replica *replica, struct op *op, struct pending *pending)
 {
     if (pending->ts == 0 || replica->mono_us - pending->sent_us < RESEND_US)
         return;
     uint8_t missing = replica_peers(replica) & (uint8_t)~pending->acked;
-    if (missing != 0 && replica->mono_us - pending->started_us >= replica->options.slow_us) {
-        struct action action = {.type = ACTION_SUSPECT, .epoch = replica->view.epoch, .to = missing};
+    uint8_t late = keep_waiting(replica, missing, pending);
+    if (missing != 0 && late == 0)
+        return;
+    if (late != 0 && replica->mono_us - pending->started_us >= replica->options.slow_us) {
+        struct action action = {.type = ACTION_SUSPECT, .epoch = replica->view.epoch, .to = late};
         replica->actions->take(replica->actions->user, &action);
     }
-    replica_send_inv(replica, op, pending, missing);
+    replica_send_inv(replica, op, pending, late);
 }
 
 static void sweep_op(struct replica *replica, struct op *op)

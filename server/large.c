@@ -173,6 +173,14 @@ uint8_t *upload_room(struct upload *upload, uint32_t *size)
     return upload->piece->value + at;
 }
 
+static void send_pieces(struct worker *worker)
+{
+    while (worker->pieces_out < PIECES_OUT_MAX && worker->pieces_waiting.count > 0) {
+        worker->pieces_out++;
+        worker_submit(worker, job_queue_take(&worker->pieces_waiting));
+    }
+}
+
 void upload_taken(struct upload *upload, uint32_t size)
 {
     struct job *piece = upload->piece;
@@ -185,7 +193,8 @@ void upload_taken(struct upload *upload, uint32_t size)
     upload->number++;
     upload->sent = upload->number;
     upload->under_way++;
-    worker_submit(upload->worker, piece);
+    job_queue_put(&upload->worker->pieces_waiting, piece);
+    send_pieces(upload->worker);
 }
 
 void upload_end(struct upload *upload)
@@ -269,8 +278,11 @@ static void commit(struct upload *upload)
     worker_submit(upload->worker, job);
 }
 
+/* Not before all that was sent is back: a piece that still waits would be left over. */
 static void go_on_discarding(struct upload *upload)
 {
+    if (upload->number == 0 && upload->under_way > 0)
+        return;
     while (upload->number < upload->sent && upload->under_way < DISCARD_WINDOW) {
         struct job *job = piece_job(upload, REQUEST_DELETE, upload->number);
         if (job == NULL)
@@ -314,6 +326,8 @@ static void on_piece(struct worker *worker, struct job *job)
         return;
     }
     upload->under_way--;
+    if (job->request.type == REQUEST_SET)
+        worker->pieces_out--;
     /* Of a piece it may be unknown what becomes of it: the value stays what it was. */
     if (job->request.type == REQUEST_SET && job->outcome != OUTCOME_STORED &&
         upload->outcome == OUTCOME_STORED)
@@ -329,6 +343,7 @@ void large_run_due(struct worker *worker)
     worker->pieces_done = worker->rewrites_due = (struct job_queue){.first = NULL};
     for (struct job *job; (job = job_queue_take(&pieces)) != NULL;)
         on_piece(worker, job);
+    send_pieces(worker);
     for (struct job *job; (job = job_queue_take(&rewrites)) != NULL;)
         rewrite_begin(worker, job);
     struct upload *due = worker->uploads_due;
@@ -342,6 +357,8 @@ void large_run_due(struct worker *worker)
 
 void large_close(struct worker *worker)
 {
+    for (struct job *job; (job = job_queue_take(&worker->pieces_waiting)) != NULL;)
+        job_give(&worker->jobs, job);
     for (struct job *job; (job = job_queue_take(&worker->pieces_done)) != NULL;)
         job_give(&worker->jobs, job);
     for (struct job *job; (job = job_queue_take(&worker->rewrites_due)) != NULL;)

@@ -27,6 +27,8 @@ struct worker;
 enum {
     UPLOAD_WINDOW = 2, /* pieces of one upload on their way; with 4 it is no faster, and others wait
                           for longer */
+    PIECES_OUT_MAX =
+        4, /* pieces of all uploads of a worker: what others do must not wait behind dozens */
     DISCARD_WINDOW = 8,  /* deletes of one upload on their way */
     DOWNLOAD_WINDOW = 2, /* pieces of one answer: one is sent while the next is copied; more do not
                             fit the cache */

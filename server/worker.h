@@ -102,7 +102,9 @@ struct worker {
     struct job_pool jobs;
     struct upload *uploads;       /* of large values, newest first */
     struct upload *uploads_due;   /* those that can go on */
-    struct job_queue pieces_done; /* back from their shards */
+    struct job_queue pieces_waiting; /* of uploads, filled, in order */
+    uint32_t pieces_out;             /* on their way */
+    struct job_queue pieces_done;    /* back from their shards */
     struct job_queue rewrites_due;
     struct rewrite *rewrites; /* under way */
     _Atomic uint64_t
