@@ -74,6 +74,14 @@ static void set_due(struct upload *upload)
     upload->worker->uploads_due = upload;
 }
 
+/* Shards are of one size. What can never fit must not fill one on the way. */
+static bool fits_shard(const struct worker *worker, uint64_t size)
+{
+    struct store_stats stats;
+    store_stats(worker->store, &stats);
+    return size < stats.live_max;
+}
+
 struct upload *upload_open(struct worker *worker, struct job *job, uint64_t size)
 {
     struct upload *upload = calloc(1, sizeof(*upload));
@@ -81,7 +89,7 @@ struct upload *upload_open(struct worker *worker, struct job *job, uint64_t size
         return NULL;
     upload->worker = worker;
     upload->job = job;
-    upload->outcome = OUTCOME_STORED;
+    upload->outcome = fits_shard(worker, size) ? OUTCOME_STORED : OUTCOME_NO_MEMORY;
     upload->key_size = (uint8_t)job->request.key.size;
     memcpy(upload->key, job->request.key.data, upload->key_size);
     upload->hash = job->request.hash;

@@ -206,14 +206,26 @@ def case_a_large_set_that_finds_no_memory_takes_the_old_value_along():
     with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m")).start() as cluster:
         node = cluster.nodes[0]
         with node.connect(timeout=60) as connection:
-            for command, left in ((b"replace", b"old"), (b"append", b"old"), (b"set", None)):
+            check(store(connection, b"other", bytes(25 * MEGABYTE)) == b"STORED", "set")
+            for command, size, left in ((b"replace", 40, b"old"), (b"append", 40, b"old"), (b"set", 40, None),
+                                        (b"add", 150, b"old"), (b"set", 150, None)):
                 check(connection.ask(b"set k 7 0 3\r\nold") == b"STORED", "set")
-                line = store(connection, b"k", bytes(150 * MEGABYTE), command)
+                line = store(connection, b"k", bytes(size * MEGABYTE), command)
                 check(line == b"SERVER_ERROR out of memory storing object", f"{command}: {line!r}")
                 check(load(connection, b"k") == left, f"after {command}")
-                wait_until("all is given back", lambda: pieces(node) == 0, 20)
+                wait_until("all is given back", lambda: pieces(node) == 50, 20)
             stats = connection.stats()
-            check(stats["delete_misses"] == "0" and stats["delete_hits"] == "0" and stats["cmd_set"] == "6", str(stats))
+            check(stats["delete_misses"] == "0" and stats["delete_hits"] == "0" and stats["cmd_set"] == "11", str(stats))
+
+
+def case_a_value_that_can_never_fit_leaves_room_to_others_on_its_way():
+    with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m")).start() as cluster:
+        node = cluster.nodes[0]
+        with node.connect() as writer, node.connect() as other:
+            writer.send(b"set k 7 0 %d\r\n" % (150 * MEGABYTE) + bytes(149 * MEGABYTE))
+            check(pieces(node) == 0 and other.set(b"small", bytes(900000)) == b"STORED", "others")
+            writer.send(bytes(MEGABYTE) + b"\r\n")
+            check(writer.line() == b"SERVER_ERROR out of memory storing object", "the end of it")
 
 
 def case_a_stop_in_the_middle_of_everything_is_clean():
