@@ -115,6 +115,7 @@ check-asan:
 	HEALCACHED=build/asan/healcached t/e2e/run one_node bad_clients garbage dump_ watch_ stats_ binary_ sasl log_in ways_to \
 	    tls_ plain_text_to broken_records exchanged unix_socket udp_garbage udp_answers
 
+check-tsan threads: export TSAN_OPTIONS = suppressions=$(CURDIR)/t/tsan.supp
 check-tsan: load
 	$(MAKE) VARIANT=tsan threads build/tsan/healcached
 	HEALCACHED=build/tsan/healcached setarch -R t/e2e/run one_node many_pipelined killed_under_load sasl_of sighup dump_of dump_ends watch_ \
