@@ -295,18 +295,40 @@ bool sim_check_at_rest(struct sim *sim, char *why, size_t size)
     return sim_large_at_rest(sim, why, size);
 }
 
+/* Whether what was known at `stamp` has an order: what was not answered then may have any outcome. */
+static bool had_order(const struct sim_operation *const *list, size_t count, uint64_t stamp)
+{
+    struct sim_operation *copies = calloc(count + 1, sizeof(*copies));
+    const struct sim_operation **known = calloc(count + 1, sizeof(*known));
+    size_t known_count = 0;
+    uint64_t steps;
+    assert(copies != NULL && known != NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i]->invoked > stamp)
+            continue;
+        copies[i] = *list[i];
+        if (copies[i].answered > stamp)
+            copies[i].answered = UINT64_MAX;
+        known[known_count++] = &copies[i];
+    }
+    bool has = sim_linear_check(known, known_count, JUDGE_STEPS_MAX, &steps) != SIM_VIOLATION;
+    free(known);
+    free(copies);
+    return has;
+}
+
 static void report_key(struct sim *sim, const struct sim_operation *const *list, size_t count)
 {
     char line[900];
-    uint64_t steps;
-    size_t first = 1;
+    uint64_t first = UINT64_MAX;
     if (!sim->options.trace)
         return;
-    while (first < count && sim_linear_check(list, first, JUDGE_STEPS_MAX, &steps) == SIM_LINEARIZABLE)
-        first++;
+    for (size_t i = 0; i < count; i++)
+        if (list[i]->answered < first && !had_order(list, count, list[i]->answered))
+            first = list[i]->answered;
     for (size_t i = 0; i < count; i++) {
         sim_operation_print(list[i], line, sizeof(line));
-        printf("%s%s\n", line, i + 1 == first ? "   <---- up to here it has no order" : "");
+        printf("%s%s\n", line, list[i]->answered == first ? "   <---- with this answer it has no order" : "");
     }
 }
 

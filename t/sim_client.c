@@ -125,9 +125,14 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
     if (sim->profile.meta && sim->open_ended[o->key] < OPEN_ENDED_MAX)
         draw_options(sim, o);
-    bool may_be_large = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
+    bool extends_large = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
+    bool may_be_large = extends_large || o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
                         o->type == REQUEST_CAS;
     o->large = may_be_large && sim->profile.large_percent > 0 && sim_chance(sim, sim->profile.large_percent);
+    if (!o->large || !extends_large)
+        return;
+    o->whole = o->compare = true; /* as the server sends it, who has copied the value of this unique */
+    o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
 }
 
 static uint32_t record(struct sim *sim, const struct sim_operation *operation)
@@ -175,6 +180,7 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
                                      .cas = operation.cas,
                                      .delta = operation.delta,
                                      .compare = operation.compare,
+                                     .whole = operation.whole,
                                      .vivify = operation.vivify,
                                      .initial = operation.initial,
                                      .options = operation.options,

@@ -190,8 +190,7 @@ static void commit(struct sim *sim, struct sim_upload *upload)
         request_at(sim, upload->node, call, sim->now + sim_below(sim, sim->profile.large_pause_us));
         return;
     }
-    call->outcome =
-        upload->gives_up ? OUTCOME_REFUSED : upload->outcome; /* either way nothing was changed */
+    call->outcome = OUTCOME_REFUSED; /* whatever became of the pieces: nothing was changed */
     sim_worker_answer(sim, upload->node, call);
 }
 

@@ -147,7 +147,7 @@ static struct placed take_back(struct search *search)
     return last;
 }
 
-/* Places the operation if one of its variants (0: as it is, 1: the record expires first) leads somewhere new. */
+/* Places the operation if one of its variants (0: as it is, 1: what was there goes first) leads somewhere new. */
 static bool try_place(struct search *search, struct entry *start, unsigned variant)
 {
     const struct sim_operation *operation = search->operations[start->operation];
@@ -203,8 +203,8 @@ static bool counts(const struct sim_operation *operation)
 {
     if (operation->answered == UINT64_MAX)
         return operation->type != REQUEST_GET;
-    return operation->outcome != OUTCOME_REFUSED && operation->outcome != OUTCOME_NO_MEMORY &&
-           operation->outcome != OUTCOME_TOO_LARGE;
+    bool full = operation->outcome == OUTCOME_NO_MEMORY && operation->type != REQUEST_SET;
+    return operation->outcome != OUTCOME_REFUSED && operation->outcome != OUTCOME_TOO_LARGE && !full;
 }
 
 static void link_all(struct search *search, uint32_t entry_count)

@@ -34,6 +34,7 @@ struct sim_operation {
     uint32_t flags, exptime;
     uint64_t cas, delta, initial;
     bool large; /* the value is a manifest */
+    bool whole; /* append, prepend: it is that of the result */
     bool compare, vivify; /* these and the next ones as in struct request */
     uint8_t options;
     uint32_t new_exptime, recache_at;

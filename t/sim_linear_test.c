@@ -78,6 +78,7 @@ static struct sim_operation random_command(struct prng *prng)
         .initial = prng_below(prng, 10),
         .compare = prng_chance(prng, 20),
         .vivify = prng_chance(prng, 30),
+        .large = prng_chance(prng, 20),
         .exptime = prng_chance(prng, 20) ? 5 : 0,
         .wall_max = prng_chance(prng, 50) ? 9 : 1,
     };
@@ -92,6 +93,7 @@ static void answer(struct sim_operation *operation, struct sim_state *state, uin
     operation->answered = 1;
     operation->result = state->value;
     operation->result_flags = state->flags;
+    operation->result_large = state->large;
     bool reads = operation->type == REQUEST_GET || operation->type == REQUEST_GAT || operation->type == REQUEST_TOUCH;
     operation->result_cas = reads ? state->cas : 0;
     for (operation->outcome = 0; operation->outcome < OUTCOME_UNKNOWN; operation->outcome++)

@@ -89,6 +89,13 @@ static enum outcome extend(struct sim_state *state, const struct sim_operation *
         stored(state, operation);
         return OUTCOME_STORED;
     }
+    if (operation->whole) {
+        state->value = operation->value;
+        state->large = operation->large;
+        state->cas = 0;
+        state->stale = state->won = false;
+        return OUTCOME_STORED;
+    }
     if (state->large)
         return OUTCOME_LARGE; /* the server's work, not the core's */
     bool fits = operation->type == REQUEST_APPEND ? join(&state->value, &old, &operation->value)
@@ -274,6 +281,11 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
 {
     uint64_t number = 0;
     *after = *before;
+    if (operation->answered != UINT64_MAX && operation->outcome == OUTCOME_NO_MEMORY) {
+        if (expired) /* a set that finds no memory deletes the old value, if there is room for that */
+            *after = (struct sim_state){0};
+        return operation->type == REQUEST_SET;
+    }
     if (expired) {
         if (!before->exists || before->exptime == 0 || before->exptime > operation->wall_max)
             return false;
