@@ -141,10 +141,11 @@ check-e2e: all load
 
 # The same bytes to memcached and to us, DIFFERENTIAL_SECONDS long, after proving that it can tell (doc/differences.md).
 DIFFERENTIAL_SECONDS ?= 60
+DIFFERENTIAL_SEED    ?= 1
 .PHONY: check-differential
 check-differential: all
 	t/differential/run --self-test
-	t/differential/run --seconds=$(DIFFERENTIAL_SECONDS)
+	t/differential/run --seconds=$(DIFFERENTIAL_SECONDS) --seed=$(DIFFERENTIAL_SEED)
 
 # Clients of other people, in seven languages. What they need (some 600 MB, half a minute) is not among what `make check` installs;
 # .ci/run runs them, too.

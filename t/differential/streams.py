@@ -7,6 +7,7 @@ import meta_commands as meta
 import text_commands as text
 from servers import must_wait
 
+COMMAND = re.compile(rb"set|add|replace|append|prepend|cas|incr|decr|touch|gats?|gets?|delete|flush_all|verbosity|version")
 STORAGE_LINE = re.compile(rb"(set|add|replace|append|prepend|cas) ")
 
 
@@ -74,14 +75,15 @@ COUNT_LINE = re.compile(rb"(\A|\n)(incr|decr|ma)")
 def any_agrees(data):
     """Not for the answers that doc/differences.md explains."""
     return not re.search(rb"[^ \n]{251,}", data) and not (GET_LINE.search(data) and COUNT_LINE.search(data)) \
-        and not re.search(rb"flush_all +[-1-9]", data) and not any(len(line) > 2000 for line in data.split(b"\n"))
+        and not re.search(rb"flush_all +[-1-9]| [\t\v\f]+( |\r?\n)", data) and not any(len(line) > 2000 for line in data.split(b"\n"))
 
 
 def older_agrees(data):
     """Whether a judge before 1.6.40 reads these bytes as we do, apart from the words of its refusals."""
-    if b"\0" in data or b"noreply" in data or re.search(rb"(\A|\n) |\r(?!\n)|\d[\t\v\f]|[\t\v\f]\d|(\A|\n)gats? +\S+ *\r?\n", data):
+    if b"\0" in data or b"noreply" in data or re.search(rb"(\A|\n) |\r(?!\n)|\d[\t\v\f]|[\t\v\f]\d|(\A|\n)gats? +[^ \n]+ *\r?\n| -(0| |\r?\n)|\A\x80", data):
         return False
-    return all(older_agrees_on(line, line.split()) for line in re.split(rb"\r?\n", data))
+    lines = [line[match.start():] for line in re.split(rb"\r?\n", data) for match in COMMAND.finditer(line)]  # a value may end in the middle of a line
+    return all(older_agrees_on(line, line.split()) for line in lines)
 
 
 WORDS = {b"incr": 3, b"decr": 3, b"touch": 3, b"flush_all": 2, b"verbosity": 2, b"version": 1, b"cas": 6, b"set": 5, b"add": 5, b"replace": 5,
