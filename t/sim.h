@@ -278,6 +278,7 @@ struct sim_large {
     uint64_t unnamed_us; /* first seen to be replaced, or flushed; 0: not yet */
     uint16_t key;
     uint8_t pieces;
+    uint64_t judged_ts[4]; /* by piece: of a delete that was judged when it began */
 };
 
 struct sim_proposal {

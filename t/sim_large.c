@@ -336,8 +336,13 @@ void sim_large_sent(struct sim *sim, const struct sim_shard *shard, const struct
         ts_node(m->ts) != shard->node || (m->flags & MESSAGE_REPLAY) != 0)
         return;
     memcpy(&id, action->key.data, sizeof(id));
+    uint32_t number;
+    memcpy(&number, (const uint8_t *)action->key.data + sizeof(id), sizeof(number));
+    struct sim_large *large = find(sim, id);
+    if (large->judged_ts[number] == m->ts)
+        return; /* sent again: in a new view, or over a new connection */
+    large->judged_ts[number] = m->ts;
     sim->pieces_deleted++;
-    const struct sim_large *large = find(sim, id);
     for (unsigned node = 1; node <= sim->profile.node_count; node++) {
         const struct sim_shard *other = &sim->nodes[node].shards[shard->number];
         bool flushed = other->keys[SIM_KEY_MAX].kind != 0;
