@@ -1,4 +1,5 @@
 """That the comparison can fail: wrong answers by hand, and a server behind a proxy that alters one byte."""
+import contextlib
 import os
 import random
 import re
@@ -78,9 +79,10 @@ class Liar:
         try:
             while data := source.recv(1 << 16):
                 sink.sendall(self.altered(data) if lies else data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
+        except OSError:  # a server that closes at a wrong packet may reset
             pass
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
     def altered(self, data):
         with self.lock:
@@ -121,9 +123,10 @@ def lies():
         for seed in range(5):
             found, size = behind_a_liar(judge, seed, None)
             yield f"seed {seed}, nothing altered: equal ({found})", found is None
-            at = draw.randrange(len("OK\r\n"), size - 60)  # not the answer to flush_all, nor the last marker
-            found, _ = behind_a_liar(judge, seed, at)
-            yield f"seed {seed}, byte {at} of {size} altered: found", found is not None
+            # Not in the answer to flush_all, nor in the last marker. One of three may hit a cas unique, which is compared by what it names.
+            places = [draw.randrange(len("OK\r\n"), size - 60) for _ in range(3)]
+            seen = [place for place in places if behind_a_liar(judge, seed, place)[0] is not None]
+            yield f"seed {seed}, one of the bytes {places} of {size} altered: found", len(seen) >= 2
 
 
 def main():
