@@ -326,6 +326,34 @@ static void go_on(struct upload *upload)
     }
 }
 
+/* Of a value that was replaced just now the space comes back soon (recovery/collect.h): until then
+ * a store that holds little else is not full. */
+static bool may_try_again(struct upload *upload, const struct job *job)
+{
+    uint64_t now_us = upload->worker->mono_us;
+    bool full = job->request.type == REQUEST_SET && job->outcome == OUTCOME_NO_MEMORY;
+    if (!full)
+        upload->full_since_us = 0;
+    else if (upload->full_since_us == 0)
+        upload->full_since_us = now_us;
+    return full && upload->outcome == OUTCOME_STORED && upload->phase < UPLOAD_COMMITTING &&
+           now_us - upload->full_since_us < FULL_PATIENCE_US;
+}
+
+static void try_again(struct worker *worker)
+{
+    if (worker->pieces_again.count == 0 || worker->mono_us - worker->again_us < TICK_US)
+        return;
+    struct job_queue again = worker->pieces_again;
+    worker->pieces_again = (struct job_queue){.first = NULL};
+    worker->again_us = worker->mono_us;
+    for (struct job *job; (job = job_queue_take(&again)) != NULL;) {
+        job->done = job->answered = false;
+        worker->pieces_out++;
+        worker_submit(worker, job);
+    }
+}
+
 static void on_piece(struct worker *worker, struct job *job)
 {
     struct upload *upload = job->upload;
@@ -333,9 +361,13 @@ static void on_piece(struct worker *worker, struct job *job)
         rewrite_on_job(job->rewrite, job);
         return;
     }
-    upload->under_way--;
     if (job->request.type == REQUEST_SET)
         worker->pieces_out--;
+    if (may_try_again(upload, job)) {
+        job_queue_put(&worker->pieces_again, job);
+        return;
+    }
+    upload->under_way--;
     /* Of a piece it may be unknown what becomes of it: the value stays what it was. */
     if (job->request.type == REQUEST_SET && job->outcome != OUTCOME_STORED &&
         upload->outcome == OUTCOME_STORED)
@@ -351,6 +383,7 @@ void large_run_due(struct worker *worker)
     worker->pieces_done = worker->rewrites_due = (struct job_queue){.first = NULL};
     for (struct job *job; (job = job_queue_take(&pieces)) != NULL;)
         on_piece(worker, job);
+    try_again(worker);
     send_pieces(worker);
     for (struct job *job; (job = job_queue_take(&rewrites)) != NULL;)
         rewrite_begin(worker, job);
@@ -365,6 +398,8 @@ void large_run_due(struct worker *worker)
 
 void large_close(struct worker *worker)
 {
+    for (struct job *job; (job = job_queue_take(&worker->pieces_again)) != NULL;)
+        job_give(&worker->jobs, job);
     for (struct job *job; (job = job_queue_take(&worker->pieces_waiting)) != NULL;)
         job_give(&worker->jobs, job);
     for (struct job *job; (job = job_queue_take(&worker->pieces_done)) != NULL;)

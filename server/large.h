@@ -29,7 +29,8 @@ enum {
                           for longer */
     PIECES_OUT_MAX =
         4, /* pieces of all uploads of a worker: what others do must not wait behind dozens */
-    DISCARD_WINDOW = 8,  /* deletes of one upload on their way */
+    FULL_PATIENCE_US = 500000, /* a full store is asked again for so long */
+    DISCARD_WINDOW = 8,        /* deletes of one upload on their way */
     DOWNLOAD_WINDOW = 2, /* pieces of one answer: one is sent while the next is copied; more do not
                             fit the cache */
 };
@@ -52,7 +53,8 @@ struct upload {
     uint32_t head_size; /* of a piece's value */
     uint32_t number;    /* next piece to send; discarding: to delete */
     uint32_t under_way;
-    uint32_t sent; /* pieces that were sent at all */
+    uint32_t sent;          /* pieces that were sent at all */
+    uint64_t full_since_us; /* no piece has found room; 0: the last one has */
     enum upload_phase phase;
     enum outcome outcome; /* STORED until a piece says otherwise */
     bool is_due;

@@ -92,18 +92,20 @@ struct worker {
 
     /* clients */
     struct connection *connections;
-    struct udp *udp;        /* sockets */
-    struct connection *due; /* those with something to write or to go on with */
+    struct udp *udp;             /* sockets */
+    struct connection *due;      /* those with something to write or to go on with */
     struct connection *watchers; /* by next_watcher */
     uint64_t dump_sequence;      /* of the newest command when keys were last listed */
     struct connection *dumper;   /* who lists keys now, if it is a client of this worker */
     uint64_t connection_number;  /* of the newest */
     _Atomic bool watched;        /* there are lines for them */
     struct job_pool jobs;
-    struct upload *uploads;       /* of large values, newest first */
-    struct upload *uploads_due;   /* those that can go on */
+    struct upload *uploads;          /* of large values, newest first */
+    struct upload *uploads_due;      /* those that can go on */
     struct job_queue pieces_waiting; /* of uploads, filled, in order */
     uint32_t pieces_out;             /* on their way */
+    struct job_queue pieces_again;   /* found the store full, and may find room in a moment */
+    uint64_t again_us;               /* when they were last tried */
     struct job_queue pieces_done;    /* back from their shards */
     struct job_queue rewrites_due;
     struct rewrite *rewrites; /* under way */

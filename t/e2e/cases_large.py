@@ -454,3 +454,11 @@ def case_values_under_way_are_bounded_and_the_bound_is_shown():
             for reader in readers:
                 reader.socket.close()
             wait_until("all is given back", lambda: int(other.stats()["client_memory_values"]) < MEGABYTE, 10)
+
+
+def case_a_large_value_is_overwritten_for_ever_in_a_small_store():
+    """Old, new and what the collector has not taken yet hardly fit: space comes back in time."""
+    with Cluster(count=1, arguments=("-m", "64", "-I", "16m", "-t", "4")).start() as cluster:
+        with cluster.nodes[0].connect(timeout=60) as connection:
+            answers = {store(connection, b"big", value_of(2_000_000, i)) for i in range(100)}
+            check(answers == {b"STORED"}, f"{answers}")
