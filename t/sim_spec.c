@@ -286,6 +286,10 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
             *after = (struct sim_state){0};
         return operation->type == REQUEST_SET;
     }
+    if (expired && operation->answered == UINT64_MAX && operation->type == REQUEST_SET) {
+        *after = (struct sim_state){0}; /* so it may be of one whose answer was lost on its way */
+        return true;
+    }
     if (expired) {
         if (!before->exists || before->exptime == 0 || before->exptime > operation->wall_max)
             return false;
