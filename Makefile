@@ -175,7 +175,7 @@ bench-parse: $(B)/bench/parse
 
 # ---- fuzzers: t/fuzz/FOLDER_NOUN_fuzz.c links FOLDER and what it may use, all compiled by clang ---------
 FUZZ_CC      := clang-14
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 30
 FUZZ_SEED    ?= 1
 FUZZ_FLAGS   := -std=c11 -O1 -g -fno-omit-frame-pointer -Wall -fno-sanitize-recover=all
 FUZZERS      := $(patsubst t/fuzz/%.c,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.c))
