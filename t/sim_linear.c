@@ -147,15 +147,15 @@ static struct placed take_back(struct search *search)
     return last;
 }
 
-/* Places the operation if one of its variants (0: as it is, 1: what was there goes first) leads somewhere new. */
+/* Places the operation if one of its variants leads somewhere new. */
 static bool try_place(struct search *search, struct entry *start, unsigned variant)
 {
     const struct sim_operation *operation = search->operations[start->operation];
     uint32_t group = search->cas_group[start->operation];
     bool cas_seen = group != UINT32_MAX && search->cas_placed[group] > 0;
-    for (; variant < 2; variant++) {
+    for (; variant < SIM_VARIANT_COUNT; variant++) {
         struct sim_state after;
-        if (sim_spec_apply(&search->state, operation, variant == 1, cas_seen, &after) &&
+        if (sim_spec_apply(&search->state, operation, (enum sim_variant)variant, cas_seen, &after) &&
             remember(search, &after, start->operation)) {
             place(search, start, variant, &after);
             return true;

@@ -68,9 +68,16 @@ struct sim_state {
     struct sim_value value;
 };
 
-/* May `operation` take effect on `before`, with the answer that it got? *after is the new state. `expired`: the
- * record passes its exptime first. `cas_seen`: the unique that the operation reports has been reported before. */
-bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, bool expired,
+enum sim_variant {
+    SIM_AS_IT_IS,
+    SIM_EXPIRED_FIRST, /* the record passes its exptime first */
+    SIM_DELETED_ONLY,  /* a set without an answer: it may have found no room, and deleted the old value */
+    SIM_VARIANT_COUNT,
+};
+
+/* May `operation` take effect on `before` in this way, with the answer that it got? *after is the new state. `cas_seen`: the
+ * unique that the operation reports has been reported before. */
+bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, enum sim_variant variant,
                     bool cas_seen, struct sim_state *after);
 
 /* Judges the operations of one key, in any order. `step_count_max` limits the search. *steps: what it took. */

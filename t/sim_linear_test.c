@@ -46,9 +46,9 @@ static bool any_order(const struct history *history, unsigned placed, const stru
             cas_seen |= (placed >> j & 1) != 0 && is_known(other) && other->result_cas != 0 &&
                         other->result_cas == operation->result_cas;
         }
-        for (int expired = 0; expired < 2; expired++) {
+        for (int variant = 0; variant < SIM_VARIANT_COUNT; variant++) {
             struct sim_state after;
-            if (sim_spec_apply(state, operation, expired, cas_seen, &after) &&
+            if (sim_spec_apply(state, operation, (enum sim_variant)variant, cas_seen, &after) &&
                 any_order(history, placed | 1u << i, &after))
                 return true;
         }
@@ -98,7 +98,7 @@ static void answer(struct sim_operation *operation, struct sim_state *state, uin
     operation->result_cas = reads ? state->cas : 0;
     for (operation->outcome = 0; operation->outcome < OUTCOME_UNKNOWN; operation->outcome++)
         for (operation->number = 0; operation->number < 100; operation->number++)
-            if (sim_spec_apply(state, operation, expired, false, &after)) {
+            if (sim_spec_apply(state, operation, (enum sim_variant)expired, false, &after)) {
                 if (after.exists && after.cas == 0)
                     after.cas = ++*version;
                 bool wrote = operation->outcome == OUTCOME_STORED || operation->outcome == OUTCOME_NUMBER;
@@ -248,10 +248,10 @@ TEST(sim_spec, decr_pads_and_incr_reads_what_decr_left)
 {
     struct sim_operation decr = {.type = REQUEST_DECR, .delta = 1, .outcome = OUTCOME_NUMBER, .number = 9};
     struct sim_state state = {.exists = true, .value = value_of("10")}, after, last;
-    EXPECT(sim_spec_apply(&state, &decr, false, false, &after));
+    EXPECT(sim_spec_apply(&state, &decr, SIM_AS_IT_IS, false, &after));
     EXPECT_EQ(after.value.size, 2);
     EXPECT(memcmp(after.value.bytes, "9 ", 2) == 0);
     struct sim_operation next = incr(1, 2, 10);
-    EXPECT(sim_spec_apply(&after, &next, false, false, &last));
+    EXPECT(sim_spec_apply(&after, &next, SIM_AS_IT_IS, false, &last));
     EXPECT(memcmp(last.value.bytes, "10", 2) == 0);
 }

@@ -276,19 +276,20 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
     return OUTCOME_UNKNOWN;
 }
 
-bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, bool expired,
+bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, enum sim_variant variant,
                     bool cas_seen, struct sim_state *after)
 {
+    bool expired = variant == SIM_EXPIRED_FIRST;
     uint64_t number = 0;
+    if (variant == SIM_DELETED_ONLY) {
+        *after = (struct sim_state){0};
+        return operation->answered == UINT64_MAX && operation->type == REQUEST_SET;
+    }
     *after = *before;
     if (operation->answered != UINT64_MAX && operation->outcome == OUTCOME_NO_MEMORY) {
         if (expired) /* a set that finds no memory deletes the old value, if there is room for that */
             *after = (struct sim_state){0};
         return operation->type == REQUEST_SET;
-    }
-    if (expired && operation->answered == UINT64_MAX && operation->type == REQUEST_SET) {
-        *after = (struct sim_state){0}; /* so it may be of one whose answer was lost on its way */
-        return true;
     }
     if (expired) {
         if (!before->exists || before->exptime == 0 || before->exptime > operation->wall_max)
