@@ -61,15 +61,15 @@ static enum status make_room(struct log *log, uint64_t size, uint32_t reserve)
     return segment_open_next(log, reserve);
 }
 
-static place_t count_append(struct log *log, const struct record *record)
+static place_t count_append(struct log *log, const struct record *record, uint64_t lsn)
 {
     struct segment *segment = &log->segments[log->open];
     place_t place = place_make(log->open, segment->used);
     uint32_t size = (uint32_t)record_size(record);
     segment->used += size;
     segment->live += size;
-    if (record->lsn > segment->lsn_max)
-        segment->lsn_max = record->lsn;
+    if (lsn > segment->lsn_max)
+        segment->lsn_max = lsn;
     log->more[log->open].count++;
     log->tail++;
     return place;
@@ -88,7 +88,7 @@ enum status log_append_nodrain(struct log *log, const struct record_spec *spec, 
     if (status != STATUS_OK)
         return status;
     *place = count_append(
-        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail));
+        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail), log->tail);
     return STATUS_OK;
 }
 
@@ -99,7 +99,7 @@ enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
     if (status != STATUS_OK)
         return status;
     record_copy(log, log->open, log->segments[log->open].used, record);
-    *to = count_append(log, record);
+    *to = count_append(log, record, log_lsn(log, from));
     log_dead(log, from);
     return STATUS_OK;
 }
@@ -119,6 +119,11 @@ uint64_t log_record_size_max(const struct log *log)
 const struct record *log_record(const struct log *log, place_t place)
 {
     return (const void *)(log->segments[place_segment(place)].base + place_offset(place));
+}
+
+uint64_t log_lsn(const struct log *log, place_t place)
+{
+    return log_record(log, place)->lsn;
 }
 
 uint64_t log_tail(const struct log *log)

@@ -104,6 +104,9 @@ uint64_t log_record_size_max(const struct log *log);
 
 const struct record *log_record(const struct log *log, place_t place);
 
+/* Position of the record at `place` in the order of first appending; a copy made by cleaning keeps it. */
+uint64_t log_lsn(const struct log *log, place_t place);
+
 /* The number the next append will take: everything appended so far is below it. */
 uint64_t log_tail(const struct log *log);
 

@@ -79,6 +79,17 @@ static inline struct slice record_value(const struct record *record)
     return slice_make(record_key_at(record) + record->key_size, record->value_size);
 }
 
+static inline uint32_t record_client_flags(const struct record *record)
+{
+    return record->client_flags;
+}
+
+/* Seconds since 1970; 0: never. */
+static inline uint32_t record_exptime(const struct record *record)
+{
+    return record->exptime;
+}
+
 /* The `cas unique` that clients see. */
 static inline uint64_t record_cas(const struct record *record)
 {

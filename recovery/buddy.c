@@ -136,7 +136,7 @@ static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
         }
         if (found.record == NULL)
             return;
-        bool sent_as_inv = found.record->lsn >= buddy->lsn_end;
+        bool sent_as_inv = found.lsn >= buddy->lsn_end;
         bool skipped = FAULT(WALK_SKIPS_INVALID) && found.state != STATE_VALID;
         if (sent_as_inv || skipped || found.record->kind == RECORD_DISCARD)
             continue;

@@ -20,16 +20,17 @@ static uint64_t flush_lsn(const struct replica *replica)
 {
     struct slice key = slice_make("", 0);
     struct found found;
-    return store_find(replica->store, key, hash_key(key), &found) ? found.record->lsn : 0;
+    return store_find(replica->store, key, hash_key(key), &found) ? found.lsn : 0;
 }
 
 /* Whether the current record of the value's key names the upload. *since: the lsn of the record
  * that says that it does not, or, when there is none, of the piece. */
-static enum need need_of(const struct replica *replica, const struct record *piece, uint64_t *since)
+static enum need need_of(const struct replica *replica, const struct found *orphan, uint64_t *since)
 {
+    const struct record *piece = orphan->record;
     struct slice key = piece_client_key(record_value(piece));
     struct found found;
-    *since = piece->lsn;
+    *since = orphan->lsn;
     if (!store_find(replica->store, key, hash_key(key), &found))
         return NOT_NEEDED;
     if (found.state != STATE_VALID)
@@ -42,7 +43,7 @@ static enum need need_of(const struct replica *replica, const struct record *pie
                  manifest_of(record_value(record)).upload == piece_upload(piece);
     if (names && !flushed && !FAULT(COLLECT_NEEDED))
         return NEEDED;
-    *since = flushed ? flush_lsn(replica) : record->lsn;
+    *since = flushed ? flush_lsn(replica) : found.lsn;
     return NOT_NEEDED;
 }
 
@@ -111,7 +112,7 @@ static bool collect_replaced(struct collect *collect, struct replica *replica)
                found.record->kind == RECORD_VALUE) {
         if (found.state != STATE_VALID)
             return false;
-        need = need_of(replica, found.record, &since);
+        need = need_of(replica, &found, &since);
         if (need == OPEN || (need == NOT_NEEDED && !delete_piece(collect, replica, key)))
             return false;
     }
@@ -148,9 +149,9 @@ static bool is_orphan(const struct collect *collect, const struct replica *repli
     if (piece->kind != RECORD_VALUE || piece->key_size != PIECE_KEY_SIZE ||
         found->state != STATE_VALID)
         return false;
-    if (piece->lsn >= round->stable_mark && !FAULT(COLLECT_UNSTABLE))
+    if (found->lsn >= round->stable_mark && !FAULT(COLLECT_UNSTABLE))
         return false;
-    return is_judge(collect, replica, piece) && need_of(replica, piece, &since) == NOT_NEEDED &&
+    return is_judge(collect, replica, piece) && need_of(replica, found, &since) == NOT_NEEDED &&
            (since < collect->seen_lsn || may_hurry(collect));
 }
 

@@ -191,7 +191,7 @@ static bool settle_state(struct replica *replica, struct found *found, bool vali
     if (op == NULL && !valid)
         return false;
     if (!valid)
-        op->lsn = found->record->lsn;
+        op->lsn = found->lsn;
     replica_set_state(replica, found, valid ? STATE_VALID : STATE_INVALID);
     if (op != NULL && valid)
         replica_became_valid(replica, op);

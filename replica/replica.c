@@ -111,8 +111,8 @@ void replica_send_record(struct replica *replica, uint8_t to, bool bulk, struct 
 {
     message->record_kind = record->kind;
     message->record_flags = record->flags;
-    message->client_flags = record->client_flags;
-    message->exptime = record->exptime;
+    message->client_flags = record_client_flags(record);
+    message->exptime = record_exptime(record);
     message->ts = record->ts;
     message->cas = record_cas(record);
     replica_send(replica, to, bulk, message, record_key(record), record_value(record));
@@ -167,9 +167,9 @@ void replica_set_state(struct replica *replica, struct found *found, enum record
 {
     assert(edge_is_legal(found->state, state));
     if (state == STATE_UNCONFIRMED) /* invariant 11 */
-        assert(found->record->lsn < replica->marking.lsn_end || FAULT(MARKS_OWN_EPOCH));
+        assert(found->lsn < replica->marking.lsn_end || FAULT(MARKS_OWN_EPOCH));
     else
-        assert(!replica_awaits_mark(replica, found->record->lsn) || FAULT(MARK_AT_FACE));
+        assert(!replica_awaits_mark(replica, found->lsn) || FAULT(MARK_AT_FACE));
     store_set_state(replica->store, found, state);
     if (found->record->key_size == 0)
         replica_refresh_flush(replica);
@@ -186,7 +186,7 @@ void replica_refresh_flush(struct replica *replica)
     replica->flush.known = record->kind == RECORD_VALUE;
     replica->flush.valid = found.state == STATE_VALID;
     replica->flush.record_ts = record->ts;
-    replica->flush.due = record->exptime;
+    replica->flush.due = record_exptime(record);
     replica->flush.ts = record->ts;
     if (record->value_size == sizeof(uint64_t))
         memcpy(&replica->flush.ts, record_value(record).data, sizeof(uint64_t));
@@ -220,7 +220,7 @@ struct op *replica_take_record(struct replica *replica, const struct message *me
     if (!same_value)
         store_access_reset(replica->store, &found, replica_now(replica));
     replica_see_version(replica, ts_version(message->ts));
-    op->lsn = found.record->lsn;
+    op->lsn = found.lsn;
     op->since_us = replica->mono_us;
     op->may_replay = false;
     if (op->replay.ts != 0 && op->replay.ts != message->ts) {

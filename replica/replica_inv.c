@@ -34,7 +34,7 @@ static void answer_older(struct replica *replica, const struct message *message,
         replica_send_record(replica, node_bit(message->from), false, &nack, found->record);
         return;
     }
-    acknowledge(replica, message, FAULT(OLDER_ACK_AT_ONCE) ? 0 : found->record->lsn);
+    acknowledge(replica, message, FAULT(OLDER_ACK_AT_ONCE) ? 0 : found->lsn);
 }
 
 static void take_and_acknowledge(struct replica *replica, const struct message *message)
@@ -49,7 +49,7 @@ static void take_and_acknowledge(struct replica *replica, const struct message *
 static bool is_equal_but_old(const struct replica *replica, const struct message *message, const struct found *found)
 {
     return replica_is_healing(replica) && found->record->ts == message->ts &&
-           found->record->lsn < replica->marking.lsn_end && !FAULT(EQUAL_INV_NOT_FRESH);
+           found->lsn < replica->marking.lsn_end && !FAULT(EQUAL_INV_NOT_FRESH);
 }
 
 void replica_on_inv(struct replica *replica, const struct message *message)
@@ -61,7 +61,7 @@ void replica_on_inv(struct replica *replica, const struct message *message)
     uint64_t mine = any ? found.record->ts : 0;
     replica_see_version(replica, ts_version(message->ts));
     if (mine == message->ts && !is_equal_but_old(replica, message, &found))
-        acknowledge(replica, message, found.record->lsn);
+        acknowledge(replica, message, found.lsn);
     else if (mine <= message->ts || (unconfirmed && !FAULT(UNCONFIRMED_TRUSTED)))
         take_and_acknowledge(replica, message);
     else

@@ -22,7 +22,7 @@ static void trust_again(struct replica *replica, uint64_t lsn_min)
         const struct op *op = &replica->ops[i];
         struct found found;
         if (!op->used || !store_find(replica->store, op_key(op), op->hash, &found) ||
-            found.record->lsn >= lsn_min)
+            found.lsn >= lsn_min)
             continue;
         if (found.state == STATE_INVALID || found.state == STATE_REPLAY)
             replica_set_state(replica, &found, STATE_VALID);
@@ -74,7 +74,7 @@ static void walk(struct replica *replica, uint64_t budget)
     while (store_walk(replica->store, &marking->cursor, marking->lsn_min, &budget, &found)) {
         if (found.record == NULL)
             return;
-        if (range_holds(marking, found.record->lsn) || FAULT(MARKS_OWN_EPOCH))
+        if (range_holds(marking, found.lsn) || FAULT(MARKS_OWN_EPOCH))
             mark(replica, &found);
     }
     marking->active = false;
@@ -101,7 +101,7 @@ bool replica_find_marked(struct replica *replica, struct slice key, uint64_t has
 {
     if (!store_find(replica->store, key, hash, found))
         return false;
-    if (replica_awaits_mark(replica, found->record->lsn) && !FAULT(MARK_AT_FACE))
+    if (replica_awaits_mark(replica, found->lsn) && !FAULT(MARK_AT_FACE))
         mark(replica, found);
     return true;
 }

@@ -21,14 +21,14 @@ struct current plan_look(const struct replica *replica, const struct found *foun
     return (struct current){
         .record = record,
         .base = ts_version(record->ts),
-        .expired = record->key_size > 0 && record->exptime != 0 && record->exptime <= replica->wall_us / 1000000,
+        .expired = record->key_size > 0 && record_exptime(record) != 0 && record_exptime(record) <= replica->wall_us / 1000000,
     };
 }
 
 bool replica_shows(const struct replica *replica, const struct found *found, uint32_t now)
 {
     const struct record *record = found->record;
-    bool expired = record->exptime != 0 && record->exptime <= now;
+    bool expired = record_exptime(record) != 0 && record_exptime(record) <= now;
     return replica_under_flush(record->key_size) && found->state != STATE_UNCONFIRMED && !expired &&
            plan_look(replica, found).record != NULL;
 }
@@ -46,7 +46,7 @@ static void keep_cas(const struct record *record, struct plan *plan)
 
 static uint32_t later_exptime(const struct request *request, const struct record *record)
 {
-    return (request->options & REQUEST_SETS_EXPTIME) ? request->new_exptime : record->exptime;
+    return (request->options & REQUEST_SETS_EXPTIME) ? request->new_exptime : record_exptime(record);
 }
 
 static uint64_t request_client_size(const struct request *request)
@@ -58,15 +58,15 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
                                 const struct record *record, struct plan *plan)
 {
     bool append = request->type == REQUEST_APPEND;
-    plan->spec.client_flags = record->client_flags;
-    plan->spec.exptime = record->exptime;
+    plan->spec.client_flags = record_client_flags(record);
+    plan->spec.exptime = record_exptime(record);
     plan->spec.flags |= record->flags & RECORD_BASE64;
     if (request->whole)
         return OUTCOME_STORED;
     plan->spec.value = append ? record_value(record) : request->value;
     plan->spec.value_tail = append ? request->value : record_value(record);
     uint64_t size = record_client_size(record) + request_client_size(request);
-    if (!item_fits(replica->options.value_size_max, request->key.size, record->client_flags, size))
+    if (!item_fits(replica->options.value_size_max, request->key.size, record_client_flags(record), size))
         return OUTCOME_TOO_LARGE;
     bool in_pieces = (record->flags & RECORD_LARGE) || request->large; /* a manifest is no part of a value */
     return in_pieces || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
@@ -86,7 +86,7 @@ static enum outcome plan_arithmetic(const struct request *request, const struct 
     for (; size < record->value_size; size++)
         plan->digits[size] = ' '; /* as memcached: a value does not shrink */
     plan->spec.value = slice_make(plan->digits, size);
-    plan->spec.client_flags = record->client_flags;
+    plan->spec.client_flags = record_client_flags(record);
     plan->spec.exptime = later_exptime(request, record);
     plan->spec.flags |= record->flags & KEPT;
     plan->keeps_access = size == record->value_size;
@@ -97,7 +97,7 @@ static enum outcome plan_arithmetic(const struct request *request, const struct 
 static enum outcome plan_touch(const struct request *request, const struct record *record, struct plan *plan)
 {
     plan->spec.value = record_value(record);
-    plan->spec.client_flags = record->client_flags;
+    plan->spec.client_flags = record_client_flags(record);
     keep_cas(record, plan);
     plan->spec.flags |= record->flags & KEPT;
     plan->keeps_access = true;
@@ -136,7 +136,7 @@ static bool wins(const struct request *request, const struct record *record)
     if (record->flags & RECORD_STALE)
         return true;
     bool first = (request->options & REQUEST_EXPTIME_FIRST) != 0;
-    uint32_t exptime = first ? request->new_exptime : record->exptime;
+    uint32_t exptime = first ? request->new_exptime : record_exptime(record);
     return (request->options & REQUEST_RECACHES) && exptime != 0 && exptime < request->recache_at;
 }
 
@@ -159,13 +159,13 @@ static enum outcome plan_fetch(struct request *request, const struct record *rec
     bool won = wins(request, record);
     uint32_t exptime = later_exptime(request, record);
     plan->spec.value = record_value(record);
-    plan->spec.client_flags = record->client_flags;
+    plan->spec.client_flags = record_client_flags(record);
     plan->spec.exptime = exptime;
     plan->spec.flags = RECORD_RMW | (uint8_t)(record->flags & KEPT) | (won ? RECORD_WON : 0);
     keep_cas(record, plan);
     plan->keeps_access = true;
     request->seen.marks |= won ? SEEN_WON : 0;
-    plan->reads = exptime == record->exptime && (!won || FAULT(WIN_UNWRITTEN));
+    plan->reads = exptime == record_exptime(record) && (!won || FAULT(WIN_UNWRITTEN));
     return OUTCOME_HIT;
 }
 
@@ -176,7 +176,7 @@ static enum outcome plan_invalidate(const struct request *request, const struct 
     plan->spec.flags |= record->flags & (empties ? RECORD_BASE64 : RECORD_BASE64 | RECORD_LARGE);
     plan->spec.value = empties ? slice_make(NULL, 0) : record_value(record);
     if (!empties) {
-        plan->spec.client_flags = record->client_flags;
+        plan->spec.client_flags = record_client_flags(record);
         plan->spec.exptime = later_exptime(request, record);
     }
     if (request->options & REQUEST_MARKS_STALE) {
@@ -210,7 +210,7 @@ static enum outcome plan_cas(const struct request *request, const struct record 
         return OUTCOME_STORED;
     if (!(request->options & REQUEST_MARKS_STALE) || request->cas == 0 || request->cas > record_cas(record))
         return OUTCOME_EXISTS;
-    plan->spec.exptime = record->exptime;
+    plan->spec.exptime = record_exptime(record);
     plan->spec.flags |= RECORD_STALE | (record->flags & RECORD_WON);
     return OUTCOME_STORED;
 }

@@ -144,11 +144,11 @@ static enum execute write_start(struct replica *replica, struct request *request
     }
     if (!plan->keeps_access)
         store_access_reset(replica->store, &found, replica_now(replica));
-    op->lsn = found.record->lsn;
+    op->lsn = found.lsn;
     op->since_us = replica->mono_us;
     op->own = (struct pending){
         .ts = plan->spec.ts,
-        .lsn = found.record->lsn,
+        .lsn = found.lsn,
         .started_us = replica->mono_us,
         .size = (uint32_t)record_size(found.record),
         .growth = (uint32_t)growth,
@@ -244,7 +244,7 @@ static void see(const struct replica *replica, struct request *request, const st
     request->seen.access_at = access.at != 0 ? access.at
                               : written != 0 ? written
                                              : replica_now(replica);
-    request->seen.exptime = record->exptime;
+    request->seen.exptime = record_exptime(record);
     request->seen.value_size = (uint32_t)record_client_size(record);
     request->seen.marks = (uint8_t)(((record->flags & RECORD_STALE) ? SEEN_STALE : 0) |
                                     ((record->flags & RECORD_WON) ? SEEN_TAKEN : 0) |

@@ -15,7 +15,7 @@ void replica_replay_start(struct replica *replica, struct op *op, struct found *
     assert(op->replay.ts == 0);
     op->replay = (struct pending){
         .ts = found->record->ts,
-        .lsn = found->record->lsn,
+        .lsn = found->lsn,
         .started_us = replica->mono_us,
         .rmw = (found->record->flags & RECORD_RMW) != 0,
     };
@@ -194,7 +194,7 @@ bool replica_drive_unconfirmed(struct replica *replica, struct found *found)
     struct op *op = op_take(replica, key, hash_key(key));
     if (op == NULL)
         return false;
-    op->lsn = found->record->lsn;
+    op->lsn = found->lsn;
     replica_replay_start(replica, op, found);
     return true;
 }

@@ -72,19 +72,19 @@ static void put_meta(struct slice_text *text, const struct found *found)
     const struct record *record = found->record;
     struct access access = store_access_of(text->worker->store, found, text->now);
     uint64_t size =
-        text_item_size(record->key_size, record->client_flags, record_client_size(record));
+        text_item_size(record->key_size, record_client_flags(record), record_client_size(record));
     put_text(text, "key=");
     put_encoded(text, record_key(record));
-    if (record->exptime == 0)
+    if (record_exptime(record) == 0)
         put_text(text, " exp=-1");
     else
-        put_number(text, " exp=", record->exptime);
+        put_number(text, " exp=", record_exptime(record));
     put_number(text, " la=", access.at != 0 ? access.at : ts_version(record->ts) / 1000000);
     put_number(text, " cas=", text->worker->node->options.no_cas ? 0 : record_cas(record));
     put_text(text, access.fetched ? " fetch=yes" : " fetch=no");
     put_number(text, " cls=", SLAB_CLASS);
     put_number(text, " size=", size);
-    put_number(text, " flags=", record->client_flags);
+    put_number(text, " flags=", record_client_flags(record));
     put_text(text, " \n");
 }
 
@@ -109,14 +109,14 @@ static void put_cache(struct slice_text *text, const struct record *record)
     put_text(text, "ITEM ");
     put(text, record_key_at(record), record->key_size);
     put_number(text, " [", record_client_size(record));
-    put_number(text, " b; ", record->exptime);
+    put_number(text, " b; ", record_exptime(record));
     put_text(text, " s]\r\n");
 }
 
 static void put_size(struct slice_text *text, const struct record *record)
 {
     uint32_t slot = dump_size_slot(
-        text_item_size(record->key_size, record->client_flags, record_client_size(record)));
+        text_item_size(record->key_size, record_client_flags(record), record_client_size(record)));
     put(text, &slot, sizeof(slot));
 }
 

@@ -58,7 +58,7 @@ static bool copy_record(struct worker *worker, struct job *job, const struct act
     struct slice value = slice_make("", 0);
     if (action->record != NULL && !job->no_value) {
         value = record_value(action->record);
-        job->answer_exptime = action->record->exptime;
+        job->answer_exptime = record_exptime(action->record);
         job->large = (action->record->flags & RECORD_LARGE) != 0;
         job->lost = !job_reserve(job, (uint32_t)value.size);
         if (job->lost)
@@ -74,7 +74,7 @@ static void on_reply(struct worker *worker, const struct action *action)
     job->number = action->number;
     job->answer_cas = action->cas;
     if (action->record != NULL)
-        job->answer_flags = action->record->client_flags;
+        job->answer_flags = record_client_flags(action->record);
     bool current =
         action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)

@@ -59,10 +59,11 @@ static place_t find_older(const struct store *store, struct slice key, uint64_t 
         uint32_t offset = 0;
         const struct record *record;
         while ((record = log_segment_next(store->log, i, &offset, &place)) != NULL) {
-            if (record->lsn >= lsn || record->lsn < newest ||
+            uint64_t at = log_lsn(store->log, place);
+            if (at >= lsn || at < newest ||
                 !slice_equal(record_key(record), key) || record->kind == RECORD_MARK)
                 continue;
-            newest = record->lsn;
+            newest = at;
             found = place;
         }
     }
@@ -88,12 +89,13 @@ static void on_scanned(void *user, const struct record *record, place_t place)
     }
     place_t other = entry_place(entry_load(entry));
     const struct record *former = log_record(store->log, other);
-    if (former->lsn > record->lsn) {
+    uint64_t former_lsn = log_lsn(store->log, other);
+    if (former_lsn > log_lsn(store->log, place)) {
         store_count_dead(store, record, place);
         return;
     }
     if (FAULT(DISCARD_ONE) && record->kind == RECORD_DISCARD) {
-        place_t older = find_older(store, record_key(record), former->lsn);
+        place_t older = find_older(store, record_key(record), former_lsn);
         entry_store(entry, entry_make(hash, STATE_UNCONFIRMED, older == 0 ? place : older));
         return;
     }
@@ -112,7 +114,7 @@ static void confirm(struct store *store)
         place_t place = entry_place(word);
         const struct segment *segment =
             log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
-        if (segment->lsn_max < below || log_record(store->log, place)->lsn < below) {
+        if (segment->lsn_max < below || log_lsn(store->log, place) < below) {
             uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
             entry_store(entry, (word & ~state_mask) | (uint64_t)STATE_VALID << STATE_SHIFT);
         }
@@ -161,6 +163,7 @@ static void fill_found(const struct store *store, uint64_t *entry, struct found 
         .entry = entry,
         .record = log_record(store->log, place),
         .place = place,
+        .lsn = log_lsn(store->log, place),
         .state = entry_state(word),
     };
 }

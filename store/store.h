@@ -33,6 +33,7 @@ struct found {
     uint64_t *entry; /* opaque; for the store_*_found functions */
     const struct record *record;
     place_t place;
+    uint64_t lsn; /* see log_lsn */
     enum record_state state;
 };
 

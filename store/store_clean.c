@@ -157,11 +157,11 @@ static bool may_drop(const struct store *store, const struct found *found)
     const struct record *record = found->record;
     if (record->kind != RECORD_TOMBSTONE && record->kind != RECORD_DISCARD)
         return false;
-    bool needed = found->state != STATE_VALID || record->lsn >= store->drop.lsn ||
+    bool needed = found->state != STATE_VALID || found->lsn >= store->drop.lsn ||
                   ts_version(record->ts) > store->drop.floor;
     if (needed && !FAULT(DROP_TOMBSTONE_EARLY))
         return false;
-    return older_have_left(store, record->lsn);
+    return older_have_left(store, found->lsn);
 }
 
 static enum status copy(struct store *store, const struct record *record, place_t place,

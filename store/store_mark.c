@@ -25,12 +25,13 @@ void mark_moved(struct store *store, place_t from, place_t to)
 static void take(struct store *store, const struct record *record, const struct mark *mark,
                  place_t place)
 {
+    uint64_t lsn = log_lsn(store->log, place);
     for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
         struct store_mark *slot = &store->marks[i];
-        if (!(mark->members >> i & 1) || (slot->place != 0 && slot->lsn > record->lsn))
+        if (!(mark->members >> i & 1) || (slot->place != 0 && slot->lsn > lsn))
             continue;
         place_t former = slot->place;
-        *slot = (struct store_mark){.mark = *mark, .lsn = record->lsn, .place = place};
+        *slot = (struct store_mark){.mark = *mark, .lsn = lsn, .place = place};
         if (former != 0 && !mark_is_current(store, former))
             store_count_dead(store, log_record(store->log, former), former);
     }

@@ -40,6 +40,7 @@ static void visit_chain(const struct store *store, uint32_t bucket, store_visit_
                 .entry = &at->entries[i],
                 .record = log_record(store->log, entry_place(word)),
                 .place = entry_place(word),
+                .lsn = log_lsn(store->log, entry_place(word)),
                 .state = entry_state(word),
             };
             visit(user, &found);

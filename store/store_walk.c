@@ -35,7 +35,7 @@ static bool find_segment(struct store *store, const struct store_cursor *cursor,
 static bool wanted(const struct store *store, const struct record *record, place_t place,
                    uint64_t lsn_min, struct found *found)
 {
-    if (record->kind == RECORD_MARK || record->lsn < lsn_min)
+    if (record->kind == RECORD_MARK || log_lsn(store->log, place) < lsn_min)
         return false;
     struct slice key = record_key(record);
     return store_find(store, key, hash_key(key), found) && found->place == place;

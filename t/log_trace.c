@@ -61,7 +61,7 @@ static bool content_right(const struct record *record, uint64_t number,
 {
     struct slice key = record_key(record), value = record_value(record);
     if (key.size != sizeof(written->key) || memcmp(key.data, &written->key, key.size) != 0 ||
-        value.size != written->size || record->lsn != written->lsn)
+        value.size != written->size)
         return false;
     const uint8_t *bytes = value.data;
     for (size_t i = sizeof(number); i < value.size; i++)
@@ -84,13 +84,14 @@ static void on_scanned(void *user, const struct record *record, place_t place)
         return;
     }
     struct written *written = &trace->written[number];
-    if (!content_right(record, number, written)) {
+    if (!content_right(record, number, written) ||
+        log_lsn(trace->log, place) != written->lsn) {
         FAIL(trace, "record %llu has changed", (unsigned long long)number);
         return;
     }
     written->seen = true;
     uint64_t *newest = &trace->scanned[written->key];
-    if (*newest != 0 && trace->written[*newest].lsn >= record->lsn)
+    if (*newest != 0 && trace->written[*newest].lsn >= written->lsn)
         return;
     *newest = number;
     trace->scanned_place[written->key] = place;
@@ -184,7 +185,7 @@ static void append(struct trace *trace)
     place_t place;
     if (log_append_nodrain(trace->log, &spec, RESERVE, &place) != STATUS_OK)
         return;
-    lsn = log_record(trace->log, place)->lsn;
+    lsn = log_lsn(trace->log, place);
     if (lsn + 1 != log_tail(trace->log))
         FAIL(trace, "lsn %llu, tail %llu", (unsigned long long)lsn,
              (unsigned long long)log_tail(trace->log));

@@ -29,7 +29,7 @@ static bool find(const struct sim_shard *shard, unsigned key, struct found *foun
 static uint64_t content_of(const struct record *record)
 {
     uint64_t hash = hash_key(record_value(record));
-    return hash ^ ((uint64_t)record->kind << 56) ^ ((uint64_t)record->client_flags << 32) ^ record->exptime ^
+    return hash ^ ((uint64_t)record->kind << 56) ^ ((uint64_t)record_client_flags(record) << 32) ^ record_exptime(record) ^
            record_cas(record) * 0x9e3779b97f4a7c15;
 }
 
@@ -55,11 +55,11 @@ static bool look(const struct sim_shard *shard, unsigned key, struct sim_shadow 
         return changed;
     }
     shadow->state = (uint8_t)found.state;
-    if (shadow->kind != 0 && shadow->lsn == found.record->lsn)
+    if (shadow->kind != 0 && shadow->lsn == found.lsn)
         return false;
     shadow->kind = found.record->kind;
     shadow->ts = found.record->ts;
-    shadow->lsn = found.record->lsn;
+    shadow->lsn = found.lsn;
     shadow->content = content_of(found.record);
     bool large = found.record->kind == RECORD_VALUE && (found.record->flags & RECORD_LARGE) != 0;
     shadow->upload = large ? manifest_of(record_value(found.record)).upload : 0;

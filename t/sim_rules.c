@@ -25,8 +25,8 @@ static uint64_t newest_of(const struct log *log, struct slice name)
         uint32_t offset = 0;
         place_t place;
         while ((record = log_segment_next(log, i, &offset, &place)) != NULL)
-            if (is_of(record, name) && record->lsn > newest)
-                newest = record->lsn;
+            if (is_of(record, name) && log_lsn(log, place) > newest)
+                newest = log_lsn(log, place);
     }
     return newest;
 }
@@ -56,8 +56,8 @@ static void look_into(const struct log *log, uint32_t number, struct slice name,
     while ((record = log_segment_next(log, number, &offset, &place)) != NULL) {
         if (!is_of(record, name))
             continue;
-        *holds |= record->lsn == lsn;
-        *older |= record->kind == RECORD_VALUE && record->lsn < lsn;
+        *holds |= log_lsn(log, place) == lsn;
+        *older |= record->kind == RECORD_VALUE && log_lsn(log, place) < lsn;
     }
 }
 

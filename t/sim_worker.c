@@ -48,7 +48,7 @@ static void take_result(struct sim_call *call, const struct record *record)
     assert(value.size <= SIM_VALUE_SIZE_MAX);
     call->result = (struct sim_value){.size = (uint8_t)value.size};
     memcpy(call->result.bytes, value.data, value.size);
-    call->result_flags = record->client_flags;
+    call->result_flags = record_client_flags(record);
     call->result_large = (record->flags & RECORD_LARGE) != 0;
     assert(call->result_cas == record_cas(record));
 }

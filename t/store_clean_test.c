@@ -190,7 +190,7 @@ TEST(clean, keeps_tombstones_that_absent_nodes_need)
         ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, 10), STATUS_OK);
         ASSERT_EQ(put_patiently(&box, key, RECORD_TOMBSTONE, 0), STATUS_OK);
         ASSERT(box_find(&box, slice_make(&key, 4), &found));
-        uint64_t lsn = found.record->lsn, version = ts_version(found.record->ts);
+        uint64_t lsn = found.lsn, version = ts_version(found.record->ts);
         struct store_drop drop = {.lsn = lsn + (round != 0), .floor = version - (round != 1)};
         struct store_drop wide = {.lsn = lsn + 1, .floor = version};
         struct prng prng = {.state = 9};

@@ -61,8 +61,8 @@ TEST(store, joins_the_two_parts_of_a_value_and_stores_a_cas)
               STATUS_OK);
     EXPECT(slice_equal(record_value(found.record), text("head,tailtail")));
     EXPECT_EQ(record_cas(found.record), 10);
-    EXPECT_EQ(found.record->client_flags, 7);
-    EXPECT_EQ(found.record->exptime, 8);
+    EXPECT_EQ(record_client_flags(found.record), 7);
+    EXPECT_EQ(record_exptime(found.record), 8);
     EXPECT_EQ(found.record->ts, 9);
     EXPECT_EQ(found.record->flags, RECORD_CAS | RECORD_RMW);
     box_close(&box);
@@ -206,7 +206,7 @@ TEST(store, walks_over_what_is_current_in_the_order_of_the_log)
         ASSERT_EQ(box_put(&box, slice_make(keys + i, 1), i == 2 ? RECORD_TOMBSTONE : RECORD_VALUE,
                           text(""), false, &found),
                   STATUS_OK);
-        lsn_b = found.record->lsn;
+        lsn_b = found.lsn;
     }
     walk_text(&box, 0, 100000, out);
     EXPECT_TEXT(out, "cab");

@@ -76,12 +76,13 @@ static bool may_be_gone(const struct trace *trace, uint64_t number)
            (put->kind == RECORD_DISCARD || number <= trace->drop_most.floor);
 }
 
-static void check_content(struct trace *trace, const struct record *record, uint64_t number)
+static void check_content(struct trace *trace, const struct found *found, uint64_t number)
 {
+    const struct record *record = found->record;
     const struct put *put = &trace->puts[number];
     struct slice value = record_value(record);
     const uint8_t *bytes = value.data;
-    if (record->kind != put->kind || record->lsn != put->lsn ||
+    if (record->kind != put->kind || found->lsn != put->lsn ||
         !slice_equal(record_key(record), key_of(&put->key)))
         FAIL(trace, "put %llu has changed", (unsigned long long)number);
     for (size_t i = sizeof(number); i < value.size; i++)
@@ -114,7 +115,7 @@ static void check_key(struct trace *trace, uint32_t key)
         FAIL(trace, "key %u: found %llu, not %llu", key,
              (unsigned long long)number_of(found.record), (unsigned long long)number);
     else
-        check_content(trace, found.record, number);
+        check_content(trace, &found, number);
 }
 
 static void check_counts(struct trace *trace)
@@ -147,8 +148,8 @@ static void check_found(struct trace *trace, uint32_t key, uint64_t confirmed_be
             FAIL(trace, "key %u: an invented record", key);
             return;
         }
-        check_content(trace, found.record, number);
-        if ((found.record->lsn < confirmed_below) != (found.state == STATE_VALID) ||
+        check_content(trace, &found, number);
+        if ((found.lsn < confirmed_below) != (found.state == STATE_VALID) ||
             (found.state != STATE_VALID && found.state != STATE_UNCONFIRMED))
             FAIL(trace, "key %u: state %d", key, (int)found.state);
     }
@@ -250,7 +251,7 @@ static void put(struct trace *trace)
     }
     trace->put_count = number;
     trace->puts[number] = (struct put){
-        .key = key, .kind = kind, .lsn = found.record->lsn, .append = found.record->lsn};
+        .key = key, .kind = kind, .lsn = found.lsn, .append = found.lsn};
     trace->current[key] = number;
     trace->touched[key] = true;
     if (invalid && prng_chance(&trace->prng, 80))
@@ -324,7 +325,7 @@ static void walk(struct trace *trace)
         if (trace->failure[0] != 0 || !store_walk(trace->store, &cursor, lsn_min, &budget, &found))
             break;
         if (found.record != NULL) {
-            if (found.record->lsn < lsn_min)
+            if (found.lsn < lsn_min)
                 FAIL(trace, "the walk gives a record that is too old");
             given[trace->puts[number_of(found.record)].key] = true;
         }
@@ -334,7 +335,7 @@ static void walk(struct trace *trace)
     for (uint32_t key = 0; key < KEYS; key++) {
         struct found found;
         if (!trace->touched[key] && !given[key] && look_up(trace, key, &found) &&
-            found.record->lsn >= lsn_min)
+            found.lsn >= lsn_min)
             FAIL(trace, "the walk has left out key %u", key);
     }
 }
