@@ -29,6 +29,7 @@ typedef uint64_t place_t;
 
 enum {
     LOG_FORMAT_VERSION = 1,
+    LOG_SEGMENT_COUNT_MAX = 4096,
     PLACE_UNIT_BITS = 28,
     PLACE_BITS = 48,
 };
@@ -122,6 +123,13 @@ enum status log_durable(struct log *log, uint64_t *durable) MUST_CHECK;
 void log_dead(struct log *log, place_t place);
 
 uint32_t log_segment_count(const struct log *log);
+
+/* The segments that its data may fill: all, or fewer if the log was opened with a smaller limit than before and
+ * segments above it hold data. Then there are also some free ones above these, for cleaning to begin with. */
+uint32_t log_segment_limit(const struct log *log);
+
+/* Does without the last segment, if it is above the limit and free. False: it is not. */
+bool log_drop_last(struct log *log);
 const struct segment *log_segment(const struct log *log, uint32_t number);
 uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; not DRAINING, not ERASING */
 

@@ -14,7 +14,10 @@
 #include "base/fault.h"
 #include "pmem/log_private.h"
 
-enum { RECORD_SIZE_MIN = sizeof(struct record) };
+enum {
+    RECORD_SIZE_MIN = sizeof(struct record),
+    HEADROOM = 8, /* free segments above a limit that is smaller than what is there */
+};
 
 /* What was found in one segment. */
 struct found_segment {
@@ -129,8 +132,10 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
             status =
                 segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
         }
-        if (i >= log->segment_count && status == STATUS_NOT_FOUND)
+        if (i >= log->segment_count && status == STATUS_NOT_FOUND) {
+            note_erased(log, i);
             continue; /* free, and beyond the limit */
+        }
         if (i >= log->segment_count)
             log->segment_count = i + 1; /* a smaller limit than before hides no data */
         if (status == STATUS_OK)
@@ -142,6 +147,10 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         else
             return status;
     }
+    if (log->segment_count > log->options.segment_count_max)
+        log->segment_count = log->segment_count + HEADROOM < SEGMENT_COUNT_MAX
+                                 ? log->segment_count + HEADROOM
+                                 : SEGMENT_COUNT_MAX;
     return STATUS_OK;
 }
 
@@ -336,6 +345,9 @@ static void settle_tail(struct scan *scan)
 
 static void settle_free(struct log *log)
 {
+    for (uint32_t i = log->segment_count; i < SEGMENT_COUNT_MAX; i++)
+        if (log->segments[i].base != NULL)
+            look_at_free(log, i); /* beyond the limit of now, not of ever */
     for (uint32_t i = 0; i < log->segment_count; i++) {
         struct segment *segment = &log->segments[i];
         if (segment->state != SEGMENT_FREE)

@@ -112,6 +112,13 @@ static uint32_t find_free(const struct log *log)
     return found;
 }
 
+static bool counts_as_free(const struct log *log, uint32_t number)
+{
+    const struct segment *segment = &log->segments[number];
+    return segment->state == SEGMENT_FREE && !log->more[number].unusable &&
+           (segment->base != NULL || log->growing);
+}
+
 /* A disk that is full now is taken as full until the next start: the log goes on with the segments
  * it has. */
 static void stop_growing(struct log *log)
@@ -119,8 +126,7 @@ static void stop_growing(struct log *log)
     log->growing = false;
     log->free_count = 0;
     for (uint32_t i = 0; i < log->segment_count; i++)
-        log->free_count += log->segments[i].state == SEGMENT_FREE &&
-                           log->segments[i].base != NULL && !log->more[i].unusable;
+        log->free_count += counts_as_free(log, i);
 }
 
 static enum status map_free(struct log *log, uint32_t reserve, uint32_t *number)
@@ -201,6 +207,22 @@ void log_segment_give(struct log *log, uint32_t number)
     }
     log_drain(log);
     segment->wait = log->cookie;
+}
+
+uint32_t log_segment_limit(const struct log *log)
+{
+    uint32_t max = log->options.segment_count_max;
+    return log->segment_count < max ? log->segment_count : max;
+}
+
+bool log_drop_last(struct log *log)
+{
+    if (log->segment_count <= log->options.segment_count_max ||
+        log->segments[log->segment_count - 1].state != SEGMENT_FREE)
+        return false;
+    log->segment_count--;
+    log->free_count -= counts_as_free(log, log->segment_count);
+    return true;
 }
 
 static void end_erasing(struct log *log, uint32_t number)

@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -84,26 +86,74 @@ static enum status read_node(const struct directory *directory, struct directory
                                                                         : STATUS_CORRUPT;
 }
 
+/* What an operator can always do. */
+#define BEGIN_ANEW "or give it an empty directory, which the node fills from the others"
+
 /* Is what is there ours? */
 static enum status compare(const char *path, const struct directory_node *there,
                            const struct directory_node *want, char *why, size_t size)
 {
     if (there->node != want->node) {
-        snprintf(why, size, "%s/node: the directory belongs to node %u, this is node %u", path,
-                 there->node, want->node);
+        snprintf(why, size,
+                 "%s/node: the directory belongs to node %u, this is node %u; start this node with "
+                 "its own --data, or as --node=%u",
+                 path, there->node, want->node, there->node);
         return STATUS_FOREIGN;
     }
     if (there->shard_count != want->shard_count) {
-        snprintf(why, size, "%s/node: the directory was made with -t %u, this process has -t %u",
-                 path, there->shard_count, want->shard_count);
+        snprintf(why, size,
+                 "%s/node: the directory was made with -t %u, this process has -t %u; start with "
+                 "-t %u, " BEGIN_ANEW,
+                 path, there->shard_count, want->shard_count, there->shard_count);
         return STATUS_FOREIGN;
     }
     if (there->cluster != want->cluster) {
-        snprintf(why, size, "%s/node: the directory belongs to another cluster (other --peers)",
+        snprintf(why, size,
+                 "%s/node: the directory belongs to another cluster (other --peers); start with "
+                 "the --peers it was made with, " BEGIN_ANEW,
                  path);
         return STATUS_FOREIGN;
     }
     return STATUS_OK;
+}
+
+static void make_new(struct directory *directory, const struct directory_node *want)
+{
+    directory->node = *want;
+    memcpy(directory->node.magic, magic, sizeof(magic));
+    directory->node.format_version = DIRECTORY_FORMAT_VERSION;
+    /* From the clock: a node whose disk was wiped must come back higher than before. */
+    directory->node.incarnation = clock_incarnation();
+    directory->node.reserved = 0;
+}
+
+/* The node's own file is made before any log. */
+static bool has_log(const char *path)
+{
+    char name[4200];
+    struct stat stat;
+    join(name, sizeof(name), path, "shard-0");
+    return lstat(name, &stat) == 0;
+}
+
+static void tell_unread(const char *path, enum status status, const struct directory_node *there,
+                        char *why, size_t size)
+{
+    if (status == STATUS_NOT_FOUND)
+        snprintf(why, size,
+                 "%s/node: missing, but there is a log beside it; put the file back, " BEGIN_ANEW,
+                 path);
+    else if (status == STATUS_VERSION)
+        snprintf(why, size,
+                 "%s/node: format version %u, this program knows %u; start the version of "
+                 "healcached that made it, " BEGIN_ANEW,
+                 path, there->format_version, DIRECTORY_FORMAT_VERSION);
+    else if (status == STATUS_CORRUPT)
+        snprintf(why, size,
+                 "%s/node: %s, or not a file of healcached; put the right one back, " BEGIN_ANEW,
+                 path, there->magic[0] == 0 ? "empty" : "damaged");
+    else
+        snprintf(why, size, "%s/node: cannot be read: %s", path, strerror(errno));
 }
 
 static enum status load(struct directory *directory, const struct directory_node *want, char *why,
@@ -111,26 +161,40 @@ static enum status load(struct directory *directory, const struct directory_node
 {
     struct directory_node there = {.node = 0};
     enum status status = read_node(directory, &there);
-    if (status == STATUS_NOT_FOUND) {
-        directory->node = *want;
-        memcpy(directory->node.magic, magic, sizeof(magic));
-        directory->node.format_version = DIRECTORY_FORMAT_VERSION;
-        /* From the clock: a node whose disk was wiped must come back higher than before. */
-        directory->node.incarnation = clock_incarnation();
-        directory->node.reserved = 0;
+    if (status == STATUS_NOT_FOUND && !has_log(directory->path)) {
+        make_new(directory, want);
         return STATUS_OK;
     }
-    if (status == STATUS_VERSION)
-        snprintf(why, size, "%s/node: format version %u, this program knows %u", directory->path,
-                 there.format_version, DIRECTORY_FORMAT_VERSION);
-    else if (status == STATUS_CORRUPT)
-        snprintf(why, size, "%s/node: damaged, or not a file of healcached", directory->path);
-    else if (status != STATUS_OK)
-        snprintf(why, size, "%s/node: %s", directory->path, strerror(errno));
-    if (status != STATUS_OK)
-        return status;
+    if (status != STATUS_OK) {
+        tell_unread(directory->path, status, &there, why, size);
+        return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
+    }
     directory->node = there;
     return compare(directory->path, &there, want, why, size);
+}
+
+/* Who has the lock writes its process id into the file: for people, nothing depends on it. */
+static void note_owner(const struct directory *directory)
+{
+    char text[24];
+    int size = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    bool noted = ftruncate(directory->lock, 0) == 0 &&
+                 pwrite(directory->lock, text, (size_t)size, 0) == size;
+    (void)noted;
+}
+
+static void tell_busy(const struct directory *directory, const char *name, char *why, size_t size)
+{
+    char text[24] = "";
+    ssize_t got = pread(directory->lock, text, sizeof(text) - 1, 0);
+    long owner = got > 0 ? strtol(text, NULL, 10) : 0;
+    char process[48] = "another process";
+    if (owner > 0)
+        snprintf(process, sizeof(process), "another process (%ld)", owner);
+    snprintf(why, size,
+             "%s: %s is using this data directory; stop it first, or choose another "
+             "--data",
+             name, process);
 }
 
 /* Also makes `path` itself, not its parents. */
@@ -148,10 +212,11 @@ static enum status take_lock(struct directory *directory, char *why, size_t size
         return STATUS_IO;
     }
     if (flock(directory->lock, LOCK_EX | LOCK_NB) != 0) {
-        snprintf(why, size, "%s: another process is using this data directory", name);
+        tell_busy(directory, name, why, size);
         close(directory->lock);
         return STATUS_BUSY;
     }
+    note_owner(directory);
     return STATUS_OK;
 }
 

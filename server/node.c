@@ -61,16 +61,32 @@ static uint64_t client_memory_limit(const struct options *options)
     return usual < CLIENT_MEMORY_MIN ? CLIENT_MEMORY_MIN : usual;
 }
 
+/* A directory keeps the size that its segments were made with. */
+static enum status choose_segments(struct node *node)
+{
+    const struct options *options = &node->options;
+    uint32_t fixed = node->directory.node.segment_size;
+    enum status status =
+        segments_choose(options, fixed, &node->segment_size, &node->segment_count_shard);
+    if (status != STATUS_OK)
+        return status;
+    if (options->segment_size != 0 && options->segment_size != fixed)
+        log_note("--segment-size has no effect: %s was made with segments of %u KB", options->data,
+                 fixed >> 10);
+    segments_tell(options, node->segment_size, node->segment_count_shard);
+    return STATUS_OK;
+}
+
 static enum status open_directory(struct node *node)
 {
-    char why[512] = "";
+    char why[960] = ""; /* as much as a line of the log holds */
     struct directory_node want = {
         .node = node->options.self,
         .shard_count = node->options.thread_count,
         .cluster = options_directory_hash(&node->options),
     };
-    uint32_t count;
-    enum status status = segments_choose(&node->options, 0, &want.segment_size, &count);
+    enum status status =
+        segments_choose(&node->options, 0, &want.segment_size, &node->segment_count_shard);
     if (status != STATUS_OK)
         return status;
     status = directory_open(&node->directory, node->options.data, &want, why, sizeof(why));
@@ -79,13 +95,7 @@ static enum status open_directory(struct node *node)
         return status;
     }
     atomic_store(&node->incarnation, node->directory.node.incarnation);
-    if (node->directory.node.segment_size == want.segment_size) {
-        node->segment_size = want.segment_size;
-        node->segment_count_shard = count;
-        return STATUS_OK;
-    }
-    status = segments_choose(&node->options, node->directory.node.segment_size, &node->segment_size,
-                             &node->segment_count_shard);
+    status = choose_segments(node);
     if (status != STATUS_OK)
         directory_close(&node->directory);
     return status;
@@ -179,6 +189,27 @@ static void say_started(const struct node *node, const struct listeners *listene
              options->data != NULL ? options->data : "", node->tls != NULL ? " (TLS)" : "", where);
 }
 
+/* -m may be smaller than at the last start. Before the workers run. */
+static void say_too_small(const struct node *node)
+{
+    uint64_t live = 0, most = 0;
+    bool over = false;
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        struct store_stats stats;
+        store_stats(node->workers[i].store, &stats);
+        over = over || stats.live_bytes > stats.live_max;
+        live += stats.live_bytes;
+        most += stats.live_max;
+    }
+    if (!over)
+        return;
+    log_warn("-m %llu: %llu MB are in use and -m leaves room for %llu MB: nothing is lost and all "
+             "is served, but what makes the data grow is refused as out of memory; start with a "
+             "larger -m, or delete",
+             (unsigned long long)node->options.memory_size >> 20,
+             (unsigned long long)(live + (1 << 20) - 1) >> 20, (unsigned long long)most >> 20);
+}
+
 static int run(struct node *node, struct listeners *listeners)
 {
     static struct control control;
@@ -216,6 +247,7 @@ static int open_and_run(struct node *node, struct listeners *listeners)
         goto close_net;
     if (open_workers(node) != STATUS_OK)
         goto close_mailbox;
+    say_too_small(node);
     code = run(node, listeners);
     close_workers(node, node->worker_count);
     free(node->workers);

@@ -1,5 +1,6 @@
 #include "server/segments.h"
 
+#include <dirent.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -11,6 +12,7 @@
 enum {
     SIZE_MIN = 1 << 20,
     SIZE_USUAL_MAX = 64 << 20,
+    SIZE_MOST = 1 << 30,
     SIZE_STEP = 4096,     /* pages */
     COUNT_USUAL_MIN = 32, /* cleaning needs some to choose from, and keeps some: the more, the less
                              that is of all */
@@ -24,8 +26,10 @@ static uint64_t choose_size(uint64_t least, uint64_t shard_size)
     uint64_t size = least > SIZE_MIN ? least : SIZE_MIN;
     while (size < SIZE_USUAL_MAX && size * 2 * COUNT_USUAL_MIN <= shard_size)
         size *= 2;
+    while (size * 2 <= SIZE_MOST && shard_size / size > SEGMENTS_COUNT_MAX)
+        size *= 2;
     uint64_t count = shard_size / size;
-    if (count >= SEGMENTS_COUNT_MIN)
+    if (count >= SEGMENTS_COUNT_MIN && count <= SEGMENTS_COUNT_MAX)
         size = shard_size / count;
     return (size + (count < SEGMENTS_COUNT_MIN ? SIZE_STEP - 1 : 0)) / SIZE_STEP * SIZE_STEP;
 }
@@ -45,15 +49,24 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
     if (wanted != 0)
         size = wanted;
     uint64_t count = shard_size / size;
-    if (count < SEGMENTS_COUNT_MIN) {
+    if (count < SEGMENTS_COUNT_MIN)
         count = SEGMENTS_COUNT_MIN;
-        log_note("-m %llu is too small for %u shards: using %llu MB",
-                 (unsigned long long)options->memory_size >> 20, options->thread_count,
-                 (unsigned long long)(count * size * options->thread_count) >> 20);
-    }
+    if (count > SEGMENTS_COUNT_MAX)
+        count = SEGMENTS_COUNT_MAX;
     *segment_size = (uint32_t)size;
     *segment_count_shard = (uint32_t)count;
     return STATUS_OK;
+}
+
+void segments_tell(const struct options *options, uint32_t segment_size, uint32_t count)
+{
+    uint64_t asked = options->memory_size / options->thread_count / segment_size;
+    if (asked == count)
+        return;
+    log_note("-m %llu is too %s for %u shards with segments of %u KB: using %llu MB",
+             (unsigned long long)options->memory_size >> 20, asked < count ? "small" : "large",
+             options->thread_count, segment_size >> 10,
+             (unsigned long long)count * segment_size * options->thread_count >> 20);
 }
 
 static void shard_path(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE])
@@ -75,6 +88,26 @@ enum status segments_open(const struct node *node, unsigned shard, struct medium
     else
         log_error("%s", why);
     return status;
+}
+
+uint32_t segments_count_there(const struct node *node, unsigned shard)
+{
+    char path[SEGMENTS_NAME_SIZE];
+    uint32_t count = 0;
+    if (node->directory.path == NULL)
+        return 0;
+    shard_path(node, shard, path);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return 0;
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        unsigned number;
+        if (sscanf(entry->d_name, "segment-%6u", &number) == 1 && number >= count &&
+            number < SEGMENTS_COUNT_MAX)
+            count = number + 1;
+    }
+    closedir(directory);
+    return count;
 }
 
 void segments_name(const struct node *node, unsigned shard, const struct medium *medium,

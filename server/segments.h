@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "pmem/medium.h"
+#include "pmem/log.h"
 #include "server/options.h"
 
 struct node;
@@ -13,18 +13,26 @@ struct node;
 enum {
     SEGMENTS_NAME_SIZE = 4300,
     SEGMENTS_COUNT_MIN = 8, /* of a shard: cleaning needs some to choose from */
+    SEGMENTS_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
 };
 
 /* Bytes of a segment and how many of them a shard has, from -m, -t and -I. `fixed`: the size that a
- * data directory already has, or 0. If -m is too small for the largest item it is raised, and one
- * line says so. STATUS_INVALID: the fixed size does not hold an item of -I; a line says so. */
+ * data directory already has, or 0. If -m is too small for the largest item it is raised, if it is
+ * more than SEGMENTS_COUNT_MAX of the fixed size it is lowered: segments_tell() says so.
+ * STATUS_INVALID: the fixed size does not hold a record; a line says so. */
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
                             uint32_t *segment_count_shard) MUST_CHECK;
+
+/* Logs a line if what was chosen is not what -m says. */
+void segments_tell(const struct options *options, uint32_t segment_size, uint32_t count);
 
 /* The medium of one shard. *ready_fd is readable when a drain is done, -1 if that is never later.
  */
 enum status segments_open(const struct node *node, unsigned shard, struct medium **medium,
                           int *ready_fd) MUST_CHECK;
+
+/* How many segments the shard's directory may hold already, perhaps more than -m allows now. */
+uint32_t segments_count_there(const struct node *node, unsigned shard);
 
 /* The name of the file, for a message. */
 void segments_name(const struct node *node, unsigned shard, const struct medium *medium,

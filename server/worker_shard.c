@@ -302,8 +302,20 @@ static void log_open_error(const struct worker *worker, enum status status, uint
 {
     char name[SEGMENTS_NAME_SIZE];
     segments_name(worker->node, worker->number, worker->medium, segment, name);
-    log_error("%s: %s; nothing was written. %s", name, status_text(status),
+    const char *advice = status == STATUS_FOREIGN || status == STATUS_VERSION
+                             ? "; put the right file back, or give the node an empty directory, "
+                               "which it fills from the others"
+                             : "";
+    log_error("%s: %s%s; nothing was written. %s", name, status_text(status), advice,
               segments_trouble(worker->node, worker->medium));
+}
+
+/* With a smaller -m than before, what is there has to be found all the same. */
+static uint32_t segment_count(const struct worker *worker)
+{
+    uint32_t there = segments_count_there(worker->node, worker->number);
+    uint32_t count = worker->node->segment_count_shard;
+    return there > count ? there : count;
 }
 
 /* Address space, not memory: pages come as the index grows. */
@@ -382,7 +394,7 @@ enum status worker_shard_open(struct worker *worker)
     enum status status = segments_open(node, worker->number, &worker->medium, &worker->medium_fd);
     if (status != STATUS_OK)
         return status;
-    status = open_index(worker, (uint64_t)node->segment_size * node->segment_count_shard);
+    status = open_index(worker, (uint64_t)node->segment_size * segment_count(worker));
     if (status != STATUS_OK)
         goto close_medium;
     status = open_store(worker);

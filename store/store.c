@@ -298,7 +298,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     *stats = store->stats;
     stats->live_max = clean_live_max(store);
     stats->log_bytes = clean_log_bytes(store);
-    stats->segment_count = log_segment_count(store->log);
+    stats->segment_count = log_segment_limit(store->log);
     stats->index_bytes =
         (uint64_t)(index->main_count + index->total - index->overflow_low) *
         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);

@@ -42,7 +42,7 @@ bool clean_leaves_room(const struct store *store, enum append_class class)
 
 uint64_t clean_log_bytes(const struct store *store)
 {
-    uint32_t count = log_segment_count(store->log), reserve = clean_reserve(store, APPEND_GROWING);
+    uint32_t count = log_segment_limit(store->log), reserve = clean_reserve(store, APPEND_GROWING);
     return count > reserve ? (count - reserve) * log_record_size_max(store->log) : 0;
 }
 
@@ -99,12 +99,49 @@ static uint32_t damaged(const struct store *store)
     return VICTIM_NONE;
 }
 
+/* The log may take fewer segments than it did before the last start, and what lives fits in these.
+ */
+static bool is_over(const struct store *store)
+{
+    return log_segment_count(store->log) > log_segment_limit(store->log) &&
+           store->stats.live_bytes <= clean_live_max(store);
+}
+
+/* The last segment is free and above the limit, and not needed as room. */
+static bool can_come_down(const struct store *store)
+{
+    uint32_t last = log_segment_count(store->log) - 1;
+    return is_over(store) && log_segment(store->log, last)->state == SEGMENT_FREE &&
+           log_segment_free_count(store->log) > clean_reserve(store, APPEND_GROWING) + 1;
+}
+
+static void come_down(struct store *store)
+{
+    while (can_come_down(store) && log_drop_last(store->log))
+        ;
+}
+
+/* The last segment beyond the limit, if there is a free one within for what lives in it. */
+static uint32_t surplus(const struct store *store)
+{
+    uint32_t victim = VICTIM_NONE, limit = log_segment_limit(store->log);
+    bool room = false;
+    for (uint32_t i = 0; i < limit; i++)
+        room = room || log_segment(store->log, i)->state == SEGMENT_FREE;
+    for (uint32_t i = limit; room && i < log_segment_count(store->log); i++)
+        if (log_segment(store->log, i)->state == SEGMENT_SEALED)
+            victim = i;
+    return victim;
+}
+
 static uint32_t choose(const struct store *store)
 {
     if (damaged(store) != VICTIM_NONE)
         return damaged(store);
     if (stalled(store))
         return VICTIM_NONE;
+    if (is_over(store) && surplus(store) != VICTIM_NONE)
+        return surplus(store);
     uint32_t victim = VICTIM_NONE;
     if (tombstones_heavy(store)) {
         victim = oldest(store);
@@ -130,9 +167,10 @@ static bool live_is_high(const struct store *store)
 
 bool store_wants_cleaning(const struct store *store)
 {
-    if (store->victim != VICTIM_NONE)
+    if (store->victim != VICTIM_NONE || can_come_down(store))
         return true;
-    bool wanted = damaged(store) != VICTIM_NONE || room_is_low(store) || (live_is_high(store) && tombstones_heavy(store));
+    bool wanted = damaged(store) != VICTIM_NONE || room_is_low(store) || is_over(store) ||
+                  (live_is_high(store) && tombstones_heavy(store));
     return wanted && choose(store) != VICTIM_NONE;
 }
 
@@ -227,7 +265,9 @@ static bool step(struct store *store, uint64_t *budget)
 
 void clean_more(struct store *store, uint64_t budget)
 {
-    while (budget > 0 && store_wants_cleaning(store)) {
+    for (; budget > 0; come_down(store)) {
+        if (!store_wants_cleaning(store))
+            return;
         if (store->victim == VICTIM_NONE) {
             store->victim = choose(store);
             store->victim_offset = 0;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "t/test.h"
@@ -133,6 +134,21 @@ TEST(directory, damaged_or_of_another_version_is_refused_and_unchanged)
     expect_refused(path, &mine, STATUS_VERSION, "version 99");
     overwrite(path, 0, "something", 8);
     expect_refused(path, &mine, STATUS_CORRUPT, "not a file of healcached");
+}
+
+/* Who is told "the right one is missing" can put it back; a new one would begin with a new
+ * incarnation. */
+TEST(directory, with_a_log_and_without_its_own_file_is_refused)
+{
+    struct directory directory;
+    const char *path = test_directory();
+    char name[4200];
+    snprintf(name, sizeof(name), "%s/shard-0", path);
+    ASSERT_EQ(mkdir(name, 0700), 0);
+    EXPECT_EQ(open_as(&directory, path, &mine), STATUS_CORRUPT);
+    EXPECT(strstr(why, "missing") != NULL && strstr(why, path) != NULL);
+    name_of(name, path);
+    EXPECT(access(name, F_OK) != 0);
 }
 
 TEST(directory, none_is_needed_in_memory)

@@ -296,3 +296,79 @@ TEST(clean, takes_damaged_segments_after_a_repair)
     EXPECT_EQ(box.report.corrupt_count, 0);
     box_close(&box);
 }
+
+static void reopen_smaller(struct box *box, uint32_t segment_count)
+{
+    box_turn(box);
+    uint64_t size = store_index_size((uint64_t)BOX_SEGMENT_SIZE * box->segment_count);
+    struct store_options options = {
+        .log = {.identity = {.cluster = 1, .node = 1, .shard_count = 1},
+                .medium = box->medium,
+                .segment_count_max = segment_count},
+        .index = box->index,
+        .index_size = size,
+    };
+    uint32_t bad;
+    store_close(box->store);
+    sim_medium_cut(box->medium);
+    memset(box->index, 0, size);
+    ASSERT_EQ(store_open(&box->store, &options, &box->report, &bad), STATUS_OK);
+}
+
+static void expect_keys(struct box *box, uint32_t keys)
+{
+    struct found found;
+    for (uint32_t key = 0; key < keys; key++)
+        EXPECT(box_find(box, slice_make(&key, 4), &found));
+}
+
+/* The data was spread over all segments; what is free beyond the new limit is not used again. */
+TEST(clean, a_log_that_is_opened_with_a_smaller_limit_comes_down_to_it)
+{
+    struct box box;
+    struct store_drop drop = {0};
+    box_make(&box, COUNT);
+    uint32_t keys = fill(&box, 30);
+    ASSERT(keys > 0);
+    for (unsigned i = 0; i < 3 * keys; i++)
+        ASSERT_EQ(put_patiently(&box, i % keys, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    reopen_smaller(&box, COUNT / 2);
+    EXPECT(log_segment_count(store_log(box.store)) > COUNT / 2);
+    EXPECT_EQ(log_segment_limit(store_log(box.store)), COUNT / 2);
+    EXPECT(!store_is_full(box.store));
+    for (unsigned i = 0; store_wants_cleaning(box.store) && i < 10000; i++) {
+        store_clean(box.store, &drop, 16384);
+        box_turn(&box);
+    }
+    EXPECT(!store_wants_cleaning(box.store));
+    EXPECT(log_segment_count(store_log(box.store)) <= COUNT / 2 + 1); /* perhaps the open one */
+    for (unsigned i = 0; i < 2 * keys; i++)
+        ASSERT_EQ(put_patiently(&box, i % keys, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    EXPECT(log_segment_count(store_log(box.store)) <= COUNT / 2 + 1);
+    expect_keys(&box, keys);
+    reopen_smaller(&box, COUNT / 2);
+    expect_keys(&box, keys);
+    box_close(&box);
+}
+
+TEST(clean, more_data_than_a_smaller_limit_is_kept_and_may_not_grow)
+{
+    struct box box;
+    struct found found;
+    box_make(&box, COUNT);
+    uint32_t keys = fill(&box, 80), more = keys;
+    ASSERT(keys > 0);
+    reopen_smaller(&box, COUNT / 2);
+    EXPECT(store_is_full(box.store));
+    expect_keys(&box, keys);
+    EXPECT_EQ(put_patiently(&box, more, RECORD_VALUE, VALUE_SIZE), STATUS_NO_SPACE);
+    for (uint32_t i = 0; i < 4 * keys; i++)
+        ASSERT_EQ(put_patiently(&box, i % keys, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    for (uint32_t key = keys / 4; key < keys; key++)
+        ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, 0), STATUS_OK);
+    EXPECT(!store_is_full(box.store));
+    EXPECT_EQ(put_patiently(&box, more, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+    expect_keys(&box, keys);
+    EXPECT(box_find(&box, slice_make(&more, 4), &found));
+    box_close(&box);
+}
