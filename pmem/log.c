@@ -5,8 +5,28 @@
 #include "base/fault.h"
 #include "pmem/log_private.h"
 
+static uint64_t round_to_line(uint64_t size)
+{
+    return (size + SEGMENT_LINE - 1) / SEGMENT_LINE * SEGMENT_LINE;
+}
+
+uint64_t log_memory_size(void)
+{
+    return round_to_line(sizeof(struct log)) +
+           round_to_line(SEGMENT_COUNT_MAX * sizeof(struct segment)) +
+           round_to_line(SEGMENT_COUNT_MAX * sizeof(struct segment_more));
+}
+
+void log_find_tables(struct log *log)
+{
+    uint8_t *at = (uint8_t *)log + round_to_line(sizeof(*log));
+    log->segments = (void *)at;
+    log->more = (void *)(at + round_to_line(SEGMENT_COUNT_MAX * sizeof(struct segment)));
+}
+
 static void init(struct log *log, const struct log_options *options)
 {
+    log_find_tables(log);
     log->options = *options;
     log->medium = options->medium;
     log->segment_count = options->segment_count_max;
@@ -23,17 +43,16 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
     assert(options->medium->segment_size >= SEGMENT_SIZE_MIN);
     *bad_segment = 0;
     memset(report, 0, sizeof(*report));
-    struct log *made = calloc(1, sizeof(*made));
+    struct log *made = options->memory != NULL ? options->memory : calloc(1, log_memory_size());
     if (made == NULL)
         return STATUS_NO_MEMORY;
     init(made, options);
+    made->options.journal = NULL; /* what is half scanned is worth nothing */
+    made->own_memory = options->memory == NULL;
     *log = made;
-    enum status status = STATUS_NO_MEMORY;
-    made->segments = calloc(SEGMENT_COUNT_MAX, sizeof(*made->segments));
-    made->more = calloc(SEGMENT_COUNT_MAX, sizeof(*made->more));
-    if (made->segments != NULL && made->more != NULL)
-        status = log_scan(made, scan, user, report, bad_segment);
     uint64_t durable;
+    enum status status = log_scan(made, scan, user, report, bad_segment);
+    made->options.journal = options->journal;
     if (status == STATUS_OK)
         status = log_durable(made, &durable);
     if (status != STATUS_OK) {
@@ -45,9 +64,8 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
 
 void log_close(struct log *log)
 {
-    free(log->more);
-    free(log->segments);
-    free(log);
+    if (log->own_memory)
+        free(log);
 }
 
 /* Makes room for `size` bytes at the tail. */
@@ -66,6 +84,9 @@ static place_t count_append(struct log *log, const struct record *record, uint64
     struct segment *segment = &log->segments[log->open];
     place_t place = place_make(log->open, segment->used);
     uint32_t size = (uint32_t)record_size(record);
+    log_note_segment(log, log->open);
+    log_note(log, &log->tail, sizeof(log->tail));
+    log->more[log->open].last = segment->used;
     segment->used += size;
     segment->live += size;
     if (lsn > segment->lsn_max)
@@ -181,6 +202,7 @@ void log_dead(struct log *log, place_t place)
     struct segment *segment = &log->segments[place_segment(place)];
     uint32_t size = (uint32_t)record_size(log_record(log, place));
     assert(segment->live >= size);
+    log_note(log, &segment->live, sizeof(segment->live));
     segment->live -= size;
 }
 
@@ -198,6 +220,23 @@ const struct segment *log_segment(const struct log *log, uint32_t number)
 uint32_t log_segment_free_count(const struct log *log)
 {
     return log->free_count;
+}
+
+bool log_place_in_use(const struct log *log, place_t place)
+{
+    uint32_t number = place_segment(place), offset = place_offset(place);
+    if (number >= log->segment_count || offset < SEGMENT_RECORDS)
+        return false;
+    const struct segment *segment = &log->segments[number];
+    bool used = segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
+    return used && segment->base != NULL && offset < segment->used;
+}
+
+bool log_is_sound(const struct log *log, place_t place)
+{
+    uint32_t number = place_segment(place);
+    return log_place_in_use(log, place) &&
+           record_sound(log, number, log->segments[number].generation, place_offset(place));
 }
 
 bool log_segment_is_damaged(const struct log *log, uint32_t number)

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "pmem/journal.h"
 #include "pmem/medium.h"
 #include "pmem/record.h"
 
@@ -47,6 +48,8 @@ struct log_options {
     struct log_identity identity;
     struct medium *medium; /* owned by the caller; open until log_close */
     uint32_t segment_count_max;
+    void *memory; /* the caller's, zeroed, of log_memory_size() bytes, 64-byte aligned; NULL: the log takes its own */
+    struct journal *journal; /* for memory that is to be taken over; notes are of the caller's update. NULL: none */
 };
 
 enum segment_state {
@@ -88,6 +91,17 @@ typedef void (*log_scan_t)(void *user, const struct record *record, place_t plac
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
                      struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
 void log_close(struct log *log);
+
+/* The size of options.memory. */
+uint64_t log_memory_size(void);
+
+/* Goes on with the memory of a process that has ended, in the same boot and with the same options (segment_count_max may
+ * differ), after the journal was rolled back: nothing is scanned, no record but those at the tail is looked at. What that process
+ * had not made durable counts as such only when a drain is done. The report has damage that was known already.
+ * STATUS_CORRUPT: the segments are not those that the memory speaks of; or as log_open. Then nothing is open, nothing was written
+ * to a segment, and log_open will find what there is. */
+enum status log_take_over(struct log **log, const struct log_options *options, struct log_report *report,
+                          uint32_t *bad_segment) MUST_CHECK;
 
 /* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that must remain
  * (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */
@@ -139,6 +153,12 @@ uint32_t log_resize(struct log *log, uint32_t count);
 
 /* One more than the number of the last segment that was ever used. */
 uint32_t log_segment_used_count(const struct log *log);
+
+/* `place` lies in the used part of a segment in use. Any may be asked for. */
+bool log_place_in_use(const struct log *log, place_t place);
+
+/* Whether a whole and sound record lies at `place`, in a segment in use: checks every byte of it. Any place may be asked for. */
+bool log_is_sound(const struct log *log, place_t place);
 
 /* The opening scan found damage in it. */
 bool log_segment_is_damaged(const struct log *log, uint32_t number);

@@ -58,6 +58,7 @@ static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
 struct segment_more {
     uint32_t crc_seed;
     uint32_t progress_used; /* `used` when the progress was flushed last */
+    uint32_t last;          /* where the newest record begins; 0: none */
     uint64_t count;         /* of records, SEAL included */
     uint64_t progress;      /* of these, written to the progress line */
     bool damaged;  /* records have to be checked one by one, and searched behind the broken ones */
@@ -90,7 +91,22 @@ struct log {
     bool growing; /* segments may still be created */
     struct drain drains[DRAIN_COUNT_MAX];
     uint32_t drain_count;
+    bool own_memory; /* the log's, to be freed */
 };
+
+/* What a change of several words must be able to put back after the process was killed: tail, generation, open, segments and
+ * `more` are changed behind a note. Counts of segments, cookies and drains are made anew by log_take_over(). */
+static inline void log_note(struct log *log, const void *at, uint32_t size)
+{
+    journal_note(log->options.journal, at, size);
+}
+
+/* The whole of a segment's row. */
+static inline void log_note_segment(struct log *log, uint32_t number)
+{
+    log_note(log, &log->segments[number], sizeof(struct segment));
+    log_note(log, &log->more[number], sizeof(struct segment_more));
+}
 
 /* ---- log_segment.c: life of a segment ---- */
 
@@ -117,6 +133,9 @@ void segments_move(struct log *log);
 void segments_note_progress(struct log *log);
 
 /* ---- log.c ---- */
+
+/* Where the tables of segments lie: behind the log itself. */
+void log_find_tables(struct log *log);
 
 /* Asks the medium for a drain of everything flushed so far, in any case. */
 void log_ask_drain(struct log *log);
@@ -153,6 +172,13 @@ static inline uint32_t place_offset(place_t place)
 }
 
 /* ---- log_scan.c ---- */
+
+/* STATUS_CORRUPT, STATUS_VERSION, STATUS_FOREIGN: a mapped segment's header is not what this log writes. */
+enum status segment_check_header(const struct log *log, uint32_t number) MUST_CHECK;
+
+/* Erases a free segment before it is used; ERASING until the drain after that. */
+void segment_erase_first(struct log *log, uint32_t number);
+
 
 /* Finds out what the medium holds and hands it to `scan`. */
 enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report,

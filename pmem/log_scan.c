@@ -53,7 +53,7 @@ static void note_damage(struct scan *scan, uint32_t number)
         scan->report->corrupt_segment = number;
 }
 
-static enum status check_header(const struct log *log, uint32_t number)
+enum status segment_check_header(const struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
     if (header->magic != SEGMENT_MAGIC || header->crc != segment_header_crc(header))
@@ -130,7 +130,8 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         if (status == STATUS_OK) {
             log->segments[i].base = base;
             status =
-                segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND : check_header(log, i);
+                segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND
+                                                       : segment_check_header(log, i);
         }
         if (i >= log->segment_count && status == STATUS_NOT_FOUND) {
             note_erased(log, i);
@@ -173,6 +174,7 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     uint32_t size = log->medium->segment_size, offset = found->end;
     while (!found->sealed && record_sound(log, found->number, found->generation, offset)) {
         const struct record *record = (const void *)(segment->base + offset);
+        log->more[found->number].last = offset;
         offset += (uint32_t)record_size(record);
         log->more[found->number].count++;
         found->sealed = record->kind == RECORD_SEAL;
@@ -209,7 +211,7 @@ static void look_at_free(struct log *log, uint32_t number)
 
 /* Also for what is erased already: perhaps only in the cache that a killed process has left, and it
  * has to be erased durably before it is used. */
-static void erase(struct log *log, uint32_t number)
+void segment_erase_first(struct log *log, uint32_t number)
 {
     segment_erase(log, number);
     log->segments[number].state = SEGMENT_ERASING;
@@ -233,7 +235,7 @@ static void cut_off(struct scan *scan, uint32_t index)
     for (uint32_t i = index + 1; i < scan->found_count; i++) {
         uint32_t number = scan->found[i].number;
         scan->report->torn_bytes += scan->found[i].end - SEGMENT_RECORDS;
-        erase(log, number);
+        segment_erase_first(log, number);
     }
     scan->found_count = index + 1;
 }
@@ -355,7 +357,7 @@ static void settle_free(struct log *log)
         if (segment->base != NULL)
             look_at_free(log, i);
         if (segment->base != NULL && segment_header_of(log, i)->crc != 0)
-            erase(log, i);
+            segment_erase_first(log, i);
         else
             log->free_count++;
     }

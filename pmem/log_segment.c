@@ -81,6 +81,9 @@ void segment_erase(struct log *log, uint32_t number)
 void segment_seal(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
+    log_note_segment(log, number);
+    log_note(log, &log->tail, sizeof(log->tail));
+    log_note(log, &log->open, sizeof(log->open));
     if (log->medium->segment_size - segment->used >= sizeof(struct record)) {
         const struct record_spec spec = {.kind = RECORD_SEAL};
         record_write(log, number, segment->used, &spec, log->tail);
@@ -156,6 +159,9 @@ enum status segment_open_next(struct log *log, uint32_t reserve)
     if (log->open != SEGMENT_NONE)
         segment_seal(log, log->open);
     struct segment *segment = &log->segments[number];
+    log_note_segment(log, number);
+    log_note(log, &log->generation, sizeof(log->generation));
+    log_note(log, &log->open, sizeof(log->open));
     segment->generation = ++log->generation;
     segment->used = SEGMENT_RECORDS;
     segment->live = 0;

@@ -18,16 +18,23 @@ uint64_t store_index_size(uint64_t log_size)
     uint64_t entries = log_size / RECORD_SIZE_MIN + MAIN_COUNT_MIN;
     uint64_t main_max = entries / 4 + MAIN_COUNT_MIN;
     uint64_t total = 2 * main_max + entries / BUCKET_ENTRIES + MAIN_COUNT_MIN;
-    return (sizeof(struct store) + 2 * BUCKET_SIZE) + total * (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
+    return (sizeof(struct store) + log_memory_size() + 4 * BUCKET_SIZE) + total * (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
 }
 
-void index_init(struct index *index, void *memory, uint64_t size)
+void index_find_parts(struct index *index, void *memory, uint64_t size)
 {
     uint64_t total = size / (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
     assert(total > 2 * MAIN_COUNT_MIN);
     index->buckets = memory;
     index->total = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
     index->accesses = (void *)(index->buckets + index->total);
+    index->main_granted = 0;
+    index->low_granted = index->total;
+}
+
+void index_init(struct index *index, void *memory, uint64_t size)
+{
+    index_find_parts(index, memory, size);
     index->main_count = MAIN_COUNT_MIN;
     index->overflow_low = index->total;
 }
@@ -37,6 +44,13 @@ uint32_t index_bucket_of(uint64_t hash, uint32_t count)
     uint32_t mask = UINT32_MAX >> __builtin_clz(count);
     uint32_t bucket = (uint32_t)hash & mask;
     return bucket < count ? bucket : bucket & (mask >> 1);
+}
+
+/* An entry of a former life that was not checked yet may not lead anywhere. */
+static bool place_holds(const struct store *store, uint64_t word)
+{
+    assert(entry_life(word) == life_of(store) || log_place_in_use(store->log, entry_place(word)));
+    return true;
 }
 
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
@@ -49,7 +63,7 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
             uint64_t word = entry_load(&bucket->entries[i]);
             if (word == 0)
                 return NULL;
-            if (word >> TAG_SHIFT == tag &&
+            if (word >> TAG_SHIFT == tag && place_holds(store, word) &&
                 slice_equal(record_key(log_record(store->log, entry_place(word))), key))
                 return &bucket->entries[i];
         }
@@ -59,16 +73,55 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
     }
 }
 
+/* ---- memory ---- */
+
+static void grant(struct store *store, uint32_t from, uint32_t to)
+{
+    const struct index *index = &store->index;
+    const struct store_keep *keep = store->keep;
+    if (keep == NULL || keep->grow == NULL)
+        return;
+    uint64_t buckets = (uint64_t)((uint8_t *)index->buckets - (uint8_t *)store);
+    uint64_t accesses = (uint64_t)((uint8_t *)index->accesses - (uint8_t *)store);
+    bool kept = keep->grow(keep->user, buckets + (uint64_t)from * BUCKET_SIZE, buckets + (uint64_t)to * BUCKET_SIZE);
+    kept = keep->grow(keep->user, accesses + (uint64_t)from * ACCESS_BUCKET_SIZE,
+                      accesses + (uint64_t)to * ACCESS_BUCKET_SIZE) && kept;
+    if (!kept)
+        store_distrust(store);
+}
+
+/* In steps from both ends. */
+void index_grant(struct store *store)
+{
+    struct index *index = &store->index;
+    while (index->main_granted <= index->main_count && index->main_granted < index->total) {
+        uint32_t left = index->total - index->main_granted;
+        uint32_t count = left < INDEX_GROW_COUNT ? left : INDEX_GROW_COUNT;
+        grant(store, index->main_granted, index->main_granted + count);
+        index->main_granted += count;
+    }
+    while (index->low_granted >= index->overflow_low && index->low_granted > 0) {
+        uint32_t count =
+            index->low_granted < INDEX_GROW_COUNT ? index->low_granted : INDEX_GROW_COUNT;
+        index->low_granted -= count;
+        grant(store, index->low_granted, index->low_granted + count);
+    }
+}
+
+/* ---- overflow buckets ---- */
+
 static uint32_t overflow_room(const struct index *index)
 {
     return index->free_count + (index->overflow_low - index->main_count);
 }
 
 /* 0: none left. */
-static uint32_t overflow_take(struct index *index)
+static uint32_t overflow_take(struct store *store)
 {
+    struct index *index = &store->index;
     uint32_t number = index->overflow_free;
     if (number != 0) {
+        journal_note(index->journal, &index->buckets[number].overflow, sizeof(uint64_t));
         index->overflow_free = (uint32_t)index->buckets[number].overflow;
         index->free_count--;
         index->buckets[number].overflow = 0;
@@ -76,11 +129,15 @@ static uint32_t overflow_take(struct index *index)
     }
     if (index->overflow_low == index->main_count)
         return 0;
-    return --index->overflow_low;
+    index->overflow_low--;
+    if (index->overflow_low <= index->low_granted)
+        index_grant(store);
+    return index->overflow_low;
 }
 
 static void overflow_give(struct index *index, uint32_t number)
 {
+    journal_note(index->journal, &index->buckets[number], sizeof(struct bucket));
     memset(&index->buckets[number], 0, sizeof(struct bucket));
     index->buckets[number].overflow = index->overflow_free;
     index->overflow_free = number;
@@ -94,14 +151,17 @@ struct spot {
 };
 
 /* The first free entry of a chain; makes the chain longer if it is full. NULL: no room. */
-static uint64_t *first_free(struct index *index, struct bucket *bucket)
+static uint64_t *first_free(struct store *store, struct bucket *bucket)
 {
+    struct index *index = &store->index;
     for (;;) {
         for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
             if (entry_load(&bucket->entries[i]) == 0)
                 return &bucket->entries[i];
-        if (bucket->overflow == 0)
-            bucket->overflow = overflow_take(index);
+        if (bucket->overflow == 0) {
+            journal_note(index->journal, &bucket->overflow, sizeof(bucket->overflow));
+            bucket->overflow = overflow_take(store);
+        }
         if (bucket->overflow == 0)
             return NULL;
         bucket = &index->buckets[bucket->overflow];
@@ -111,6 +171,7 @@ static uint64_t *first_free(struct index *index, struct bucket *bucket)
 /* The chain ends before `spot`: what is behind is emptied and given back. */
 static void cut_chain(struct index *index, struct bucket *head, struct spot spot)
 {
+    journal_note(index->journal, spot.bucket, sizeof(*spot.bucket));
     for (unsigned i = spot.slot; i < BUCKET_ENTRIES; i++)
         entry_store(&spot.bucket->entries[i], 0);
     uint64_t next = spot.bucket->overflow;
@@ -126,6 +187,7 @@ static void cut_chain(struct index *index, struct bucket *head, struct spot spot
         while (&index->buckets[before->overflow] != spot.bucket)
             before = &index->buckets[before->overflow];
         overflow_give(index, (uint32_t)before->overflow);
+        journal_note(index->journal, &before->overflow, sizeof(before->overflow));
         before->overflow = 0;
     }
 }
@@ -141,6 +203,7 @@ static uint32_t chain_length(const struct index *index, const struct bucket *buc
 /* An entry and its access word go to another place. */
 static void move(struct index *index, uint64_t *to, const uint64_t *from)
 {
+    journal_note(index->journal, to, sizeof(*to));
     entry_store(to, entry_load(from));
     *index_access(index, to) = *index_access(index, from);
 }
@@ -164,6 +227,8 @@ static void split(struct store *store)
         added >= index->total / 5 * 2)
         return;
     index->main_count++;
+    if (index->main_count >= index->main_granted)
+        index_grant(store);
     struct spot read = {.bucket = head}, write = {.bucket = head};
     while (read.slot < BUCKET_ENTRIES) {
         uint64_t word = entry_load(&read.bucket->entries[read.slot]);
@@ -171,7 +236,7 @@ static void split(struct store *store)
             break;
         uint64_t hash = hash_key(record_key(log_record(store->log, entry_place(word))));
         if (index_bucket_of(hash, index->main_count) == added) {
-            move(index, first_free(index, &index->buckets[added]),
+            move(index, first_free(store, &index->buckets[added]),
                  &read.bucket->entries[read.slot]);
         } else {
             move(index, &write.bucket->entries[write.slot], &read.bucket->entries[read.slot]);
@@ -188,14 +253,23 @@ bool index_has_room(const struct store *store)
     return overflow_room(&store->index) > 0;
 }
 
+/* The counts, in one piece. */
+static void note_counts(struct index *index)
+{
+    size_t size = offsetof(struct index, entry_count) + sizeof(index->entry_count) - offsetof(struct index, main_count);
+    journal_note(index->journal, &index->main_count, (uint32_t)size);
+}
+
 uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
 {
     struct index *index = &store->index;
+    note_counts(index);
     if (index->entry_count >= (uint64_t)index->main_count * FILL_MAX)
         split(store);
-    uint64_t *entry = first_free(index, &index->buckets[index_bucket_of(hash, index->main_count)]);
+    uint64_t *entry = first_free(store, &index->buckets[index_bucket_of(hash, index->main_count)]);
     if (entry == NULL)
         return NULL;
+    journal_note(index->journal, entry, sizeof(*entry));
     entry_store(entry, word);
     *index_access(index, entry) = 0;
     index->entry_count++;
@@ -206,6 +280,7 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
 void index_remove(struct store *store, uint64_t hash, uint64_t *entry)
 {
     struct index *index = &store->index;
+    note_counts(index);
     struct bucket *head = &index->buckets[index_bucket_of(hash, index->main_count)];
     struct spot last = {.bucket = head};
     while (last.bucket->overflow != 0)

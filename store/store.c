@@ -81,7 +81,7 @@ static void on_scanned(void *user, const struct record *record, place_t place)
     }
     store_count_current(store, record);
     uint64_t hash = hash_key(record_key(record));
-    uint64_t word = entry_make(hash, STATE_UNCONFIRMED, place);
+    uint64_t word = entry_make(store, hash, STATE_UNCONFIRMED, place);
     uint64_t *entry = index_find(store, record_key(record), hash);
     if (entry == NULL) {
         store->index_full = store->index_full || index_insert(store, hash, word) == NULL;
@@ -96,7 +96,7 @@ static void on_scanned(void *user, const struct record *record, place_t place)
     }
     if (FAULT(DISCARD_ONE) && record->kind == RECORD_DISCARD) {
         place_t older = find_older(store, record_key(record), former_lsn);
-        entry_store(entry, entry_make(hash, STATE_UNCONFIRMED, older == 0 ? place : older));
+        entry_store(entry, entry_make(store, hash, STATE_UNCONFIRMED, older == 0 ? place : older));
         return;
     }
     store_count_dead(store, former, other);
@@ -114,23 +114,30 @@ static void confirm(struct store *store)
         place_t place = entry_place(word);
         const struct segment *segment =
             log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
-        if (segment->lsn_max < below || log_lsn(store->log, place) < below) {
-            uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
-            entry_store(entry, (word & ~state_mask) | (uint64_t)STATE_VALID << STATE_SHIFT);
-        }
+        if (segment->lsn_max < below || log_lsn(store->log, place) < below)
+            entry_store(entry, entry_with_state(store, word, STATE_VALID));
     }
 }
 
 enum status store_open(struct store **store, const struct store_options *options,
                        struct log_report *report, uint32_t *bad_segment)
 {
-    uint64_t at = (sizeof(struct store) + BUCKET_SIZE - 1) / BUCKET_SIZE * BUCKET_SIZE;
     assert((uintptr_t)options->index % BUCKET_SIZE == 0);
-    assert(options->index_size > at);
     struct store *made = options->index;
+    uint64_t size;
+    void *memory = store_index_memory(made, options->index_size, &size);
+    made->keep = options->keep;
+    if (made->keep != NULL && made->keep->grow != NULL &&
+        !made->keep->grow(made->keep->user, 0, (uint64_t)((uint8_t *)memory - (uint8_t *)made)))
+        made->keep = NULL; /* it lives and dies with the process */
+    made->header.life = made->header.checked = 1;
     made->victim = VICTIM_NONE;
-    index_init(&made->index, (uint8_t *)options->index + at, options->index_size - at);
-    enum status status = log_open(&made->log, &options->log, on_scanned, made, report, bad_segment);
+    index_init(&made->index, memory, size);
+    index_grant(made);
+    struct log_options log = options->log;
+    log.memory = store_log_memory(made);
+    log.journal = made->keep != NULL ? &made->notes : NULL;
+    enum status status = log_open(&made->log, &log, on_scanned, made, report, bad_segment);
     if (status != STATUS_OK)
         return status;
     if (made->index_full) {
@@ -138,6 +145,8 @@ enum status store_open(struct store **store, const struct store_options *options
         return STATUS_NO_MEMORY;
     }
     confirm(made);
+    if (made->keep != NULL)
+        store_set_ready(made, options);
     *store = made;
     return STATUS_OK;
 }
@@ -155,7 +164,19 @@ struct log *store_log(struct store *store)
 
 /* ---- finding and putting ---- */
 
-static void fill_found(const struct store *store, uint64_t *entry, struct found *found)
+void store_begin(struct store *store)
+{
+    journal_begin(store->journal);
+    journal_note(store->journal, &store->stats, sizeof(store->stats));
+    journal_note(store->journal, &store->tombstone_bytes, sizeof(store->tombstone_bytes));
+}
+
+void store_commit(struct store *store)
+{
+    journal_commit(store->journal);
+}
+
+void store_fill_found(const struct store *store, uint64_t *entry, struct found *found)
 {
     uint64_t word = entry_load(entry);
     place_t place = entry_place(word);
@@ -164,7 +185,7 @@ static void fill_found(const struct store *store, uint64_t *entry, struct found 
         .record = log_record(store->log, place),
         .place = place,
         .lsn = log_lsn(store->log, place),
-        .state = entry_state(word),
+        .state = entry_state(store, word),
     };
 }
 
@@ -173,7 +194,7 @@ bool store_find(const struct store *store, struct slice key, uint64_t hash, stru
     uint64_t *entry = index_find(store, key, hash);
     if (entry == NULL)
         return false;
-    fill_found(store, entry, found);
+    store_fill_found(store, entry, found);
     return true;
 }
 
@@ -214,16 +235,31 @@ static void make_current(struct store *store, const struct put *put, enum record
                          place_t place, struct found *found)
 {
     store_count_current(store, log_record(store->log, place));
-    uint64_t word = entry_make(put->hash, state, place);
+    uint64_t word = entry_make(store, put->hash, state, place);
     uint64_t *entry = put->former.entry;
-    if (put->known)
+    if (put->known) {
+        journal_note(store->journal, entry, sizeof(*entry));
         entry_store(entry, word);
-    else
+    } else {
         entry = index_insert(store, put->hash, word);
+    }
     assert(entry != NULL);
     if (put->known)
         store_count_dead(store, put->former.record, put->former.place);
-    fill_found(store, entry, found);
+    store_fill_found(store, entry, found);
+}
+
+/* Done or not done, whenever the process is killed. */
+static enum status put_or_not(struct store *store, const struct put *put, enum record_state state,
+                              struct found *found)
+{
+    place_t place;
+    store_begin(store);
+    enum status status = try_put(store, put, &place);
+    if (status == STATUS_OK)
+        make_current(store, put, state, place, found);
+    store_commit(store);
+    return status;
 }
 
 enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
@@ -232,20 +268,17 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
     if (spec->value.size > UINT32_MAX || spec_size(spec) > log_record_size_max(store->log))
         return STATUS_TOO_LARGE;
     struct put put = {.spec = spec, .hash = hash};
-    place_t place;
     look_up(store, &put, urgent);
-    enum status status = try_put(store, &put, &place);
+    enum status status = put_or_not(store, &put, state, found);
     if (status == STATUS_NO_SPACE) {
         clean_more(store, PUT_CLEANS * spec_size(spec) + log_record_size_max(store->log) / 16);
         look_up(store, &put, urgent);
-        status = try_put(store, &put, &place);
+        status = put_or_not(store, &put, state, found);
     }
     if (status == STATUS_NO_SPACE) {
         bool coming = put.limited ? clean_drops_tombstones(store) : clean_frees_segments(store);
         return coming ? STATUS_BUSY : STATUS_NO_SPACE;
     }
-    if (status == STATUS_OK)
-        make_current(store, &put, state, place, found);
     return status;
 }
 
@@ -284,11 +317,9 @@ uint64_t store_growth_max(const struct store *store, unsigned peers)
 
 void store_set_state(struct store *store, struct found *found, enum record_state state)
 {
-    (void)store;
     uint64_t word = entry_load(found->entry);
     assert(entry_place(word) == found->place);
-    uint64_t state_mask = ((uint64_t)(1 << STATE_BITS) - 1) << STATE_SHIFT;
-    entry_store(found->entry, (word & ~state_mask) | (uint64_t)state << STATE_SHIFT);
+    entry_store(found->entry, entry_with_state(store, word, state));
     found->state = state;
 }
 

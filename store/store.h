@@ -37,10 +37,23 @@ struct found {
     enum record_state state;
 };
 
+enum { STORE_WHOSE_SIZE = 48 };
+
+/* For memory that outlives the process. Stays the caller's, until store_close. */
+struct store_keep {
+    uint8_t whose[STORE_WHOSE_SIZE]; /* what must be equal for a take-over: which boot, which directory */
+
+    /* Before the index uses [from, to) of its memory for the first time. It stays usable in any case; false: the part will not
+     * outlive the process, so that the whole can't be taken over any more. May be called again for what was asked for. */
+    bool (*grow)(void *user, uint64_t from, uint64_t to);
+    void *user;
+};
+
 struct store_options {
-    struct log_options log;
+    struct log_options log; /* memory and journal: the store's business */
     void *index; /* zeroed memory of the caller, 64-byte aligned; touched only as the store grows */
     uint64_t index_size;
+    const struct store_keep *keep; /* NULL: the memory dies with the process */
 };
 
 /* Bytes of address space for the index of a log of `log_size` bytes. */
@@ -51,6 +64,22 @@ uint64_t store_index_size(uint64_t log_size);
 enum status store_open(struct store **store, const struct store_options *options, struct log_report *report,
                        uint32_t *bad_segment) MUST_CHECK;
 void store_close(struct store *store);
+
+/* Goes on with the memory that a process left which ended, however it ended: in milliseconds, nothing is scanned. States and marks
+ * are as store_open would find them. STATUS_NOT_FOUND: *why says why it can't be taken over (a phrase); a log's STATUS otherwise.
+ * Then nothing is open, and store_open wants the memory zeroed again. The owner goes on with store_check(). */
+enum status store_take_over(struct store **store, const struct store_options *options, struct log_report *report,
+                            uint32_t *bad_segment, const char **why) MUST_CHECK;
+
+/* After a take-over: compares some more entries with their records, byte by byte, about `budget` bytes of them.
+ * STATUS_CORRUPT: one does not hold; the memory will not be taken over again, and the owner should stop, so that the
+ * next start scans. */
+enum status store_check(struct store *store, uint64_t budget) MUST_CHECK;
+bool store_wants_check(const struct store *store);
+
+/* The memory must not be taken over any more; until the next store_open. */
+void store_distrust(struct store *store);
+
 struct log *store_log(struct store *store);
 
 /* False: the key has no record of any kind. */

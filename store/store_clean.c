@@ -239,8 +239,10 @@ static enum status treat(struct store *store, const struct record *record, place
     }
     *cost += record_size(record);
     status = copy(store, record, place, &to);
-    if (status == STATUS_OK)
-        entry_store(found.entry, entry_make(hash, found.state, to));
+    if (status == STATUS_OK) {
+        journal_note(store->journal, found.entry, sizeof(*found.entry));
+        entry_store(found.entry, entry_make(store, hash, found.state, to));
+    }
     return status;
 }
 
@@ -256,7 +258,10 @@ static bool step(struct store *store, uint64_t *budget)
         return true;
     }
     uint64_t cost;
-    if (treat(store, record, place, &cost) != STATUS_OK)
+    store_begin(store);
+    enum status status = treat(store, record, place, &cost);
+    store_commit(store);
+    if (status != STATUS_OK)
         return false;
     store->victim_offset = offset;
     *budget -= cost < *budget ? cost : *budget;

@@ -16,6 +16,7 @@ bool mark_is_current(const struct store *store, place_t place)
 
 void mark_moved(struct store *store, place_t from, place_t to)
 {
+    journal_note(store->journal, store->marks, sizeof(store->marks));
     for (unsigned i = 0; i < NODE_COUNT_MAX; i++)
         if (store->marks[i].place == from)
             store->marks[i].place = to;
@@ -26,6 +27,7 @@ static void take(struct store *store, const struct record *record, const struct 
                  place_t place)
 {
     uint64_t lsn = log_lsn(store->log, place);
+    journal_note(store->journal, store->marks, sizeof(store->marks));
     for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
         struct store_mark *slot = &store->marks[i];
         if (!(mark->members >> i & 1) || (slot->place != 0 && slot->lsn > lsn))
@@ -54,10 +56,12 @@ static enum status try_put(struct store *store, const struct mark *mark)
     place_t place;
     if (!clean_leaves_room(store, APPEND_URGENT))
         return STATUS_NO_SPACE;
+    store_begin(store);
     enum status status =
         log_append_nodrain(store->log, &spec, clean_reserve(store, APPEND_URGENT), &place);
     if (status == STATUS_OK)
         take(store, log_record(store->log, place), mark, place);
+    store_commit(store);
     return status;
 }
 

@@ -13,10 +13,14 @@ enum {
     BUCKET_SIZE = 64,
     STATE_SHIFT = PLACE_BITS,
     STATE_BITS = 3,
-    TAG_SHIFT = STATE_SHIFT + STATE_BITS,
+    LIFE_SHIFT = STATE_SHIFT + STATE_BITS,
+    LIFE_BITS = 2,
+    LIFE_COUNT = 1 << LIFE_BITS,
+    TAG_SHIFT = LIFE_SHIFT + LIFE_BITS,
     TAG_HASH_SHIFT =
         35, /* below the bits that choose the shard, above those that choose the bucket */
     TAG_MASK = (1 << (64 - TAG_SHIFT)) - 1,
+    INDEX_GROW_COUNT = 8192, /* buckets asked for at once: so little that a pause stays below 1 ms */
 };
 
 static const uint32_t VICTIM_NONE = UINT32_MAX;
@@ -28,10 +32,14 @@ struct bucket {
 };
 static_assert(sizeof(struct bucket) == BUCKET_SIZE, "a bucket is one cache line");
 
+/* What changes is changed behind a note (pmem/journal.h), but for the access words: they may be wrong. */
 struct index {
     struct bucket *buckets;
-    uint32_t *accesses;     /* BUCKET_ENTRIES a bucket, in the same order: store_access.c */
+    uint32_t *accesses; /* BUCKET_ENTRIES a bucket, in the same order: store_access.c */
+    struct journal *journal;
     uint32_t total;         /* buckets in the range */
+    uint32_t main_granted;  /* memory was asked for up to here... */
+    uint32_t low_granted;   /* ...and from here on */
     uint32_t main_count;    /* at the bottom: one chain each */
     uint32_t overflow_low;  /* from the top down: the lowest overflow bucket ever used */
     uint32_t overflow_free; /* a list of those given back; 0: empty */
@@ -45,7 +53,29 @@ struct store_mark {
     place_t place; /* 0: there is none */
 };
 
+/* Whose the memory is, and whether it can be taken over: store_take.c. */
+struct store_header {
+    uint64_t magic;
+    uint32_t crc; /* of `made` */
+    uint32_t ready;    /* 0: being built, or known to be wrong */
+    uint32_t life;     /* 1, and one more with each process that took over */
+    uint32_t checked;  /* the newest life whose entries were all checked */
+    struct store_origin {
+        uint32_t version, store_size;
+        uint64_t log_size, index_size;
+        struct log_identity identity;
+        uint32_t segment_size, reserved;
+        uint8_t whose[STORE_WHOSE_SIZE];
+    } made;
+};
+
 struct store {
+    struct store_header header;
+    struct journal notes;
+    struct journal *journal; /* &notes; NULL: the memory dies with the process */
+    const struct store_keep *keep;
+    uint64_t confirmed_below; /* lsn at the start: what the newest own mark says */
+    uint64_t check_position;  /* of store_check() */
     struct log *log;
     struct index index;
     struct store_mark marks[NODE_COUNT_MAX]; /* newest for each node */
@@ -73,10 +103,29 @@ static inline void entry_store(uint64_t *entry, uint64_t word)
     atomic_store_explicit((_Atomic uint64_t *)entry, word, memory_order_release);
 }
 
-static inline uint64_t entry_make(uint64_t hash, enum record_state state, place_t place)
+static inline uint64_t entry_life(uint64_t word)
 {
-    return ((hash >> TAG_HASH_SHIFT) & TAG_MASK) << TAG_SHIFT | (uint64_t)state << STATE_SHIFT |
-           place;
+    return word >> LIFE_SHIFT & (LIFE_COUNT - 1);
+}
+
+static inline uint64_t life_of(const struct store *store)
+{
+    return store->header.life & (LIFE_COUNT - 1);
+}
+
+static inline uint64_t entry_make(const struct store *store, uint64_t hash, enum record_state state,
+                                  place_t place)
+{
+    return ((hash >> TAG_HASH_SHIFT) & TAG_MASK) << TAG_SHIFT | life_of(store) << LIFE_SHIFT |
+           (uint64_t)state << STATE_SHIFT | place;
+}
+
+/* The same entry in another state, of this life. */
+static inline uint64_t entry_with_state(const struct store *store, uint64_t word,
+                                        enum record_state state)
+{
+    uint64_t mask = (((uint64_t)1 << (STATE_BITS + LIFE_BITS)) - 1) << STATE_SHIFT;
+    return (word & ~mask) | life_of(store) << LIFE_SHIFT | (uint64_t)state << STATE_SHIFT;
 }
 
 static inline place_t entry_place(uint64_t word)
@@ -84,9 +133,13 @@ static inline place_t entry_place(uint64_t word)
     return word & (((uint64_t)1 << PLACE_BITS) - 1);
 }
 
-static inline enum record_state entry_state(uint64_t word)
+/* What a former life said of a record is void: the newest mark decides, as after a scan. */
+static inline enum record_state entry_state(const struct store *store, uint64_t word)
 {
-    return (enum record_state)((word >> STATE_SHIFT) & ((1U << STATE_BITS) - 1));
+    if (entry_life(word) == life_of(store))
+        return (enum record_state)((word >> STATE_SHIFT) & ((1U << STATE_BITS) - 1));
+    bool confirmed = log_lsn(store->log, entry_place(word)) < store->confirmed_below;
+    return confirmed ? STATE_VALID : STATE_UNCONFIRMED;
 }
 
 /* The access word of an entry. Only the owner looks at it: it is not atomic. */
@@ -103,6 +156,12 @@ static inline uint32_t *index_access(const struct index *index, const uint64_t *
 uint32_t index_bucket_of(uint64_t hash, uint32_t count);
 
 void index_init(struct index *index, void *memory, uint64_t size);
+
+/* Where the parts lie in `memory`. */
+void index_find_parts(struct index *index, void *memory, uint64_t size);
+
+/* Asks for the memory of the buckets in use. */
+void index_grant(struct store *store);
 
 /* NULL: the key is not there. */
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash);
@@ -123,6 +182,12 @@ uint64_t *index_next(const struct store *store, struct index_cursor *cursor);
 
 /* ---- store.c ---- */
 
+/* A change of several words, which a killed process leaves done or undone. */
+void store_begin(struct store *store);
+void store_commit(struct store *store);
+
+void store_fill_found(const struct store *store, uint64_t *entry, struct found *found);
+
 /* Books a record as current, or as dead: counters, and the log's. */
 void store_count_current(struct store *store, const struct record *record);
 void store_count_dead(struct store *store, const struct record *record, place_t place);
@@ -135,6 +200,21 @@ bool mark_is_current(const struct store *store, place_t place);
 void mark_moved(struct store *store, place_t from, place_t to);
 /* 0: every record is unconfirmed. */
 uint64_t mark_confirmed_below(const struct store *store);
+
+/* ---- store_scan.c ---- */
+
+/* The bits last to first; and how many of the last bits of a hash choose this chain. */
+uint32_t store_backwards(uint32_t bits);
+unsigned store_chain_depth(uint32_t bucket, uint32_t main_count);
+
+/* ---- store_take.c ---- */
+
+/* Where the parts lie in the memory that store_options gives. */
+void *store_log_memory(const struct store *store);
+void *store_index_memory(const struct store *store, uint64_t index_size, uint64_t *size);
+
+/* From now on the memory can be taken over. */
+void store_set_ready(struct store *store, const struct store_options *options);
 
 /* ---- store_clean.c ---- */
 

@@ -12,7 +12,7 @@
  * split meanwhile. */
 #include "store/store_private.h"
 
-static uint32_t backwards(uint32_t bits)
+uint32_t store_backwards(uint32_t bits)
 {
     bits = (bits & 0x55555555) << 1 | (bits >> 1 & 0x55555555);
     bits = (bits & 0x33333333) << 2 | (bits >> 2 & 0x33333333);
@@ -21,7 +21,7 @@ static uint32_t backwards(uint32_t bits)
 }
 
 /* How many of the last bits of a hash choose this chain. */
-static unsigned depth_of(uint32_t bucket, uint32_t main_count)
+unsigned store_chain_depth(uint32_t bucket, uint32_t main_count)
 {
     unsigned level = 31 - (unsigned)__builtin_clz(main_count);
     uint64_t half = (uint64_t)1 << level;
@@ -36,13 +36,9 @@ static void visit_chain(const struct store *store, uint32_t bucket, store_visit_
             uint64_t word = entry_load(&at->entries[i]);
             if (word == 0)
                 return;
-            const struct found found = {
-                .entry = &at->entries[i],
-                .record = log_record(store->log, entry_place(word)),
-                .place = entry_place(word),
-                .lsn = log_lsn(store->log, entry_place(word)),
-                .state = entry_state(word),
-            };
+            struct found found;
+            assert(entry_life(word) == life_of(store) || log_place_in_use(store->log, entry_place(word)));
+            store_fill_found(store, &at->entries[i], &found);
             visit(user, &found);
         }
         if (at->overflow == 0)
@@ -56,8 +52,8 @@ bool store_scan(const struct store *store, uint64_t *position, store_visit_t vis
     if (*position > UINT32_MAX)
         return false;
     uint32_t count = store->index.main_count;
-    uint32_t bucket = index_bucket_of(backwards((uint32_t)*position), count);
+    uint32_t bucket = index_bucket_of(store_backwards((uint32_t)*position), count);
     visit_chain(store, bucket, visit, user);
-    *position += (uint64_t)1 << (32 - depth_of(bucket, count));
+    *position += (uint64_t)1 << (32 - store_chain_depth(bucket, count));
     return true;
 }
