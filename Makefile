@@ -1,5 +1,5 @@
 # healcached. `make run` and `make check` are all a newcomer needs; doc/hacking.md lists every target.
-# Objects go to build/ (the product), build/asan, build/tsan and build/faults: VARIANT=asan selects one.
+# Objects go to build/ (the product), build/asan, build/tsan, build/faults and build/trap: VARIANT=asan selects one.
 
 VARIANT ?=
 # TLS=0: without OpenSSL, and without TLS for clients.
@@ -23,6 +23,12 @@ LDFLAGS  += -fsanitize=thread
 HARDEN   := -fPIE
 else ifeq ($(VARIANT),faults)
 CPPFLAGS += -DFAULTS
+else ifeq ($(VARIANT),trap)
+# Every store of the code above base is an event (t/store_trap.h); with faults, which stay off unless one is asked for.
+CPPFLAGS += -DFAULTS -DSTORE_TRAP
+TRAPPED  := -O1 -fsanitize=thread -fno-builtin -Wno-tsan
+LDFLAGS  += -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset
+HARDEN   := -fPIE
 endif
 ALL_CFLAGS := -std=c11 $(CFLAGS) $(WARN) $(HARDEN)
 
@@ -60,7 +66,7 @@ $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(ALL_CFLAGS) $(if $(filter t/% base/%,$<),,$(TRAPPED)) $(CPPFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/%.o: %.cc Makefile
 	@mkdir -p $(@D)
@@ -77,10 +83,11 @@ manual: $(B)/healcached
 	$(B)/healcached --manual > doc/healcached.1
 
 # ---- unit tests: t/FOLDER_NOUN_test.c links FOLDER and what it may use ------------------------------
-TESTS := $(patsubst t/%.c,$(B)/t/%,$(filter-out $(if $(filter 0,$(TLS)),t/server_stream_test.c),$(wildcard t/*_test.c)))
+NOT_TESTS := $(if $(filter 0,$(TLS)),t/server_stream_test.c) $(if $(filter trap,$(VARIANT)),,$(wildcard t/*_crash_test.c))
+TESTS := $(patsubst t/%.c,$(B)/t/%,$(filter-out $(NOT_TESTS),$(wildcard t/*_test.c)))
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
-T_HELPERS         := t/sim_medium.c t/log_trace.c t/store_trace.c t/cluster.c
+T_HELPERS         := t/store_trap.c t/crash_medium.c t/crash_log.c t/sim_medium.c t/log_trace.c t/store_trace.c t/cluster.c
 T_HELPER_FOLDERS  := pmem store replica recovery
 $(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
 	@rm -f $@
@@ -125,6 +132,14 @@ check-tsan: load
 THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))
 threads: $(THREAD_TESTS)
 	setarch -R t/run-unit $(THREAD_TESTS)
+
+# Power cuts before every store and at either side of every drain (doc/verification.md).
+CRASH_TESTS := $(filter $(B)/t/%_crash_test,$(TESTS))
+.PHONY: check-crash crash
+check-crash:
+	$(MAKE) VARIANT=trap crash
+crash: $(CRASH_TESTS)
+	t/run-unit $(CRASH_TESTS)
 
 # A build without OpenSSL: it is really without, proves the same to its peers, and says that it has no TLS.
 check-notls:
