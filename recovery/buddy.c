@@ -10,7 +10,7 @@ static uint64_t round_with(const struct replica *replica, unsigned node)
 
 void buddy_on_ask(struct replica *replica, const struct message *message)
 {
-    if (!replica_is_member(replica))
+    if (!replica_is_member(replica) || replica->cold)
         return;
     struct message offer = replica_message(replica, MSG_HEAL_OFFER);
     offer.number[0] = FAULT(BUDDY_ANY) ? 1 : round_with(replica, message->from);

@@ -11,18 +11,103 @@ static unsigned lowest(uint8_t nodes)
 }
 
 static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint8_t flags, uint64_t number,
-                       uint64_t version)
+                       uint64_t version, uint8_t wanted)
 {
     struct message message = replica_message(replica, type);
     message.flags = flags;
     message.number[0] = number;
     message.number[1] = version;
+    message.number[2] = wanted;
     replica_send(replica, to & (uint8_t)~self_bit(replica), false, &message, slice_make(NULL, 0),
                  slice_make(NULL, 0));
 }
 
+/* ---- who waits for a round ---- */
+
+static void line_add(struct request_line *line, struct request *request)
+{
+    request->next = NULL;
+    if (line->last != NULL)
+        line->last->next = request;
+    else
+        line->first = request;
+    line->last = request;
+}
+
+/* All of `more` behind `line`. */
+static void line_move(struct request_line *line, struct request_line *more)
+{
+    if (more->first == NULL)
+        return;
+    if (line->last != NULL)
+        line->last->next = more->first;
+    else
+        line->first = more->first;
+    line->last = more->last;
+    *more = (struct request_line){0};
+}
+
+static void answer(struct round *round, struct replica *replica, struct request_line *line, enum outcome outcome)
+{
+    while (line->first != NULL) {
+        struct request *request = line->first;
+        line->first = request->next;
+        round->persist_count--;
+        round->persists += outcome == OUTCOME_OK;
+        replica_reply(replica, request, outcome, NULL, 0, false);
+    }
+    line->last = NULL;
+}
+
+static void lead(struct round *round, struct replica *replica);
+
+/* Those who came since the last asking share the next one. */
+static void ask(struct round *round, struct replica *replica)
+{
+    if (round->asked.first != NULL || round->waiting.first == NULL || !replica_is_member(replica))
+        return;
+    line_move(&round->asked, &round->waiting);
+    unsigned leader = lowest(replica->view.members);
+    if (leader != replica->options.self) {
+        send_plain(replica, node_bit(leader), MSG_ROUND_WANTED, 0, 0, 0, 0);
+        return;
+    }
+    round->wanted |= self_bit(replica);
+    lead(round, replica);
+}
+
+void round_on_persist(struct round *round, struct replica *replica, struct request *request)
+{
+    round->persist_count++;
+    line_add(&round->waiting, request);
+    if (!replica_is_member(replica)) {
+        round_refuse(round, replica);
+        return;
+    }
+    if (FAULT(PERSIST_ANY_ROUND) && round->number != 0)
+        line_move(&round->marked, &round->waiting);
+    ask(round, replica);
+}
+
+void round_refuse(struct round *round, struct replica *replica)
+{
+    answer(round, replica, &round->marked, OUTCOME_REFUSED);
+    answer(round, replica, &round->asked, OUTCOME_REFUSED);
+    answer(round, replica, &round->waiting, OUTCOME_REFUSED);
+}
+
+void round_on_wanted(struct round *round, struct replica *replica, const struct message *message)
+{
+    if (!replica_is_member(replica) || lowest(replica->view.members) != replica->options.self)
+        return;
+    round->wanted |= node_bit(message->from);
+    lead(round, replica);
+}
+
+/* ---- rounds ---- */
+
 /* Merges before it marks: a record made after the mark is newer than the floor (protocol check, flaw 3). */
-static void mark_now(struct round *round, struct replica *replica, unsigned leader, uint64_t number, uint64_t clock)
+static void mark_now(struct round *round, struct replica *replica, unsigned leader, uint64_t number, uint64_t clock, uint8_t wanted)
 {
     replica_see_version(replica, clock);
     round->number = number;
@@ -30,26 +115,44 @@ static void mark_now(struct round *round, struct replica *replica, unsigned lead
     round->mark = log_tail(store_log(replica->store));
     round->cursor = 0;
     round->done = false;
+    if ((wanted & self_bit(replica)) != 0)
+        line_move(&round->marked, &round->asked);
+    if (FAULT(PERSIST_EARLY))
+        answer(round, replica, &round->marked, OUTCOME_OK);
+    ask(round, replica);
 }
 
 void round_on_view(struct round *round, struct replica *replica)
 {
     round->next_us = replica->mono_us;
-    round->stable_mark = 0;
+    round->stable_mark = round->former_mark = 0;
+    round->wanted = round->led_wanted = 0;
+    line_move(&round->marked, &round->asked);
+    line_move(&round->marked, &round->waiting);
+    line_move(&round->waiting, &round->marked);
     if (FAULT(ROUND_ANY_EPOCH))
         return;
     round->number = round->led = 0;
     round->done = false;
+    ask(round, replica);
+}
+
+/* See round.h. */
+static bool marks_late(const struct replica *replica)
+{
+    return model_is_read_early(replica->model) && !FAULT(MARK_AT_ONCE);
 }
 
 /* A MARK is logged only when it says something new. */
 static void log_mark(struct round *round, struct replica *replica)
 {
     struct log *log = store_log(replica->store);
-    bool new = log_tail(log) != round->logged_tail || replica->view.members != round->logged_members ||
-               replica->floor != round->logged_floor;
+    bool late = marks_late(replica) && round->logged_lsn < round->content && round->stable_mark > round->logged_lsn;
+    bool grown = log_tail(log) != round->logged_tail;
+    bool new = grown || late || replica->view.members != round->logged_members || replica->floor != round->logged_floor;
+    uint64_t tail = log_tail(log);
     struct mark mark = {
-        .lsn = round->mark,
+        .lsn = round->stable_mark,
         .round = round->number,
         .floor = replica->floor,
         .clock = replica->clock,
@@ -59,6 +162,9 @@ static void log_mark(struct round *round, struct replica *replica)
     };
     if (!new || store_put_mark_nodrain(replica->store, &mark) != STATUS_OK)
         return;
+    if (grown)
+        round->content = tail;
+    round->logged_lsn = mark.lsn;
     round->logged_tail = log_tail(log);
     round->logged_members = replica->view.members;
     round->logged_floor = replica->floor;
@@ -73,13 +179,18 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
     round->stable = round->number;
-    round->stable_mark = round->mark;
+    round->stable_mark = marks_late(replica) ? round->former_mark : round->mark;
+    round->former_mark = round->mark;
     round->stable_count++;
+    bool settled = !marks_late(replica) || round->stable_mark != 0;
     bool quiet = log_tail(store_log(replica->store)) == round->logged_tail;
-    if (present == replica->view.configured && floor > replica->floor && !quiet)
+    if (settled && present == replica->view.configured && floor > replica->floor && !quiet)
         replica->floor = floor;
-    log_mark(round, replica);
+    if (settled)
+        log_mark(round, replica);
     round->number = 0;
+    answer(round, replica, &round->marked, OUTCOME_OK);
+    replica_on_stable(replica);
 }
 
 static void finish_if_all_done(struct round *round, struct replica *replica)
@@ -87,10 +198,12 @@ static void finish_if_all_done(struct round *round, struct replica *replica)
     if (round->led == 0 || (replica->view.members & (uint8_t)~round->done_nodes) != 0)
         return;
     round->full = round->full || store_is_full(replica->store);
-    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor);
+    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor, 0);
     if (round->number == round->led)
         become_stable(round, replica, round->floor, round->full);
     round->led = 0;
+    if (round->wanted != 0)
+        lead(round, replica);
 }
 
 static void lead(struct round *round, struct replica *replica)
@@ -98,7 +211,7 @@ static void lead(struct round *round, struct replica *replica)
     uint64_t patience = (uint64_t)round->period_us * ROUND_PATIENCE;
     if (round->led != 0 && replica->mono_us - round->led_since_us < patience)
         return;
-    if (replica->mono_us < round->next_us)
+    if (replica->mono_us < round->next_us && round->wanted == 0)
         return;
     round->next_us = replica->mono_us + round->period_us;
     round->led = (uint64_t)replica->view.epoch << 32 | ++round->count;
@@ -106,8 +219,10 @@ static void lead(struct round *round, struct replica *replica)
     round->floor = replica->clock;
     round->done_nodes = 0;
     round->full = false;
-    send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor);
-    mark_now(round, replica, replica->options.self, round->led, round->floor);
+    round->led_wanted = round->wanted;
+    round->wanted = 0;
+    send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor, round->led_wanted);
+    mark_now(round, replica, replica->options.self, round->led, round->floor, round->led_wanted);
 }
 
 void round_on_tick(struct round *round, struct replica *replica)
@@ -132,7 +247,7 @@ void round_advance(struct round *round, struct replica *replica)
         round->done_nodes |= self_bit(replica);
         finish_if_all_done(round, replica);
     } else {
-        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number, 0);
+        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number, 0, 0);
     }
 }
 
@@ -140,7 +255,7 @@ void round_on_start(struct round *round, struct replica *replica, const struct m
 {
     if (!replica_is_member(replica))
         return;
-    mark_now(round, replica, message->from, message->number[0], message->number[1]);
+    mark_now(round, replica, message->from, message->number[0], message->number[1], (uint8_t)message->number[2]);
     round_advance(round, replica);
 }
 
@@ -158,4 +273,16 @@ void round_on_stable(struct round *round, struct replica *replica, const struct 
     if (round->number == 0 || message->number[0] != round->number || !round->done)
         return;
     become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0);
+}
+
+/* What somebody waits for does not wait until the leader loses patience with what the connection has lost. */
+void round_on_up(struct round *round, struct replica *replica, unsigned peer)
+{
+    uint8_t bit = node_bit(peer) & replica->view.members;
+    if (!replica_is_member(replica) || bit == 0)
+        return;
+    if (round->led != 0 && round->led_wanted != 0 && (round->done_nodes & bit) == 0)
+        send_plain(replica, bit, MSG_ROUND_START, 0, round->led, round->floor, round->led_wanted);
+    if (round->asked.first != NULL && lowest(replica->view.members) == peer)
+        send_plain(replica, bit, MSG_ROUND_WANTED, 0, 0, 0, 0);
 }

@@ -5,7 +5,16 @@
 
 #include "replica/replica.h"
 
+/* What a mark promises. Everything before a node's mark is finished there when it says DONE. Where a record is VALID only when it is
+ * durable everywhere (synch, read-enforced) the mark of a stable round is settled: what lies before it is durable everywhere. In the
+ * other models it is only complete everywhere, and the others may have it behind their marks; but before those of the next round,
+ * which starts later. So there the settled mark is that of the stable round before. */
+
 enum { ROUND_PATIENCE = 20 }; /* periods after which the leader gives a round up and starts another */
+
+struct request_line { /* linked by next */
+    struct request *first, *last;
+};
 
 struct round {
     uint32_t period_us;
@@ -17,6 +26,13 @@ struct round {
     uint32_t cursor; /* for replica_finished_before */
     bool done;       /* said so */
     unsigned leader;
+    uint64_t former_mark; /* of the last round of this epoch that became stable; 0: none */
+
+    /* REQUEST_PERSIST: waiting --ROUND_WANTED--> asked --the next start says so--> marked --stable--> answered */
+    struct request_line waiting;
+    struct request_line asked;
+    struct request_line marked;
+    uint64_t persist_count, persists; /* that wait; that were answered */
 
     /* the leader: the lowest member */
     uint32_t count;
@@ -25,13 +41,17 @@ struct round {
     uint64_t floor;     /* clock sent with the start */
     uint8_t done_nodes; /* node set */
     bool full;          /* one of them has no room for growth */
+    uint8_t wanted;     /* node set: somebody waits there for a round that begins from now on */
+    uint8_t led_wanted; /* the same when the round under way began */
 
     uint64_t stable;      /* newest stable round known here */
-    uint64_t stable_mark; /* own mark of the newest stable round of this epoch; 0: none yet */
+    uint64_t stable_mark; /* own settled mark of the newest stable round of this epoch; 0: none yet */
     uint64_t stable_count;
     uint64_t logged_tail; /* log's tail behind the last MARK: nothing new, no new MARK */
     uint8_t logged_members;
     uint64_t logged_floor;
+    uint64_t logged_lsn; /* of the last MARK */
+    uint64_t content;    /* log's tail before it, and before MARKs right before it */
 };
 
 void round_on_view(struct round *round, struct replica *replica);
@@ -39,6 +59,13 @@ void round_on_tick(struct round *round, struct replica *replica);
 void round_on_start(struct round *round, struct replica *replica, const struct message *message);
 void round_on_done(struct round *round, struct replica *replica, const struct message *message);
 void round_on_stable(struct round *round, struct replica *replica, const struct message *message);
+void round_on_wanted(struct round *round, struct replica *replica, const struct message *message);
+void round_on_up(struct round *round, struct replica *replica, unsigned peer);
+
+/* REQUEST_PERSIST. Answered by the first round that begins after this, and is asked for. */
+void round_on_persist(struct round *round, struct replica *replica, struct request *request);
+/* This node does not serve: nobody waits any more. */
+void round_refuse(struct round *round, struct replica *replica);
 
 /* After any event: says DONE as soon as everything before the mark is finished. */
 void round_advance(struct round *round, struct replica *replica);

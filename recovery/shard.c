@@ -29,6 +29,7 @@ static struct replica_options replica_options(const struct shard_options *option
         .ask_us = options->ask_us,
         .slow_us = options->slow_us,
         .walk_bytes = options->walk_bytes,
+        .model = options->model,
     };
 }
 
@@ -69,7 +70,7 @@ static bool epoch_passes(const struct replica *replica, const struct message *me
 {
     if (message->epoch == replica->view.epoch || message->type == MSG_VAL)
         return true;
-    if (message->type >= MSG_ROUND_START && message->type <= MSG_ROUND_STABLE)
+    if (message->type >= MSG_ROUND_WANTED && message->type <= MSG_ROUND_STABLE)
         return FAULT(ROUND_ANY_EPOCH);
     if (message->type >= MSG_HEAL_ASK)
         return FAULT(EPOCH_GATE_HEAL);
@@ -86,11 +87,16 @@ static void on_message(struct shard *shard, const struct message *message)
     switch ((enum message_type)message->type) {
     case MSG_INV:
     case MSG_ACK:
+    case MSG_TAKEN:
     case MSG_NACK:
     case MSG_VAL:
     case MSG_ASK:
     case MSG_GONE:
+    case MSG_PROVE:
         replica_on_message(replica, message);
+        break;
+    case MSG_ROUND_WANTED:
+        round_on_wanted(&shard->round, replica, message);
         break;
     case MSG_ROUND_START:
         round_on_start(&shard->round, replica, message);
@@ -170,6 +176,7 @@ static void on_view(struct shard *shard, const struct view *view)
 static void on_restart(struct shard *shard, uint64_t incarnation)
 {
     replica_on_restart(&shard->replica, incarnation);
+    round_refuse(&shard->round, &shard->replica);
     memset(shard->buddies, 0, sizeof(shard->buddies));
     round_on_view(&shard->round, &shard->replica);
     shard->heal.phase = HEAL_IDLE;
@@ -203,6 +210,16 @@ static void on_tick(struct shard *shard)
     collect_on_tick(&shard->collect, replica, &shard->round);
 }
 
+static void on_request(struct shard *shard, struct request *request)
+{
+    if (request->type != REQUEST_PERSIST) {
+        replica_on_request(&shard->replica, request);
+        return;
+    }
+    round_on_persist(&shard->round, &shard->replica, request);
+    round_advance(&shard->round, &shard->replica);
+}
+
 void shard_set_upload_floor(struct shard *shard, uint64_t upload)
 {
     shard->collect.upload_floor = upload;
@@ -216,7 +233,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
     replica->actions = actions;
     switch (event->type) {
     case EVENT_REQUEST:
-        replica_on_request(replica, event->request);
+        on_request(shard, event->request);
         break;
     case EVENT_MESSAGE:
         on_message(shard, event->message);
@@ -232,6 +249,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         break;
     case EVENT_UP:
         replica_on_up(replica, event->peer);
+        round_on_up(&shard->round, replica, event->peer);
         heal_on_up(&shard->heal, replica, event->peer);
         break;
     case EVENT_TICK:
@@ -239,11 +257,13 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         break;
     case EVENT_STALLED:
         replica_on_stalled(replica);
+        round_refuse(&shard->round, replica);
         break;
     case EVENT_RESTART:
         on_restart(shard, event->incarnation);
         break;
     }
+    replica_end_step(replica);
     replica->actions = NULL;
 }
 
@@ -317,6 +337,9 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->pieces_collected = shard->collect.deleted;
     stats->round = shard->round.stable;
     stats->rounds = shard->round.stable_count;
+    stats->persists = shard->round.persists;
+    stats->persist_waiting = shard->round.persist_count;
+    stats->cold = replica->cold;
     stats->floor = replica->floor;
     stats->clock = replica->clock;
     heal_stats(shard, stats);

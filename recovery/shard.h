@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "replica/model.h"
 #include "replica/step.h"
 #include "store/store.h"
 
@@ -27,6 +28,7 @@ struct shard_options {
     uint32_t slow_us;          /* a write waiting for so long: report who keeps it waiting */
     uint32_t walk_bytes;       /* of its log a walk looks at in a turn, half of it for others' healing; 0: 256 KB */
     uint32_t collect_us;       /* between two looks for pieces that nobody needs; half of it is the grace for readers; 0: 10 s */
+    enum model model;          /* the same at all nodes of the group; 0: synch */
     bool full;                 /* --recovery=full: trust nothing of what the log holds */
 };
 
@@ -68,6 +70,8 @@ struct shard_stats {
     uint64_t pieces_collected; /* of large values that are gone */
     uint64_t round;         /* newest stable round */
     uint64_t rounds;
+    uint64_t persists, persist_waiting; /* REQUEST_PERSIST: answered OK; waiting now */
+    bool cold;              /* began anew: serves when a round is stable */
     uint64_t floor, clock;
     /* healing, this node */
     unsigned buddy;         /* 0: none */

@@ -19,8 +19,8 @@ enum message_type {
 
 enum message_flags {
     MESSAGE_INVALID_HERE = 1, /* HEAL_RECORD, HEAL_SAME: the record is not yet valid at the buddy */
-    MESSAGE_REPLAY = 2,       /* INV: sent by another than its coordinator; ACK, NACK: answers such a one */
-    MESSAGE_FULL = 8,         /* ACK, ROUND_DONE: my store is full; ROUND_STABLE: somebody's is */
+    MESSAGE_REPLAY = 2,       /* INV: sent by another than its coordinator; ACK, TAKEN, NACK: answers such a one */
+    MESSAGE_FULL = 8,         /* ACK, TAKEN, ROUND_DONE: my store is full; ROUND_STABLE: somebody's is */
     MESSAGE_ANSWER = 4,       /* HEAL_RECORD: answers a HEAL_CHECK; else found by the walk */
 };
 

@@ -43,6 +43,7 @@ struct op *op_take(struct replica *replica, struct slice key, uint64_t hash)
 static void give(struct replica *replica, struct op *op)
 {
     struct op **link = op_slot(replica, op->hash);
+    assert(!op->ready);
     while (*link != op)
         link = &(*link)->hash_next;
     *link = op->hash_next;

@@ -45,6 +45,7 @@ void replica_init(struct replica *replica, const struct replica_options *options
     replica->options = *options;
     replica->store = options->store;
     replica->fresh = true;
+    replica->model = model_row(options->model);
     replica->op_capacity = op_capacity(options);
     replica->ops = memory;
     replica->deferred = (void *)(replica->ops + replica->op_capacity);
@@ -192,6 +193,16 @@ void replica_refresh_flush(struct replica *replica)
         memcpy(&replica->flush.ts, record_value(record).data, sizeof(uint64_t));
 }
 
+/* A newer record has replaced that of the own write. */
+static void overtake_own(struct replica *replica, struct op *op)
+{
+    bool refused = op->own.rmw && (!pending_is_complete(&op->own) || FAULT(COMPLETE_REFUSED));
+    if (refused && !FAULT(RMW_NOT_REFUSED))
+        replica_refuse_own(replica, op);
+    else if (!refused && op->own.requests == NULL)
+        replica_forget_own(replica, op); /* its clients have their answers, by the model or because this node stalled */
+}
+
 struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state)
 {
     struct slice key = message_key(message);
@@ -229,10 +240,8 @@ struct op *replica_take_record(struct replica *replica, const struct message *me
     }
     if (key.size == 0)
         replica_refresh_flush(replica);
-    if (op->own.ts != 0 && op->own.rmw && op->own.ts != message->ts && !FAULT(RMW_NOT_REFUSED))
-        replica_refuse_own(replica, op);
-    else if (op->own.ts != 0 && !op->own.rmw && op->own.ts != message->ts && op->own.requests == NULL)
-        replica_forget_own(replica, op); /* its clients were answered when this node stalled */
+    if (op->own.ts != 0 && op->own.ts != message->ts)
+        overtake_own(replica, op);
     return op;
 }
 
@@ -241,18 +250,21 @@ void replica_became_valid(struct replica *replica, struct op *op)
     while (op->wait_first != NULL) {
         struct found found;
         bool any = store_find(replica->store, op_key(op), op->hash, &found);
-        if ((any && found.state != STATE_VALID) || op->own.ts != 0)
+        if ((any && found.state != STATE_VALID) || (op->own.ts != 0 && !op->own.valid))
             return;
         struct request *request = op->wait_first;
         op->wait_first = request->next;
         if (op->wait_first == NULL)
             op->wait_last = NULL;
         replica->waiting--;
-        if (replica_execute(replica, request) == EXECUTE_BLOCKED) {
+        enum execute executed = replica_execute(replica, request);
+        if (executed == EXECUTE_BLOCKED) {
             op_wait(replica, op, request, true);
             replica->stalled = true;
             break;
         }
+        if (executed == EXECUTE_WAITS && op->own.ts != 0)
+            return;
     }
     struct found found;
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
@@ -268,6 +280,7 @@ void replica_on_message(struct replica *replica, const struct message *message)
         replica_on_inv(replica, message);
         break;
     case MSG_ACK:
+    case MSG_TAKEN:
         replica_on_ack(replica, message);
         break;
     case MSG_NACK:
@@ -282,7 +295,11 @@ void replica_on_message(struct replica *replica, const struct message *message)
     case MSG_GONE:
         replica_on_gone(replica, message);
         break;
+    case MSG_PROVE:
+        replica_on_prove(replica, message);
+        break;
     case MSG_NONE:
+    case MSG_ROUND_WANTED:
     case MSG_ROUND_START:
     case MSG_ROUND_DONE:
     case MSG_ROUND_STABLE:
@@ -330,7 +347,7 @@ void replica_verify(const struct replica *replica)
         replays += op->replay.ts != 0;
         struct found found;
         bool any = store_find(replica->store, op_key(op), op->hash, &found);
-        if (op->own.ts != 0 && op->own.rmw) { /* invariant 4 */
+        if (op->own.ts != 0 && op->own.rmw && !pending_is_complete(&op->own)) { /* invariant 4 */
             assert(any);
             assert(FAULT(RMW_NOT_REFUSED) || found.record->ts == op->own.ts);
         }
@@ -342,6 +359,7 @@ void replica_verify(const struct replica *replica)
             assert(ts_version(found.record->ts) <= replica->clock);
     }
     assert(!replica_is_marking(replica) || !replica_is_member(replica));
+    assert(replica->ready == NULL);
     assert(used == replica->op_used);
     assert(own == replica->own_count);
     assert(replays == replica->replay_count);

@@ -11,9 +11,9 @@
  *
  * Invariants (numbers are those of doc/protocol.md):
  *  1. A request is answered from a record only when it is VALID.
- *  2. VALID follows only from: all acknowledgements of the present view and own durability; a VAL of that ts; a buddy.
- *  3. An ACK is sent only when this record or a newer one of its key is durable here.
- *  4. A read-modify-write is refused the moment a newer record replaces it at its coordinator.
+ *  2. VALID follows only from: all acknowledgements of the present view that the model asks for; a VAL of that ts; a buddy.
+ *  3. An ACK is sent only when this record or a newer one of its key is durable here; TAKEN, when it is in the log.
+ *  4. A read-modify-write is refused the moment a newer record replaces it at its coordinator, unless it is complete: all have it.
  *  5. Acknowledgements count only in the epoch in which they were asked for. */
 #ifndef REPLICA_REPLICA_H
 #define REPLICA_REPLICA_H
@@ -23,6 +23,7 @@
 #include "base/fault.h"
 #include "base/hash.h"
 #include "base/ts.h"
+#include "replica/model.h"
 #include "replica/piece.h"
 #include "replica/step.h"
 #include "store/store.h"
@@ -43,7 +44,10 @@ struct pending {
     uint64_t lsn; /* of its record: durable here when durable > lsn */
     uint64_t sent_us;
     uint64_t started_us;
-    uint8_t acked; /* node set */
+    uint8_t taken; /* node set: have it, or a newer one of its key */
+    uint8_t acked; /* node set: have said all that the model asks of them; to the others it is sent again */
+    bool valid;    /* it has been complete and made VALID, whatever has replaced it since */
+    bool answered; /* its clients have their answer */
     uint32_t size; /* of its record */
     uint32_t growth; /* of the live data by it */
     bool rmw;
@@ -71,6 +75,8 @@ struct op {
     uint32_t generation; /* of the slot: an ACK that is late finds another */
     bool used;
     bool may_replay; /* its coordinator disowned it */
+    bool ready;      /* in replica->ready */
+    struct op *ready_next;
     uint8_t key_size;
     uint8_t key[RECORD_KEY_SIZE_MAX];
     struct pending own;
@@ -78,7 +84,7 @@ struct op {
     struct request *wait_first, *wait_last;
 };
 
-/* Waits until `need` is durable: an ACK to send, or a pending to look at again. */
+/* Waits until `need` is durable: an ACK to send, or a pending to look at again. Not used in models that never wait. */
 struct deferred {
     uint64_t need;
     uint64_t ts;
@@ -97,6 +103,7 @@ struct replica_options {
     uint32_t ask_us;
     uint32_t slow_us;
     uint32_t walk_bytes; /* 0: WALK_BYTES */
+    enum model model;    /* the same at all nodes of the group */
 };
 
 /* Which records are not trusted: those in [lsn_min, lsn_end). They become UNCONFIRMED by a walk of many turns; until it is over,
@@ -115,6 +122,9 @@ struct replica {
     struct store *store;
     struct view view;
     bool fresh; /* no view installed since start */
+    bool cold;  /* the group began anew, in a model that may have lost what was answered or read: nobody serves before a round is
+                   stable, when all agree on what is left (doc/protocol.md, Cold start) */
+    const struct model_row *model;
 
     uint64_t wall_us, mono_us;
     const struct actions *actions;
@@ -134,6 +144,7 @@ struct replica {
     uint64_t acked_us[NODE_COUNT_MAX + 1]; /* when the node last acknowledged anything */
     uint32_t sweep; /* next op to look at for timeouts */
 
+    struct op *ready; /* own writes that wait for nobody: looked at when the step ends */
     struct deferred *deferred;
     uint32_t deferred_mask, deferred_head, deferred_tail;
     bool check_all; /* the ring was full: look at every pending */
@@ -176,6 +187,10 @@ void replica_on_up(struct replica *replica, unsigned peer);
 void replica_on_tick(struct replica *replica);
 void replica_on_stalled(struct replica *replica);
 void replica_on_restart(struct replica *replica, uint64_t incarnation);
+/* After each event. */
+void replica_end_step(struct replica *replica);
+/* A round is stable: all members agree on what there is. */
+void replica_on_stable(struct replica *replica);
 
 /* ---- for recovery ---- */
 static inline bool replica_is_member(const struct replica *replica)
@@ -301,6 +316,8 @@ struct op *op_of_token(struct replica *replica, uint64_t token);
 void op_forget_all(struct replica *replica);
 
 void defer(struct replica *replica, const struct deferred *deferred);
+/* ACK or TAKEN. */
+void replica_send_ack(struct replica *replica, enum message_type type, const struct deferred *ack);
 void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
                    uint64_t number, bool local);
 /* The answer to a write that is complete. `record`: it, if it is still there. */
@@ -315,10 +332,15 @@ void replica_unblock(struct replica *replica);
 
 void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to);
 void replica_refuse_own(struct replica *replica, struct op *op);
-/* Gives up an own plain write that was overtaken and whose value nobody holds any more: the newer record stands for it. */
+/* Gives up an own write that was overtaken and that nobody waits for: the newer record stands for it. Plain, or complete. */
 void replica_forget_own(struct replica *replica, struct op *op);
 void replica_replay_start(struct replica *replica, struct op *op, struct found *found);
-/* Ends `pending` if all have acknowledged and it is durable here. `op` may be gone afterwards. */
+/* It is complete: whatever happens, it has taken effect, and cannot be refused any more. */
+static inline bool pending_is_complete(const struct pending *pending)
+{
+    return pending->valid || pending->answered;
+}
+/* Goes on with `pending` as far as its acknowledgements, and the model, allow. `op` may be gone afterwards. */
 void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending);
 /* Replays a record that a member holds unconfirmed after a cold start. False: no room now. */
 bool replica_drive_unconfirmed(struct replica *replica, struct found *found);
@@ -331,10 +353,12 @@ bool replica_find_marked(struct replica *replica, struct slice key, uint64_t has
 bool replica_coordinator_gone(const struct replica *replica, uint64_t ts);
 
 void replica_on_inv(struct replica *replica, const struct message *message);
+/* ACK, TAKEN. */
 void replica_on_ack(struct replica *replica, const struct message *message);
 void replica_on_nack(struct replica *replica, const struct message *message);
 void replica_on_val(struct replica *replica, const struct message *message);
 void replica_on_ask(struct replica *replica, const struct message *message);
+void replica_on_prove(struct replica *replica, const struct message *message);
 void replica_on_gone(struct replica *replica, const struct message *message);
 
 #endif

@@ -19,6 +19,17 @@ static void send_from_request(struct replica *replica, struct op *op, const stru
     replica_send(replica, to, false, message, last->key, last->value);
 }
 
+/* A read-modify-write that is complete, and was replaced: nobody has its value any more, nor needs it. What its client still waits
+ * for is that it, or what replaced it, is durable. */
+static void send_prove(struct replica *replica, struct op *op, const struct pending *pending, uint8_t to)
+{
+    assert(pending_is_complete(pending) || FAULT(RMW_NOT_REFUSED));
+    struct message message = replica_message(replica, MSG_PROVE);
+    message.ts = pending->ts;
+    message.number[0] = op_token(replica, op);
+    replica_send(replica, to, false, &message, op_key(op), slice_make(NULL, 0));
+}
+
 void replica_send_inv(struct replica *replica, struct op *op, struct pending *pending, uint8_t to)
 {
     struct found found;
@@ -34,6 +45,8 @@ void replica_send_inv(struct replica *replica, struct op *op, struct pending *pe
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
     if (any && found.record->ts == pending->ts)
         replica_send_record(replica, to, false, &message, found.record);
+    else if (pending->rmw)
+        send_prove(replica, op, pending, to);
     else
         send_from_request(replica, op, pending, &message, to);
 }
@@ -78,7 +91,7 @@ void replica_refuse_own(struct replica *replica, struct op *op)
 
 void replica_forget_own(struct replica *replica, struct op *op)
 {
-    assert(!op->own.rmw);
+    assert(!op->own.rmw || pending_is_complete(&op->own));
     assert(op->own.requests == NULL);
     op->own.ts = 0;
     count_over(replica, &op->own);
@@ -93,29 +106,63 @@ static void set_valid_and_tell(struct replica *replica, struct op *op, struct fo
                  false, &message, op_key(op), slice_make(NULL, 0));
 }
 
-void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending)
+static bool has_reached(const struct replica *replica, const struct pending *pending, enum model_point point)
 {
-    uint8_t missing = replica_peers(replica) & (uint8_t)~pending->acked;
+    uint8_t have = point == MODEL_AT_TAKEN ? pending->taken : pending->acked;
+    uint8_t missing = replica_peers(replica) & (uint8_t)~have;
     if (FAULT(VALID_EARLY) && __builtin_popcount(missing) == 1)
         missing = 0;
-    if (pending->ts == 0 || missing != 0 || replica->durable <= pending->lsn)
+    return missing == 0 && (point == MODEL_AT_TAKEN || replica->durable > pending->lsn);
+}
+
+static bool is_answered_now(const struct replica *replica, const struct pending *pending)
+{
+    enum model_point point = FAULT(ANSWERED_EARLY) ? MODEL_AT_TAKEN : replica->model->answered;
+    return !pending->answered && has_reached(replica, pending, point);
+}
+
+static bool is_valid_now(const struct replica *replica, const struct pending *pending)
+{
+    enum model_point point = FAULT(READABLE_EARLY) ? MODEL_AT_TAKEN : replica->model->readable;
+    return !pending->valid && has_reached(replica, pending, point);
+}
+
+/* Both points are behind it: nobody waits for more. One that was replaced need not become readable any more, a replay has no client. */
+static void end_if_through(struct replica *replica, struct op *op, struct pending *pending, bool current)
+{
+    bool own = pending == &op->own;
+    if (own ? !pending->answered || (current && !pending->valid) : !pending->valid)
         return;
-    struct pending done = *pending;
-    struct found found;
-    bool current = store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == done.ts;
-    pending->ts = 0;
-    pending->requests = NULL;
-    if (pending == &op->own) {
-        count_over(replica, &done);
-    } else {
+    if (own)
+        count_over(replica, pending);
+    else
         replica->replay_count--;
-    }
-    if (current && found.state != STATE_VALID)
+    pending->ts = 0;
+}
+
+void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending)
+{
+    if (pending->ts == 0)
+        return;
+    bool answered = pending == &op->own && is_answered_now(replica, pending);
+    bool valid = is_valid_now(replica, pending);
+    if (!answered && !valid)
+        return;
+    struct found found;
+    bool current = store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == pending->ts;
+    pending->answered |= answered;
+    pending->valid |= valid;
+    struct pending done = *pending;
+    if (answered)
+        pending->requests = NULL;
+    end_if_through(replica, op, pending, current);
+    if (valid && current && found.state != STATE_VALID)
         set_valid_and_tell(replica, op, &found);
     bool read = done.outcome == OUTCOME_HIT || done.outcome == OUTCOME_TOUCHED;
-    if (current && read && done.requests != NULL && !(done.requests->options & REQUEST_UNNOTICED))
+    if (answered && current && read && done.requests != NULL && !(done.requests->options & REQUEST_UNNOTICED))
         store_accessed(replica->store, &found, replica_now(replica));
-    reply_all(replica, &done, current ? found.record : NULL);
+    if (answered)
+        reply_all(replica, &done, current ? found.record : NULL);
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
     if (any && found.state == STATE_VALID)
         replica_became_valid(replica, op);
@@ -140,7 +187,9 @@ void replica_on_ack(struct replica *replica, const struct message *message)
     struct pending *pending = op->own.ts == message->ts ? &op->own : &op->replay;
     if (pending->ts != message->ts)
         return;
-    pending->acked |= node_bit(message->from);
+    pending->taken |= node_bit(message->from);
+    if (message->type == MSG_ACK || !model_awaits_durable(replica->model))
+        pending->acked |= node_bit(message->from);
     replica_try_complete(replica, op, pending);
 }
 
@@ -156,13 +205,16 @@ void replica_on_nack(struct replica *replica, const struct message *message)
             replica_refuse_own(replica, op);
         return;
     }
-    if (!any || found.record->ts < message->ts)
-        (void)replica_take_record(replica, message, STATE_INVALID);
+    if (any && found.record->ts >= message->ts)
+        return;
+    struct op *op = replica_take_record(replica, message, STATE_INVALID);
+    if (op != NULL && op->own.ts != 0 && op->own.rmw) /* it was complete: it loses nothing, but its ACK is still missing */
+        send_prove(replica, op, &op->own, node_bit(message->from));
 }
 
-static void send_deferred_ack(struct replica *replica, const struct deferred *ack)
+void replica_send_ack(struct replica *replica, enum message_type type, const struct deferred *ack)
 {
-    struct message message = replica_message(replica, MSG_ACK);
+    struct message message = replica_message(replica, type);
     message.ts = ack->ts;
     message.number[0] = ack->token;
     message.flags = ack->flags | replica_full_flag(replica);
@@ -188,7 +240,7 @@ void replica_on_durable(struct replica *replica, uint64_t durable)
             break;
         replica->deferred_head++;
         if (next.to != 0)
-            send_deferred_ack(replica, &next);
+            replica_send_ack(replica, MSG_ACK, &next);
         else
             look_again(replica, op_of_token(replica, next.token), next.ts);
     }
@@ -204,4 +256,14 @@ void replica_on_durable(struct replica *replica, uint64_t durable)
             if (replica->ops[i].used)
                 look_again(replica, &replica->ops[i], replay);
         }
+}
+
+void replica_end_step(struct replica *replica)
+{
+    while (replica->ready != NULL) {
+        struct op *op = replica->ready;
+        replica->ready = op->ready_next;
+        op->ready = false;
+        replica_try_complete(replica, op, &op->own);
+    }
 }

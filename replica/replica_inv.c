@@ -1,7 +1,7 @@
 /* What a follower does: INV and VAL; and the questions about records that stay invalid. */
 #include "replica/replica.h"
 
-/* ACK for `message`, once everything before and at `need` is durable here (invariant 3). */
+/* ACK for `message`, once everything before and at `need` is durable here (invariant 3); TAKEN at once, in models that have it. */
 static void acknowledge(struct replica *replica, const struct message *message, uint64_t need)
 {
     assert(!replica_awaits_mark(replica, need) || FAULT(MARK_AT_FACE) || FAULT(EQUAL_INV_NOT_FRESH)); /* invariant 11 */
@@ -12,15 +12,16 @@ static void acknowledge(struct replica *replica, const struct message *message, 
         .to = node_bit(message->from),
         .flags = message->flags & MESSAGE_REPLAY,
     };
-    if (need >= replica->durable && !FAULT(ACK_BEFORE_DURABLE)) {
-        defer(replica, &ack);
+    uint8_t acks = replica->model->acks;
+    bool durable = need < replica->durable || FAULT(ACK_BEFORE_DURABLE);
+    if ((acks & MODEL_ACK_TAKEN) != 0 && (!durable || (acks & MODEL_ACK_DURABLE) == 0))
+        replica_send_ack(replica, MSG_TAKEN, &ack);
+    if ((acks & MODEL_ACK_DURABLE) == 0)
         return;
-    }
-    struct message answer = replica_message(replica, MSG_ACK);
-    answer.ts = ack.ts;
-    answer.number[0] = ack.token;
-    answer.flags = ack.flags | replica_full_flag(replica);
-    replica_send(replica, ack.to, false, &answer, slice_make(NULL, 0), slice_make(NULL, 0));
+    if (durable)
+        replica_send_ack(replica, MSG_ACK, &ack);
+    else
+        defer(replica, &ack);
 }
 
 /* Mine is newer. A read-modify-write was computed from what is no longer so: it is refused, and given the winner. */
@@ -90,6 +91,19 @@ void replica_on_val(struct replica *replica, const struct message *message)
         replica_became_valid(replica, op);
 }
 
+/* The record that the asker waits for was complete, so a member has it or what replaced it; nothing at all: a tombstone that was
+ * dropped, which happens only when it is durable everywhere. Who heals may have yet to get it, and is asked again. */
+void replica_on_prove(struct replica *replica, const struct message *message)
+{
+    struct slice key = message_key(message);
+    struct found found;
+    bool any = replica_find_marked(replica, key, hash_key(key), &found);
+    if (any && (found.record->ts < message->ts || found.state == STATE_UNCONFIRMED || is_equal_but_old(replica, message, &found)))
+        return;
+    if (any || replica_is_member(replica))
+        acknowledge(replica, message, any ? found.lsn : 0);
+}
+
 /* A peer's copy of my record stays invalid: tell it how things stand. */
 void replica_on_ask(struct replica *replica, const struct message *message)
 {
@@ -99,7 +113,7 @@ void replica_on_ask(struct replica *replica, const struct message *message)
     struct op *op = op_find(replica, key, hash);
     struct found found;
     bool any = replica_find_marked(replica, key, hash, &found);
-    if (op != NULL && op->own.ts == message->ts) {
+    if (op != NULL && op->own.ts == message->ts && !op->own.valid) {
         replica_send_inv(replica, op, &op->own, to);
         return;
     }

@@ -251,9 +251,10 @@ static enum outcome plan_command(const struct replica *replica, struct request *
     case REQUEST_FLUSH:
         return plan_flush(replica, request, plan);
     case REQUEST_GET:
+    case REQUEST_PERSIST:
         break;
     }
-    assert(false && "a get writes nothing");
+    assert(false && "writes nothing");
     return OUTCOME_MISS;
 }
 

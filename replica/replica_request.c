@@ -101,6 +101,19 @@ static enum execute delete_instead(struct replica *replica, struct request *requ
     return write_start(replica, request, &plan, base);
 }
 
+/* What no acknowledgement of a peer will say of it: that it is durable here, or that there is no peer to wait for. */
+static void await_own(struct replica *replica, struct op *op)
+{
+    if (model_awaits_durable(replica->model))
+        defer(replica, &(struct deferred){
+                           .need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
+    if (!model_is_early(replica->model) || replica_peers(replica) != 0)
+        return;
+    op->ready = true;
+    op->ready_next = replica->ready;
+    replica->ready = op;
+}
+
 /* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened.
  */
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
@@ -170,8 +183,7 @@ static enum execute write_start(struct replica *replica, struct request *request
         replica_refresh_flush(replica);
     note_replaced(replica, plan);
     replica_send_inv(replica, op, &op->own, replica_peers(replica));
-    defer(replica, &(struct deferred){
-                       .need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
+    await_own(replica, op);
     return EXECUTE_DONE;
 }
 
@@ -190,12 +202,14 @@ static enum execute expire_first(struct replica *replica, struct request *reques
     struct plan plan = {.outcome = OUTCOME_DELETED, .replaces = replaced_by(now)};
     plan.spec =
         (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
-    struct op *op = op_take(replica, request->key, request->hash);
-    if (op == NULL)
+    struct op *op = op_find(replica, request->key, request->hash);
+    bool made = op == NULL;
+    if (made && (op = op_take(replica, request->key, request->hash)) == NULL)
         return EXECUTE_BLOCKED;
     enum execute started = write_start(replica, request, &plan, now->base);
     if (started == EXECUTE_BLOCKED) {
-        op_give_if_idle(replica, op, STATE_VALID);
+        if (made)
+            op_give_if_idle(replica, op, STATE_VALID);
         return started;
     }
     if (op->own.ts == 0)
@@ -251,8 +265,17 @@ static void see(const struct replica *replica, struct request *request, const st
                                     ((record->flags & RECORD_BASE64) ? SEEN_BASE64 : 0));
 }
 
+/* Its key can be read, but a write of this node on it is still to be answered: it goes after that one. */
+static enum execute wait_for_own(struct replica *replica, struct op *op, struct request *request)
+{
+    op_wait(replica, op, request, true);
+    return EXECUTE_WAITS;
+}
+
 enum execute replica_execute(struct replica *replica, struct request *request)
 {
+    if (replica->cold)
+        return EXECUTE_BLOCKED;
     struct found found;
     bool any = store_find(replica->store, request->key, request->hash, &found);
     if (any && found.state == STATE_UNCONFIRMED) {
@@ -260,7 +283,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         any = store_find(replica->store, request->key, request->hash, &found);
     }
     struct op *op = op_find(replica, request->key, request->hash);
-    if ((any && found.state != STATE_VALID) || (op != NULL && op->own.ts != 0))
+    bool own_open = op != NULL && op->own.ts != 0;
+    if ((any && found.state != STATE_VALID) || (own_open && !op->own.valid))
         return wait_for(replica, request->key, request->hash, request);
     request->tried = false; /* what overtook it is complete everywhere */
 
@@ -276,7 +300,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     request->seen.flushed = now.flushed;
     if (now.expired && !plain && !FAULT(EXPIRE_LOCAL)) {
         if (request->type != REQUEST_EXPIRE) /* else it is what the request is for */
-            return expire_first(replica, request, &now);
+            return own_open ? wait_for_own(replica, op, request)
+                            : expire_first(replica, request, &now);
     } else if (now.expired || request->type == REQUEST_EXPIRE) {
         now.record = NULL;
     }
@@ -292,6 +317,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
         replica_reply(replica, request, plan.outcome, NULL, plan.number, true);
         return EXECUTE_DONE;
     }
+    if (own_open)
+        return wait_for_own(replica, op, request);
     struct request *last = last_of_sets(op, request, &plan.joined);
     if (last != request) {
         plan.spec.client_flags = last->client_flags;

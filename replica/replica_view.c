@@ -23,9 +23,10 @@ void replica_replay_start(struct replica *replica, struct op *op, struct found *
     replica->replays++;
     replica_set_state(replica, found, STATE_REPLAY);
     replica_send_inv(replica, op, &op->replay, replica_peers(replica));
-    defer(replica, &(struct deferred){.need = op->replay.lsn, .ts = op->replay.ts, .token = op_token(replica, op)});
-    if (replica->durable > op->replay.lsn)
-        replica->check_all = true; /* no durability event need come for it */
+    if (model_awaits_durable(replica->model))
+        defer(replica, &(struct deferred){.need = op->replay.lsn, .ts = op->replay.ts, .token = op_token(replica, op)});
+    if (replica->durable > op->replay.lsn || replica_peers(replica) == 0)
+        replica->check_all = true; /* no event need come for it */
 }
 
 /* ---- a new view ---- */
@@ -35,7 +36,7 @@ static void begin_again(struct replica *replica, struct op *op, struct pending *
     if (pending->ts == 0)
         return;
     if (!(pending->rmw ? FAULT(KEEP_ACKS_RMW) : FAULT(KEEP_ACKS_PLAIN)))
-        pending->acked = 0; /* invariant 5 */
+        pending->acked = pending->taken = 0; /* invariant 5 */
     pending->started_us = replica->mono_us;
     replica_send_inv(replica, op, pending, replica_peers(replica));
 }
@@ -77,6 +78,7 @@ void replica_on_view(struct replica *replica, const struct view *view)
         replica_mark_end(replica); /* something is left only in a cold start right after a removal: nobody serves meanwhile */
     if (first && replica_is_member(replica)) {
         replica->unconfirmed = true; /* cold start: the members pool what they have, by replaying it */
+        replica->cold = model_is_early(replica->model) && !FAULT(COLD_SERVES);
         replica->unconfirmed_cursor = (struct store_cursor){0};
     }
     for (uint32_t i = 0; i < replica->op_capacity; i++)
@@ -139,7 +141,7 @@ void replica_refuse_waiting(struct replica *replica)
 static void forget_overtaken(struct replica *replica, struct op *op)
 {
     struct found found;
-    if (op->own.ts == 0 || op->own.rmw)
+    if (op->own.ts == 0 || (op->own.rmw && !pending_is_complete(&op->own)))
         return;
     if (!store_find(replica->store, op_key(op), op->hash, &found) || found.record->ts != op->own.ts)
         replica_forget_own(replica, op);
@@ -162,8 +164,16 @@ void replica_on_restart(struct replica *replica, uint64_t incarnation)
     replica->options.incarnation = incarnation;
     replica->view = (struct view){0};
     replica->fresh = true;
-    replica->unconfirmed = false;
+    replica->unconfirmed = replica->cold = false;
     replica_mark_begin(replica, mark.lsn);
+}
+
+void replica_on_stable(struct replica *replica)
+{
+    if (!replica->cold)
+        return;
+    replica->cold = false;
+    replica_unblock(replica);
 }
 
 /* ---- time ---- */

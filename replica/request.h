@@ -26,7 +26,10 @@ enum request_type {
     REQUEST_DELETE,
     REQUEST_FLUSH, /* key is empty; exptime 0: now; else the second at which it takes effect */
     REQUEST_EXPIRE, /* made by the core itself: deletes the record if it is still there and past its exptime */
-    REQUEST_FETCH   /* meta get: a read, which becomes a write where it has to change the record */
+    REQUEST_FETCH,  /* meta get: a read, which becomes a write where it has to change the record */
+    REQUEST_PERSIST /* of no key (it stays empty): OUTCOME_OK when all that this shard has acknowledged at this node is durable at
+                       every member. Goes on waiting over changes of view; who stalls, or is removed, answers REFUSED, which says nothing.
+                       One a shard; as many as the caller likes share a stability round */
 };
 
 /* What meta commands ask for in addition. */
@@ -74,7 +77,7 @@ enum outcome {
     OUTCOME_LARGE,     /* append, prepend: the result lies in pieces, which the core does not make; not applied */
     OUTCOME_TOO_LARGE, /* the result would not fit: append and prepend answer NOT_STORED for it */
     OUTCOME_NO_MEMORY, /* the store is full; not applied */
-    OUTCOME_OK,        /* flush_all */
+    OUTCOME_OK,        /* flush_all, persist */
     OUTCOME_REFUSED,   /* this node is not serving; not applied */
     OUTCOME_UNKNOWN    /* this node left or lost the group meanwhile; applied once, now or later, or not at all */
 };

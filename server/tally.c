@@ -118,6 +118,7 @@ static void tally_request(struct worker *worker, const struct job *job)
         break;
     case REQUEST_FLUSH:
     case REQUEST_EXPIRE:
+    case REQUEST_PERSIST:
         break;
     }
 }

@@ -136,6 +136,7 @@ void watchers_note_job(struct worker *worker, const struct job *job)
     case REQUEST_DECR:
     case REQUEST_FLUSH:
     case REQUEST_EXPIRE:
+    case REQUEST_PERSIST:
         break;
     }
 }

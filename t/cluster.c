@@ -18,7 +18,7 @@ static bool lease_always(void *user)
 static void trace(struct cluster *cluster, const struct cluster_message *item)
 {
     const struct message *message = item->bytes;
-    if (message->type >= MSG_ROUND_START && message->type <= MSG_ROUND_STABLE)
+    if (message->type >= MSG_ROUND_WANTED && message->type <= MSG_ROUND_STABLE)
         return;
     int size = snprintf(cluster->trace + cluster->traced, CLUSTER_TRACE - cluster->traced, "%u>%u %s %.*s\n",
                         item->from, item->to, message_name(message->type), (int)message->key_size,

@@ -270,6 +270,7 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
         *state = (struct sim_state){0};
         return OUTCOME_OK;
     case REQUEST_EXPIRE:
+    case REQUEST_PERSIST:
         break;
     }
     assert(!"not a client's command");
