@@ -41,6 +41,7 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
 {
     assert(options->segment_count_max > 0 && options->segment_count_max <= SEGMENT_COUNT_MAX);
     assert(options->medium->segment_size >= SEGMENT_SIZE_MIN);
+    assert(options->medium->segment_size <= LOG_SEGMENT_SIZE_MAX);
     *bad_segment = 0;
     memset(report, 0, sizeof(*report));
     struct log *made = options->memory != NULL ? options->memory : calloc(1, log_memory_size());
@@ -101,15 +102,15 @@ enum status log_append_nodrain(struct log *log, const struct record_spec *spec, 
 {
     assert(spec->key.size <= RECORD_KEY_SIZE_MAX);
     assert(spec->kind >= RECORD_VALUE && spec->kind < RECORD_SEAL);
-    if (spec->value.size > UINT32_MAX || spec->value_tail.size > UINT32_MAX)
+    if (spec->value.size > RECORD_VALUE_SIZE_MAX ||
+        spec->value_tail.size > RECORD_VALUE_SIZE_MAX - spec->value.size)
         return STATUS_TOO_LARGE;
-    uint64_t value_size = spec->value.size + spec->value_tail.size;
-    enum status status =
-        make_room(log, record_size_of(spec->key.size, value_size, spec->flags), reserve);
+    enum status status = make_room(log, record_spec_size(spec), reserve);
     if (status != STATUS_OK)
         return status;
     *place = count_append(
-        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail), log->tail);
+        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail),
+        log->tail);
     return STATUS_OK;
 }
 
@@ -119,7 +120,7 @@ enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
     enum status status = make_room(log, record_size(record), 0);
     if (status != STATUS_OK)
         return status;
-    record_copy(log, log->open, log->segments[log->open].used, record);
+    record_copy(log, log->open, log->segments[log->open].used, record, log_lsn(log, from));
     *to = count_append(log, record, log_lsn(log, from));
     log_dead(log, from);
     return STATUS_OK;
@@ -144,7 +145,7 @@ const struct record *log_record(const struct log *log, place_t place)
 
 uint64_t log_lsn(const struct log *log, place_t place)
 {
-    return log_record(log, place)->lsn;
+    return segment_lsn(log, place_segment(place), log_record(log, place));
 }
 
 uint64_t log_tail(const struct log *log)

@@ -25,12 +25,13 @@
 #include "pmem/medium.h"
 #include "pmem/record.h"
 
-/* Where a record lies: segment number (upper 20 of 48 bits) and offset in units of 8 bytes (lower 28). Never 0. */
+/* Where a record lies: segment number (upper 20 of 48 bits) and offset (lower 28). Never 0. */
 typedef uint64_t place_t;
 
 enum {
-    LOG_FORMAT_VERSION = 1,
+    LOG_FORMAT_VERSION = 2,
     LOG_SEGMENT_COUNT_MAX = 4096,
+    LOG_SEGMENT_SIZE_MAX = 1 << 28,
     PLACE_UNIT_BITS = 28,
     PLACE_BITS = 48,
 };
@@ -48,6 +49,7 @@ struct log_options {
     struct log_identity identity;
     struct medium *medium; /* owned by the caller; open until log_close */
     uint32_t segment_count_max;
+    uint32_t life; /* another at each opening, durable before: part of the checksums of what is written */
     void *memory; /* the caller's, zeroed, of log_memory_size() bytes, 64-byte aligned; NULL: the log takes its own */
     struct journal *journal; /* for memory that is to be taken over; notes are of the caller's update. NULL: none */
 };

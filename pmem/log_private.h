@@ -34,7 +34,7 @@ struct segment_header {
     uint32_t segment_size;
     uint32_t number;
     uint32_t generation;
-    uint32_t reserved;
+    uint32_t life; /* of the log, when the segment was opened */
     uint64_t append_first;
     uint64_t durable; /* log_durable() when the segment was opened: all below was safe and must be
                          found */
@@ -49,7 +49,9 @@ struct segment_progress {
     uint32_t crc; /* of all that follows */
     uint32_t generation;
     uint64_t count;
-    uint8_t reserved[48];
+    uint64_t append_first; /* as in the header, should that be damaged */
+    uint32_t life;         /* so is this */
+    uint8_t reserved[36];
 };
 static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
               "the progress line is part of the format");
@@ -57,6 +59,7 @@ static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
 /* Beside struct segment: what only the log itself uses. */
 struct segment_more {
     uint32_t crc_seed;
+    uint32_t life;          /* in which it was opened */
     uint32_t progress_used; /* `used` when the progress was flushed last */
     uint32_t last;          /* where the newest record begins; 0: none */
     uint64_t count;         /* of records, SEAL included */
@@ -147,18 +150,37 @@ uint32_t record_crc(uint32_t seed, uint32_t offset, const struct record *record)
 /* Whether a whole and sound record of this generation lies at `offset`. Trusts no byte. */
 bool record_sound(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
 
-/* The first sound record at or behind `offset`, in steps of 8 bytes; 0: none. */
+/* The first sound record at or behind `offset`; 0: none. Among bytes that look like records it gives up after a while. */
 uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation,
                        uint32_t offset);
 
 /* Lays a record down at `offset` of a segment, with crc, and flushes it. */
 struct record *record_write(struct log *log, uint32_t number, uint32_t offset,
                             const struct record_spec *spec, uint64_t lsn);
-void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct record *from);
+void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct record *from,
+                 uint64_t lsn);
+
+/* Whether the header at `offset` may be one: kind and sizes. Trusts no byte. */
+bool record_plausible(const struct log *log, uint32_t number, uint32_t offset);
+
+/* A copy that has stayed unchanged for more than 2^31 appends counts as that old: later than it was, so still before
+ * whatever comes, and its absence is still noticed by who was away. */
+static inline int32_t lsn_delta_of(uint64_t lsn, uint64_t base)
+{
+    if (lsn >= base)
+        return lsn - base > INT32_MAX ? INT32_MAX : (int32_t)(lsn - base);
+    return base - lsn > INT32_MAX ? -INT32_MAX : -(int32_t)(base - lsn);
+}
+
+static inline uint64_t segment_lsn(const struct log *log, uint32_t number,
+                                   const struct record *record)
+{
+    return log->segments[number].append_first + (uint64_t)(int64_t)record->lsn_delta;
+}
 
 static inline place_t place_make(uint32_t number, uint32_t offset)
 {
-    return ((place_t)number << PLACE_UNIT_BITS) | offset / RECORD_ALIGN;
+    return ((place_t)number << PLACE_UNIT_BITS) | offset;
 }
 
 static inline uint32_t place_segment(place_t place)
@@ -168,7 +190,7 @@ static inline uint32_t place_segment(place_t place)
 
 static inline uint32_t place_offset(place_t place)
 {
-    return (uint32_t)(place & ((1U << PLACE_UNIT_BITS) - 1)) * RECORD_ALIGN;
+    return (uint32_t)(place & ((1U << PLACE_UNIT_BITS) - 1));
 }
 
 /* ---- log_scan.c ---- */

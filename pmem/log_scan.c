@@ -6,8 +6,9 @@
  * known to be durable is damage: then everything readable is kept. Known durable: `durable` in any
  * header, the progress lines, and `lsn` of any MARK.
  *
- * Cut-off records must not come back: the generation goes on above any that is found anywhere, also
- * in free segments. */
+ * Cut-off records must not come back: a power cut may keep records and lose the header of their
+ * segment, whose generation is then given out again. So checksums depend on the life of the log, too:
+ * no two openings have the same. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,19 +84,23 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
     return found;
 }
 
-/* The header is broken. The first record, if it is sound, still tells the generation. */
+static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
+{
+    const struct segment_progress *progress = segment_progress_of(log, number);
+    return progress->crc == segment_progress_crc(progress) && progress->generation != 0 ? progress : NULL;
+}
+
+/* The header is broken. The progress line still tells what its records are to be read with. */
 static void add_damaged(struct scan *scan, uint32_t number)
 {
     struct log *log = scan->log;
     struct segment *segment = &log->segments[number];
-    uint32_t generation = 0;
-    if (segment->base != NULL) {
-        const struct record *first = (const void *)(segment->base + SEGMENT_RECORDS);
-        if (record_sound(log, number, first->generation, SEGMENT_RECORDS))
-            generation = first->generation;
-    }
-    add_found(scan, number, generation)->damaged = true;
-    segment->generation = generation;
+    const struct segment_progress *progress = segment->base == NULL ? NULL : sound_progress(log, number);
+    segment->generation = progress == NULL ? 0 : progress->generation;
+    segment->append_first = progress == NULL ? 0 : progress->append_first;
+    log->more[number].life = progress == NULL ? 0 : progress->life;
+    at_least(&scan->seen, segment->append_first);
+    add_found(scan, number, segment->generation)->damaged = true;
     note_damage(scan, number);
 }
 
@@ -103,15 +108,16 @@ static void add_sound(struct scan *scan, uint32_t number)
 {
     struct log *log = scan->log;
     const struct segment_header *header = segment_header_of(log, number);
-    const struct segment_progress *progress = segment_progress_of(log, number);
+    const struct segment_progress *progress = sound_progress(log, number);
     add_found(scan, number, header->generation);
     log->segments[number].generation = header->generation;
     log->segments[number].append_first = header->append_first;
+    log->more[number].life = header->life;
     log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
     at_least(&scan->known_durable, header->durable);
     at_least(&scan->seen, header->append_first);
-    if (progress->generation == header->generation &&
-        progress->crc == segment_progress_crc(progress)) {
+    bool counts = progress != NULL && progress->generation == header->generation;
+    if (counts && progress->count > 0) {
         log->more[number].progress = progress->count;
         at_least(&scan->known_durable, header->append_first + progress->count);
     }
@@ -157,8 +163,9 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
 
 static void note_record(struct scan *scan, struct found_segment *found, const struct record *record)
 {
-    at_least(&found->lsn_max, record->lsn);
-    at_least(&scan->seen, record->lsn + 1);
+    uint64_t lsn = segment_lsn(scan->log, found->number, record);
+    at_least(&found->lsn_max, lsn);
+    at_least(&scan->seen, lsn + 1);
     struct mark mark;
     if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
         return;
@@ -190,20 +197,6 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
             found->behind = offset;
         note_record(scan, found, record);
         offset += (uint32_t)record_size(record);
-    }
-}
-
-/* A power cut may keep records of a segment and lose its header: no generation found there may be
- * given out again. */
-static void look_at_free(struct log *log, uint32_t number)
-{
-    const uint8_t *base = log->segments[number].base;
-    for (uint32_t offset = SEGMENT_RECORDS; offset + RECORD_SIZE_MIN <= log->medium->segment_size;
-         offset += RECORD_ALIGN) {
-        uint32_t generation = ((const struct record *)(const void *)(base + offset))->generation;
-        if (generation > log->generation && generation - log->generation <= 2 * SEGMENT_COUNT_MAX &&
-            record_sound(log, number, generation, offset))
-            log->generation = generation;
     }
 }
 
@@ -245,7 +238,7 @@ static uint32_t torn_bytes(const struct log *log, const struct found_segment *fo
 {
     const struct record *record = (const void *)(log->segments[found->number].base + found->end);
     uint64_t room = log->medium->segment_size - found->end;
-    if (record->generation != found->generation || record->kind == 0 || record->kind > KIND_MAX)
+    if (!record_plausible(log, found->number, found->end))
         return found->behind == 0 ? 0 : found->behind - found->end;
     uint64_t size = record_size(record);
     return (uint32_t)(size < room ? size : room);
@@ -282,7 +275,7 @@ static void hand_over(struct scan *scan, const struct found_segment *found, log_
     const struct record *record;
     while ((record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
         segment->live += (uint32_t)record_size(record);
-        at_least(&segment->lsn_max, record->lsn);
+        at_least(&segment->lsn_max, log_lsn(log, place));
         scan->report->record_count++;
     }
     offset = 0;
@@ -347,15 +340,10 @@ static void settle_tail(struct scan *scan)
 
 static void settle_free(struct log *log)
 {
-    for (uint32_t i = log->segment_count; i < SEGMENT_COUNT_MAX; i++)
-        if (log->segments[i].base != NULL)
-            look_at_free(log, i); /* beyond the limit of now, not of ever */
     for (uint32_t i = 0; i < log->segment_count; i++) {
         struct segment *segment = &log->segments[i];
         if (segment->state != SEGMENT_FREE)
             continue;
-        if (segment->base != NULL)
-            look_at_free(log, i);
         if (segment->base != NULL && segment_header_of(log, i)->crc != 0)
             segment_erase_first(log, i);
         else

@@ -32,7 +32,7 @@ uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t gener
     const struct segment_more *more = &log->more[number];
     if (log->segments[number].generation == generation && more->crc_seed != 0)
         return more->crc_seed;
-    uint32_t words[2] = {number, generation};
+    uint32_t words[3] = {number, generation, FAULT(ANY_LIFE) ? 0 : more->life};
     uint32_t seed = crc32c(0, &log->options.identity, sizeof(log->options.identity));
     return crc32c(seed, words, sizeof(words));
 }
@@ -49,6 +49,16 @@ static void set_state(struct log *log, uint32_t number, enum segment_state state
     segment->state = state;
 }
 
+static void write_progress(struct log *log, uint32_t number, uint64_t count)
+{
+    const struct segment *segment = &log->segments[number];
+    struct segment_progress made = {
+        .generation = segment->generation, .count = count, .append_first = segment->append_first,
+        .life = log->more[number].life};
+    made.crc = segment_progress_crc(&made);
+    memcpy(segment_progress_of(log, number), &made, sizeof(made));
+}
+
 /* The magic comes last: before it is there, the segment is free. */
 static void write_header(struct log *log, uint32_t number)
 {
@@ -60,12 +70,13 @@ static void write_header(struct log *log, uint32_t number)
         .segment_size = log->medium->segment_size,
         .number = number,
         .generation = segment->generation,
+        .life = log->more[number].life,
         .append_first = segment->append_first,
         .durable = log->durable,
     };
     made.crc = segment_header_crc(&made);
     memcpy(&header->crc, &made.crc, sizeof(made) - offsetof(struct segment_header, crc));
-    memset(segment_progress_of(log, number), 0, sizeof(struct segment_progress));
+    write_progress(log, number, 0);
     atomic_store_explicit((_Atomic uint64_t *)&header->magic, SEGMENT_MAGIC, memory_order_release);
     log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
 }
@@ -167,7 +178,7 @@ enum status segment_open_next(struct log *log, uint32_t reserve)
     segment->live = 0;
     segment->append_first = log->tail;
     segment->lsn_max = 0;
-    log->more[number] = (struct segment_more){.progress_used = SEGMENT_RECORDS};
+    log->more[number] = (struct segment_more){.progress_used = SEGMENT_RECORDS, .life = log->options.life};
     log->more[number].crc_seed = segment_crc_seed(log, number, segment->generation);
     set_state(log, number, SEGMENT_OPEN);
     log->open = number;
@@ -282,15 +293,14 @@ static void note_progress(struct log *log, uint32_t number)
         count = more->count;
     if (count <= more->progress)
         return;
-    struct segment_progress made = {.generation = segment->generation, .count = count};
-    made.crc = segment_progress_crc(&made);
-    memcpy(segment_progress_of(log, number), &made, sizeof(made));
+    write_progress(log, number, count);
     more->progress = count;
     bool sealed = segment->state != SEGMENT_OPEN;
     log->unnoted_count -= sealed && complete;
     if ((sealed && complete) ||
         segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS) {
-        log->medium->ops->flush(log->medium, segment_progress_of(log, number), sizeof(made));
+        log->medium->ops->flush(log->medium, segment_progress_of(log, number),
+                                sizeof(struct segment_progress));
         more->progress_used = segment->used;
         log->flushed = true;
     }

@@ -1,13 +1,17 @@
 /* record.h: one version of one key, as it lies in the log. Format: doc/format.md.
  *
- *     | struct record, 40 bytes | cas, 8 bytes, if RECORD_CAS | key | value | zeros up to a multiple of 8 |
+ *     | struct record, 21 bytes | cas, 8 bytes | client flags, 4 | exptime, 4 | key | value |
+ *                                 each only if its flag is set
  *
- * A record is immutable once appended. Little-endian, like the machines it runs on. */
+ * A record begins at any byte: the struct is packed, and what follows it is read with memcpy. Its place in the order of first
+ * appending, the lsn, is relative to its segment: ask log_lsn(). A record is immutable once appended. Little-endian, like the
+ * machines it runs on. */
 #ifndef PMEM_RECORD_H
 #define PMEM_RECORD_H
 
 #include <assert.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/slice.h"
 
@@ -28,28 +32,28 @@ enum record_flags {
     RECORD_BASE64 = 16, /* its key came in base64, and is shown so: it may hold any byte */
     RECORD_LARGE = 128, /* the value is a manifest: what the client stored lies in pieces (replica/piece.h) */
     RECORD_FLAGS = 128 | 31, /* all of them */
+    /* Of the layout; set by the log itself, and in records only: */
+    RECORD_HAS_CLIENT_FLAGS = 32,
+    RECORD_HAS_EXPTIME = 64,
 };
 
 enum {
-    RECORD_ALIGN = 8,
+    RECORD_VALUE_SIZE_MAX = (1 << 21) - 1,
     RECORD_CLIENT_KEY_SIZE_MAX = 250,
     RECORD_KEY_SIZE_MAX, /* one more: keys of pieces, which no client can name */
 };
 
 struct record {
-    uint32_t crc; /* crc32c of segment, generation, offset and all that follows, up to the end of the value */
-    uint32_t value_size;
-    uint8_t kind;
-    uint8_t flags;
-    uint8_t key_size;
-    uint8_t reserved; /* zero */
-    uint32_t generation; /* the segment's: a record left over from an earlier use of the space is no record */
-    uint32_t client_flags;
-    uint32_t exptime; /* seconds since 1970; 0: never */
+    uint32_t crc; /* crc32c of segment, generation, offset and all that follows, up to the end of the value: a record left over
+                     from an earlier use of the space is no record */
     uint64_t ts;
-    uint64_t lsn; /* position in the order of first appending; a copy made by cleaning keeps it */
-};
-static_assert(sizeof(struct record) == 40, "the record header is part of the format");
+    int32_t lsn_delta; /* from the first append of its segment; negative in copies */
+    uint32_t value_size : 21;
+    uint32_t kind : 3;
+    uint32_t key_size : 8;
+    uint8_t flags;
+} __attribute__((packed));
+static_assert(sizeof(struct record) == 21, "the record header is part of the format");
 
 /* What a new record is to hold. Slices are the caller's. */
 struct record_spec {
@@ -64,9 +68,16 @@ struct record_spec {
     struct slice value_tail; /* put behind `value`: append and prepend build no copy of their own */
 };
 
+/* Bytes between the header and the key. */
+static inline uint32_t record_extra_size(uint8_t flags)
+{
+    return ((flags & RECORD_CAS) ? 8 : 0) + ((flags & RECORD_HAS_CLIENT_FLAGS) ? 4 : 0) +
+           ((flags & RECORD_HAS_EXPTIME) ? 4 : 0);
+}
+
 static inline const uint8_t *record_key_at(const struct record *record)
 {
-    return (const uint8_t *)(record + 1) + ((record->flags & RECORD_CAS) ? 8 : 0);
+    return (const uint8_t *)(record + 1) + record_extra_size(record->flags);
 }
 
 static inline struct slice record_key(const struct record *record)
@@ -81,13 +92,19 @@ static inline struct slice record_value(const struct record *record)
 
 static inline uint32_t record_client_flags(const struct record *record)
 {
-    return record->client_flags;
+    uint32_t client_flags = 0;
+    if (record->flags & RECORD_HAS_CLIENT_FLAGS)
+        memcpy(&client_flags, (const uint8_t *)(record + 1) + ((record->flags & RECORD_CAS) ? 8 : 0), sizeof(client_flags));
+    return client_flags;
 }
 
 /* Seconds since 1970; 0: never. */
 static inline uint32_t record_exptime(const struct record *record)
 {
-    return record->exptime;
+    uint32_t exptime = 0;
+    if (record->flags & RECORD_HAS_EXPTIME)
+        memcpy(&exptime, record_key_at(record) - sizeof(exptime), sizeof(exptime));
+    return exptime;
 }
 
 /* The `cas unique` that clients see. */
@@ -99,16 +116,27 @@ static inline uint64_t record_cas(const struct record *record)
     return cas;
 }
 
-/* Bytes a record takes in the log. */
+/* Bytes a record takes in the log; `flags` as they are in the record. */
 static inline uint64_t record_size_of(uint64_t key_size, uint64_t value_size, uint8_t flags)
 {
-    uint64_t size = sizeof(struct record) + ((flags & RECORD_CAS) ? 8 : 0) + key_size + value_size;
-    return (size + RECORD_ALIGN - 1) / RECORD_ALIGN * RECORD_ALIGN;
+    return sizeof(struct record) + record_extra_size(flags) + key_size + value_size;
 }
 
 static inline uint64_t record_size(const struct record *record)
 {
     return record_size_of(record->key_size, record->value_size, record->flags);
+}
+
+/* The flags a record made of this will have. */
+static inline uint8_t record_spec_flags(const struct record_spec *spec)
+{
+    return (uint8_t)((spec->flags & RECORD_FLAGS) | (spec->client_flags != 0 ? RECORD_HAS_CLIENT_FLAGS : 0) |
+                     (spec->exptime != 0 ? RECORD_HAS_EXPTIME : 0));
+}
+
+static inline uint64_t record_spec_size(const struct record_spec *spec)
+{
+    return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size, record_spec_flags(spec));
 }
 
 /* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and durable

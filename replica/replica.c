@@ -111,7 +111,7 @@ void replica_send_record(struct replica *replica, uint8_t to, bool bulk, struct 
                          const struct record *record)
 {
     message->record_kind = record->kind;
-    message->record_flags = record->flags;
+    message->record_flags = record->flags & RECORD_FLAGS;
     message->client_flags = record_client_flags(record);
     message->exptime = record_exptime(record);
     message->ts = record->ts;

@@ -339,7 +339,8 @@ static enum status open_store(struct worker *worker)
                              .shard = (uint16_t)worker->number,
                              .shard_count = (uint16_t)node->worker_count},
                 .medium = worker->medium,
-                .segment_count_max = node->segment_count_shard},
+                .segment_count_max = node->segment_count_shard,
+                .life = (uint32_t)node->directory.node.incarnation},
         .index = worker->index,
         .index_size = worker->index_size,
     };

@@ -200,7 +200,7 @@ bool store_find(const struct store *store, struct slice key, uint64_t hash, stru
 
 static uint64_t spec_size(const struct record_spec *spec)
 {
-    return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size, spec->flags);
+    return record_spec_size(spec);
 }
 
 /* What a put is up against. */
@@ -265,7 +265,8 @@ static enum status put_or_not(struct store *store, const struct put *put, enum r
 enum status store_put_nodrain(struct store *store, const struct record_spec *spec, uint64_t hash,
                               enum record_state state, bool urgent, struct found *found)
 {
-    if (spec->value.size > UINT32_MAX || spec_size(spec) > log_record_size_max(store->log))
+    if (spec->value.size > RECORD_VALUE_SIZE_MAX ||
+        spec->value_tail.size > RECORD_VALUE_SIZE_MAX - spec->value.size || spec_size(spec) > log_record_size_max(store->log))
         return STATUS_TOO_LARGE;
     struct put put = {.spec = spec, .hash = hash};
     look_up(store, &put, urgent);
@@ -291,7 +292,7 @@ bool store_is_full(const struct store *store)
 
 bool store_is_busy(const struct store *store, uint64_t key_size, uint64_t value_size)
 {
-    uint64_t size = record_size_of(key_size, value_size, RECORD_CAS);
+    uint64_t size = record_size_of(key_size, value_size, RECORD_CAS | RECORD_HAS_CLIENT_FLAGS | RECORD_HAS_EXPTIME);
     if (size > log_record_size_max(store->log))
         return false;
     bool room = clean_leaves_room(store, APPEND_URGENT) &&

@@ -114,7 +114,8 @@ static void start(struct cluster *cluster, unsigned node)
     struct store_options store = {
         .log = {.identity = {.cluster = 1, .node = (uint16_t)node, .shard_count = 1},
                 .medium = cluster->media[node],
-                .segment_count_max = cluster->segments[node]},
+                .segment_count_max = cluster->segments[node],
+                .life = (uint32_t)cluster->view.incarnation[node]},
         .index_size = store_index_size((uint64_t)cluster->media[node]->segment_size * cluster->segments[node]),
     };
     struct log_report report;

@@ -42,6 +42,7 @@ struct trace {
     place_t scanned_place[KEYS];
     uint64_t durable;
     uint64_t tail_first; /* of this life */
+    uint32_t lives;
     /* A drain was done since the last power cut: the log notes then how far it is durable. */
     bool proved;
     bool cut, rotten, ever_rotten; /* how the last life ended; whether any rot was planted so far */
@@ -124,7 +125,8 @@ static void restart(struct trace *trace)
     memset(trace->scanned_place, 0, sizeof(trace->scanned_place));
     struct log_options options = {.identity = {.cluster = 5, .node = 2, .shard_count = 1},
                                   .medium = trace->medium,
-                                  .segment_count_max = COUNT};
+                                  .segment_count_max = COUNT,
+                                  .life = ++trace->lives};
     struct log_report report;
     uint32_t bad;
     enum status status = log_open(&trace->log, &options, on_scanned, trace, &report, &bad);

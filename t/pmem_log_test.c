@@ -15,10 +15,12 @@ enum { SIZE = 65536, COUNT = 16 };
 
 static struct log_options options_of(struct medium *medium)
 {
+    static uint32_t lives;
     return (struct log_options){
         .identity = {.cluster = 77, .node = 1, .shard = 0, .shard_count = 1},
         .medium = medium,
         .segment_count_max = COUNT,
+        .life = ++lives,
     };
 }
 
@@ -358,6 +360,40 @@ TEST(log, remembers_any_number_of_drains)
     medium->ops->close(medium);
 }
 
+/* A power cut may keep the records of a segment and lose its header. When the space is used again, none of them may come back. */
+TEST(log, no_record_comes_back_whose_header_was_lost)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count;
+    place_t first, second;
+    uint8_t left[160];
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    ASSERT_EQ(append(log, "first", 100, &first), STATUS_OK);
+    ASSERT_EQ(append(log, "second", 100, &second), STATUS_OK);
+    uint32_t at = (uint32_t)((const uint8_t *)log_record(log, second) - log_segment(log, 0)->base);
+    memcpy(left, log_record(log, second), sizeof(left));
+    log_close(log);
+    for (uint32_t i = 0; i < SEGMENT_RECORDS; i++)
+        sim_medium_poke(medium, 0, i, 0);
+    sim_medium_kill(medium);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(count, 0);
+    ASSERT_EQ(append(log, "third", 100, &first), STATUS_OK);
+    log_drain(log);
+    log_close(log);
+    sim_medium_kill(medium);
+    for (uint32_t i = 0; i < sizeof(left); i++) /* the zeros behind the record were lost, too */
+        sim_medium_poke(medium, 0, at + i, left[i]);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(count, 1);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
 /* A client's value that looks like a record, with the right checksum for another place, is no
  * record. */
 TEST(log, finds_no_record_inside_a_value)
@@ -375,11 +411,8 @@ TEST(log, finds_no_record_inside_a_value)
                                .value = slice_make(inner, record_size(inner))};
     ASSERT_EQ(log_append_nodrain(log, &spec, 0, &second), STATUS_OK);
     const uint8_t *base = log_segment(log, 0)->base;
-    uint32_t in_value =
-        (uint32_t)((const uint8_t *)record_value(log_record(log, second)).data - base);
     uint32_t outer = (uint32_t)((const uint8_t *)log_record(log, second) - base);
     log_close(log);
-    EXPECT_EQ(in_value % 8, 0);
     sim_medium_kill(medium);
     sim_medium_poke(medium, 0, outer + 4, 0xff);
     log = open_log(medium, &report, &count);

@@ -386,7 +386,7 @@ static bool no_orphans(const struct sim_shard *shard, char *why, size_t size)
             if (record->kind != RECORD_VALUE || !key_is_piece(record_key(record)) ||
                 !store_find(shard->store, record_key(record), hash_key(record_key(record)),
                             &found) ||
-                found.lsn != record->lsn || is_named(shard, record))
+                found.place != place || is_named(shard, record))
                 continue;
             snprintf(why, size, "node %u holds a piece of upload %" PRIx64 ", which no value needs",
                      shard->node, piece_upload(record));

@@ -143,7 +143,8 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
     shard->store_memory = take_memory(index_size);
     struct store_options options = {.log = {.identity = identity,
                                             .medium = shard->medium,
-                                            .segment_count_max = sim_segment_count(sim, shard->node)},
+                                            .segment_count_max = sim_segment_count(sim, shard->node),
+                                            .life = (uint32_t)sim->nodes[shard->node].incarnation},
                                     .index = shard->store_memory,
                                     .index_size = index_size};
     enum status status = store_open(&shard->store, &options, report, &bad_segment);

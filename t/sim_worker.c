@@ -14,7 +14,7 @@ struct reading {
     unsigned node;
     uint64_t answer_at;
     size_t size;
-    _Alignas(8) uint8_t copy[sizeof(struct record) + 8 + RECORD_KEY_SIZE_MAX + 1024];
+    uint8_t copy[sizeof(struct record) + 16 + RECORD_KEY_SIZE_MAX + 1024];
 };
 
 /* A lease held at a shard: its node's lease, and the shard must serve in the view that it was given for. */
@@ -39,7 +39,7 @@ static bool lease_holds(void *user)
 
 static size_t whole_size(const struct record *record)
 {
-    return record == NULL ? 0 : sizeof(*record) + ((record->flags & RECORD_CAS) ? 8 : 0) + record->key_size + record->value_size;
+    return record == NULL ? 0 : record_size(record);
 }
 
 static void take_result(struct sim_call *call, const struct record *record)

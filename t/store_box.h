@@ -18,6 +18,7 @@ struct box {
     struct log_report report;
     void *index;
     uint32_t segment_count;
+    uint32_t lives;
     uint64_t version; /* of the last put */
 };
 
@@ -29,7 +30,8 @@ static inline void box_open(struct box *box)
     struct store_options options = {
         .log = {.identity = {.cluster = 1, .node = 1, .shard_count = 1},
                 .medium = box->medium,
-                .segment_count_max = box->segment_count},
+                .segment_count_max = box->segment_count,
+                .life = ++box->lives},
         .index = box->index,
         .index_size = size,
     };

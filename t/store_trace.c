@@ -32,6 +32,7 @@ struct put {
 struct trace {
     struct prng prng;
     struct medium *medium;
+    uint32_t lives;
     struct store *store;
     void *index;
     uint64_t index_size;
@@ -186,7 +187,8 @@ static void restart(struct trace *trace)
     struct store_options options = {
         .log = {.identity = {.cluster = 1, .node = 1, .shard_count = 1},
                 .medium = trace->medium,
-                .segment_count_max = COUNT},
+                .segment_count_max = COUNT,
+                .life = ++trace->lives},
         .index = trace->index,
         .index_size = trace->index_size,
     };
