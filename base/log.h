@@ -15,4 +15,7 @@ LOG_FORMAT void log_error(const char *format, ...);
 /* Always printed: start, stop, views, healing. */
 LOG_FORMAT void log_note(const char *format, ...);
 
+/* The same as log_error, of a ready text, for a signal handler. */
+void log_error_in_signal(const char *text);
+
 #endif

@@ -65,7 +65,7 @@ struct segment_more {
     uint64_t count;         /* of records, SEAL included */
     uint64_t progress;      /* of these, written to the progress line */
     bool damaged;  /* records have to be checked one by one, and searched behind the broken ones */
-    bool unusable; /* cannot be mapped */
+    bool unusable; /* cannot be mapped or read */
 };
 
 /* A drain that was asked for: when it is done, every append below `tail` is durable. */

@@ -123,6 +123,13 @@ static void add_sound(struct scan *scan, uint32_t number)
     }
 }
 
+/* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could not be mapped. */
+static bool is_readable(const struct log *log, uint32_t number)
+{
+    const struct medium_ops *ops = log->medium->ops;
+    return ops->readable == NULL || ops->readable(log->medium, number);
+}
+
 /* Nothing is written in this pass: a foreign log stays as it is. */
 static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
 {
@@ -133,6 +140,8 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         *bad_segment = i;
         if (status == STATUS_NOT_FOUND)
             continue;
+        if (status == STATUS_OK && !is_readable(log, i))
+            status = STATUS_CORRUPT;
         if (status == STATUS_OK) {
             log->segments[i].base = base;
             status =

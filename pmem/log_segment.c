@@ -242,10 +242,15 @@ bool log_drop_last(struct log *log)
     return true;
 }
 
+/* One that could not be read is put aside, and made anew when it is needed; if that fails, it is never used again. */
 static void end_erasing(struct log *log, uint32_t number)
 {
+    struct segment_more *more = &log->more[number];
+    const struct medium_ops *ops = log->medium->ops;
     set_state(log, number, SEGMENT_FREE);
-    if (log->more[number].unusable || log->segments[number].base == NULL)
+    if (more->unusable && ops->replace != NULL)
+        more->unusable = !ops->replace(log->medium, number);
+    if (!counts_as_free(log, number))
         log->free_count--;
 }
 

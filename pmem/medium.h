@@ -18,8 +18,17 @@ struct medium;
 
 struct medium_ops {
     /* Maps segment `number` (segment_size bytes, 8-byte aligned, zeros when new). With `create` the segment may
-     * not exist yet, without it STATUS_NOT_FOUND if it does not. STATUS_NO_SPACE, STATUS_IO. */
+     * not exist yet, without it STATUS_NOT_FOUND if it does not. STATUS_NO_SPACE: the others can still be used;
+     * STATUS_CORRUPT: what is there is damaged; STATUS_IO: with `create`, the medium failed, as drained() will say. */
     enum status (*map)(struct medium *medium, uint32_t number, bool create, void **base);
+
+    /* Whether all of a mapped segment can be read, page by page: an access to a page that can't be had ends the process.
+     * NULL: always. */
+    bool (*readable)(struct medium *medium, uint32_t number);
+
+    /* A segment that map() refused, or that is not readable, is not needed any more: puts it aside, so that map() with
+     * `create` makes a new one. False: it can't be put aside. NULL: never. */
+    bool (*replace)(struct medium *medium, uint32_t number);
 
     /* Begins to write [at, at + size) back. Cheap; not durable yet. */
     void (*flush)(struct medium *medium, const void *at, size_t size);

@@ -1,4 +1,4 @@
-/* The owner's side of the file medium. Holds atomics: what the flusher reports. */
+/* The owner's side of the file medium. Holds atomics: what the flusher reports, and what the guard and statistics read. */
 #include "pmem/medium_file.h"
 
 #include <assert.h>
@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "pmem/medium_file_private.h"
+#include "pmem/medium_guard.h"
+
+enum { TMPFS_MAGIC_NUMBER = 0x01021994 };
 
 static struct file_medium *file_of(struct medium *medium)
 {
@@ -44,15 +48,20 @@ static enum status map_file(struct file_medium *file, uint32_t number)
         file_complain(file, name, "is not like the other segments", 0);
         return STATUS_CORRUPT;
     }
-    file->bases[number] = base;
+    atomic_store_explicit(&file->bases[number], base, memory_order_relaxed);
     return STATUS_OK;
+}
+
+static uint8_t *base_of(const struct file_medium *file, uint32_t number)
+{
+    return atomic_load_explicit(&file->bases[number], memory_order_relaxed);
 }
 
 static enum status map(struct medium *medium, uint32_t number, bool create, void **base)
 {
     struct file_medium *file = file_of(medium);
     assert(number < FILE_SEGMENT_COUNT_MAX);
-    if (file->bases[number] == NULL) {
+    if (base_of(file, number) == NULL) {
         segment_file_await(file);
         enum status status = segment_file_check(file, number);
         if (status == STATUS_NOT_FOUND && create)
@@ -61,18 +70,50 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
             status = map_file(file, number);
         if (status != STATUS_OK && status != STATUS_NOT_FOUND)
             log_warn("%s", file->message);
+        file->failed = file->failed || (status == STATUS_IO && create);
         if (status != STATUS_OK)
             return status;
         if (create)
             segment_file_make_ahead(file, number + 1);
     }
-    *base = file->bases[number];
+    *base = base_of(file, number);
     return STATUS_OK;
+}
+
+static void unmap(struct file_medium *file, uint32_t number)
+{
+    uint8_t *base = base_of(file, number);
+    if (base == NULL)
+        return;
+    atomic_store_explicit(&file->bases[number], NULL, memory_order_relaxed);
+    pmem_unmap(base, file->medium.segment_size);
+}
+
+static bool readable(struct medium *medium, uint32_t number)
+{
+    struct file_medium *file = file_of(medium);
+    size_t bad;
+    if (medium_guard_readable_any(base_of(file, number), medium->segment_size, &bad))
+        return true;
+    char name[FILE_NAME_SIZE], what[96];
+    segment_file_name(number, name);
+    snprintf(what, sizeof(what), "the page at byte %zu cannot be read", bad);
+    file_complain(file, name, what, EIO);
+    log_warn("%s", file->message);
+    return false;
+}
+
+/* Unmapped by the one that says that it is not needed: nobody reads it any more. */
+static bool replace(struct medium *medium, uint32_t number)
+{
+    struct file_medium *file = file_of(medium);
+    unmap(file, number);
+    return segment_file_put_aside(file, number);
 }
 
 static bool lies_in(const struct file_medium *file, uint32_t number, const uint8_t *at)
 {
-    const uint8_t *base = file->bases[number];
+    const uint8_t *base = base_of(file, number);
     return base != NULL && at >= base && at < base + file->medium.segment_size;
 }
 
@@ -98,7 +139,7 @@ static void flush(struct medium *medium, const void *at, size_t size)
         return;
     }
     uint32_t number = number_of(file, at);
-    size_t from = (size_t)((const uint8_t *)at - file->bases[number]);
+    size_t from = (size_t)((const uint8_t *)at - base_of(file, number));
     assert(from + size <= medium->segment_size);
     if (size > 0)
         ranges_add(&file->dirty, number, from, from + size);
@@ -107,6 +148,7 @@ static void flush(struct medium *medium, const void *at, size_t size)
 static void drain(struct medium *medium, uint64_t cookie)
 {
     struct file_medium *file = file_of(medium);
+    atomic_fetch_add_explicit(&file->drains, 1, memory_order_relaxed);
     if (file->is_pmem) {
         pmem_drain();
         file->cookie = cookie;
@@ -118,6 +160,8 @@ static void drain(struct medium *medium, uint64_t cookie)
 static enum status drained(struct medium *medium, uint64_t *cookie)
 {
     struct file_medium *file = file_of(medium);
+    if (file->failed)
+        return STATUS_IO;
     if (file->is_pmem) {
         *cookie = file->cookie;
         return STATUS_OK;
@@ -139,9 +183,9 @@ static void close_medium(struct medium *medium)
     segment_file_await(file);
     if (!file->is_pmem)
         flusher_stop(file);
+    medium_guard_remove_any(file);
     for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++)
-        if (file->bases[i] != NULL)
-            pmem_unmap(file->bases[i], medium->segment_size);
+        unmap(file, i);
     close(file->directory_fd);
     free(file);
 }
@@ -159,6 +203,20 @@ void medium_file_clear(struct medium *medium)
         ssize_t got = read(file_of(medium)->flusher.event_fd, &count, sizeof(count));
         (void)got; /* nothing to read is as good */
     }
+}
+
+void medium_file_stats_any(const struct medium *medium, struct medium_file_stats *stats)
+{
+    const struct file_medium *file = (const struct file_medium *)medium;
+    const struct flusher *flusher = &file->flusher;
+    *stats = (struct medium_file_stats){
+        .kind = file->is_pmem ? "dax" : file->is_volatile ? "tmpfs" : "file",
+        .drains = atomic_load_explicit(&file->drains, memory_order_relaxed),
+        .syncs = atomic_load_explicit(&flusher->syncs, memory_order_relaxed),
+        .bytes = atomic_load_explicit(&flusher->synced_bytes, memory_order_relaxed),
+        .sync_us = atomic_load_explicit(&flusher->sync_us, memory_order_relaxed),
+        .sync_us_max = atomic_load_explicit(&flusher->sync_us_max, memory_order_relaxed),
+    };
 }
 
 const char *medium_file_message(const struct medium *medium)
@@ -199,15 +257,17 @@ static bool probe_pmem(const struct file_medium *file)
 }
 
 /* All segments have one size, but another one: a question of settings, not damage. */
-static enum status check_sizes(struct file_medium *file)
+static enum status check_sizes(struct file_medium *file, bool *empty)
 {
     off_t other = 0;
+    *empty = true;
     for (uint32_t i = 0; i < FILE_SEGMENT_COUNT_MAX; i++) {
         char name[FILE_NAME_SIZE];
         struct stat stat;
         segment_file_name(i, name);
         if (fstatat(file->directory_fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
+        *empty = false;
         if (stat.st_size == (off_t)file->medium.segment_size || stat.st_size == 0 ||
             stat.st_size % 4096 != 0 || (other != 0 && other != stat.st_size))
             return STATUS_OK;
@@ -220,22 +280,33 @@ static enum status check_sizes(struct file_medium *file)
     return other == 0 ? STATUS_OK : STATUS_FOREIGN;
 }
 
+static bool is_tmpfs(const struct file_medium *file)
+{
+    struct statfs stat;
+    return fstatfs(file->directory_fd, &stat) == 0 && stat.f_type == TMPFS_MAGIC_NUMBER;
+}
+
 static enum status start(struct file_medium *file)
 {
-    enum status status = check_sizes(file);
+    bool empty;
+    enum status status = check_sizes(file, &empty);
     if (status != STATUS_OK)
         return status;
     file->message[0] = 0;
     segment_file_remove_halves(file);
     /* The first segment is needed as soon as a client writes: better to stop now than then. */
-    segment_file_make_ahead(file, 0);
-    segment_file_await(file);
+    if (empty)
+        status = segment_file_create(file, 0);
+    if (status != STATUS_OK)
+        return status;
     file->is_pmem = probe_pmem(file);
-    if (file->is_pmem)
-        return STATUS_OK;
-    status = flusher_start(file);
+    file->is_volatile = is_tmpfs(file);
+    if (!file->is_pmem)
+        status = flusher_start(file);
     if (status != STATUS_OK)
         file_complain(file, "", "the flusher thread cannot be started", errno);
+    else
+        medium_guard_add_any(file);
     return status;
 }
 
@@ -243,7 +314,14 @@ enum status medium_file_open(struct medium **medium, const char *directory, uint
                              char *message, size_t message_size)
 {
     static const struct medium_ops ops = {
-        .map = map, .flush = flush, .drain = drain, .drained = drained, .close = close_medium};
+        .map = map,
+        .readable = readable,
+        .replace = replace,
+        .flush = flush,
+        .drain = drain,
+        .drained = drained,
+        .close = close_medium,
+    };
     snprintf(message, message_size, "%s: %s", directory, status_text(STATUS_NO_MEMORY));
     struct file_medium *file = calloc(1, sizeof(*file));
     if (file == NULL)

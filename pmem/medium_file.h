@@ -11,9 +11,9 @@
 /* While a new segment is being used, the one after it is made by a thread; so there may be one file more than the log
  * has segments. Makes the directory if need be. `message` says on failure what is wrong with which file:
  * STATUS_IO, STATUS_NO_MEMORY, STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with
- * another segment size. Nothing that exists is changed.
+ * another segment size. Nothing that exists is changed. With nothing there, the first segment must be made now.
  *
- * Mapping a file of a wrong size gives STATUS_CORRUPT and leaves it as it is. A segment that can't
+ * Mapping a file of a wrong size gives STATUS_CORRUPT and leaves it as it is; replace() renames it to `.damaged`. A segment that can't
  * be made leaves no file. An error of the flusher is final: drained() gives STATUS_IO for ever,
  * because what a failed sync has thrown away can't be known. */
 enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
@@ -23,6 +23,17 @@ enum status medium_file_open(struct medium **medium, const char *directory, uint
  * to wait for. */
 int medium_file_fd(const struct medium *medium);
 void medium_file_clear(struct medium *medium);
+
+/* What it is, and what it did so far. Any thread. */
+struct medium_file_stats {
+    const char *kind;   /* one word: dax, file, or tmpfs */
+    uint64_t drains;    /* asked for */
+    uint64_t syncs;     /* calls; on DAX there are none */
+    uint64_t bytes;     /* of the stretches that were synced */
+    uint64_t sync_us;   /* in all */
+    uint64_t sync_us_max;
+};
+void medium_file_stats_any(const struct medium *medium, struct medium_file_stats *stats);
 
 /* The newest trouble, by file name; empty: none. Stays the medium's. */
 const char *medium_file_message(const struct medium *medium);

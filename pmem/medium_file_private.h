@@ -35,6 +35,7 @@ struct flusher {
     _Atomic uint64_t cookie_done;  /* what `asked` held at this cookie is durable */
     _Atomic int error;             /* errno of the sync that failed; final */
     _Atomic uint32_t error_number; /* of the segment; written before `error` */
+    _Atomic uint64_t syncs, synced_bytes, sync_us, sync_us_max; /* for statistics */
 };
 
 /* Makes the next segment ahead of time, in a thread of its own: writing its zeros takes longer than the owner may stop. */
@@ -48,9 +49,12 @@ struct file_medium {
     struct medium medium; /* first: the caller holds a pointer to it */
     int directory_fd;
     bool is_pmem;
-    uint64_t cookie;      /* of the newest drain on DAX */
+    bool is_volatile; /* tmpfs */
+    bool failed;      /* a segment could not be made, for another reason than space; final */
+    uint64_t cookie;  /* of the newest drain on DAX */
     uint32_t number_last; /* the segment of the newest flush */
-    uint8_t *bases[FILE_SEGMENT_COUNT_MAX];
+    _Atomic uint64_t drains;
+    _Atomic(uint8_t *) bases[FILE_SEGMENT_COUNT_MAX]; /* the owner's; read by the guard, too */
     struct ranges dirty; /* flushed, no drain asked for yet */
     struct flusher flusher;
     struct maker maker;
@@ -77,6 +81,8 @@ enum status segment_file_create(struct file_medium *file, uint32_t number) MUST_
  * will meet the reason when it needs the segment. */
 void segment_file_make_ahead(struct file_medium *file, uint32_t number);
 void segment_file_await(struct file_medium *file);
+/* Gives a damaged file another name. False: it can't be renamed. */
+bool segment_file_put_aside(struct file_medium *file, uint32_t number);
 enum status segment_file_check(struct file_medium *file, uint32_t number) MUST_CHECK;
 /* What a process that was killed while making a segment has left. */
 void segment_file_remove_halves(struct file_medium *file);

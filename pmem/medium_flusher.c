@@ -1,8 +1,9 @@
-/* The thread that syncs ordinary files. Holds atomics: the newest cookie that is done. */
+/* The thread that syncs ordinary files. Holds atomics: the newest cookie that is done, and numbers for statistics. */
 #include <errno.h>
 #include <libpmem.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pmem/medium_file_private.h"
@@ -38,6 +39,29 @@ static void tell(struct flusher *flusher)
     (void)written; /* full means that it is readable already */
 }
 
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* This thread alone writes them. */
+static void add(_Atomic uint64_t *number, uint64_t amount)
+{
+    uint64_t now = atomic_load_explicit(number, memory_order_relaxed);
+    atomic_store_explicit(number, now + amount, memory_order_relaxed);
+}
+
+static void count(struct flusher *flusher, size_t size, uint64_t took_us)
+{
+    add(&flusher->syncs, 1);
+    add(&flusher->synced_bytes, size);
+    add(&flusher->sync_us, took_us);
+    if (took_us > atomic_load_explicit(&flusher->sync_us_max, memory_order_relaxed))
+        atomic_store_explicit(&flusher->sync_us_max, took_us, memory_order_relaxed);
+}
+
 /* False: the medium failed. Never tried again: the kernel may have dropped the pages it could not
  * write. */
 static bool sync_taken(struct file_medium *file)
@@ -46,11 +70,14 @@ static bool sync_taken(struct file_medium *file)
     for (uint32_t i = 0; i < taken->count; i++) {
         uint32_t number = taken->numbers[i];
         size_t from = taken->from[number], size = taken->to[number] - from;
-        if (pmem_msync(file->bases[number] + from, size) != 0) {
+        uint8_t *base = atomic_load_explicit(&file->bases[number], memory_order_relaxed);
+        uint64_t began_us = clock_us();
+        if (pmem_msync(base + from, size) != 0) {
             atomic_store(&file->flusher.error_number, number);
             atomic_store(&file->flusher.error, errno != 0 ? errno : EIO);
             return false;
         }
+        count(&file->flusher, size, clock_us() - began_us);
         taken->from[number] = taken->to[number] = 0;
     }
     taken->count = 0;

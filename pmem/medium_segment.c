@@ -2,14 +2,20 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "pmem/medium_file_private.h"
 
 #define HALF_SUFFIX ".new"
+#define ASIDE_SUFFIX ".damaged"
+
+enum { BTRFS_MAGIC_NUMBER = 0x9123683e };
 
 void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE])
 {
@@ -40,6 +46,19 @@ static int fill(int fd, uint32_t size)
     return error;
 }
 
+/* Where every write goes to a new place, a file that is whole today may find no space tomorrow. */
+static void forbid_copy_on_write(int fd)
+{
+    struct statfs stat;
+    int flags = 0;
+    if (fstatfs(fd, &stat) != 0 || stat.f_type != BTRFS_MAGIC_NUMBER ||
+        ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0)
+        return;
+    flags |= FS_NOCOW_FL;
+    int ignored = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    (void)ignored; /* As good as it can be had. */
+}
+
 /* Under its name only when it is whole. Returns an errno. */
 static int create(struct file_medium *file, const char *name)
 {
@@ -49,6 +68,7 @@ static int create(struct file_medium *file, const char *name)
         openat(file->directory_fd, half, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return errno;
+    forbid_copy_on_write(fd);
     int error = fill(fd, file->medium.segment_size);
     close(fd);
     if (error == 0 && renameat(file->directory_fd, half, file->directory_fd, name) != 0)
@@ -98,6 +118,19 @@ void segment_file_make_ahead(struct file_medium *file, uint32_t number)
         return;
     maker->number = number;
     maker->running = file_start_thread(&maker->thread, make, file) == 0;
+}
+
+bool segment_file_put_aside(struct file_medium *file, uint32_t number)
+{
+    char name[FILE_NAME_SIZE], aside[FILE_NAME_SIZE + sizeof(ASIDE_SUFFIX)];
+    segment_file_name(number, name);
+    snprintf(aside, sizeof(aside), "%s" ASIDE_SUFFIX, name);
+    if (renameat(file->directory_fd, name, file->directory_fd, aside) != 0 ||
+        fsync(file->directory_fd) != 0) {
+        file_complain(file, name, "cannot be renamed", errno);
+        return false;
+    }
+    return true;
 }
 
 enum status segment_file_check(struct file_medium *file, uint32_t number)

@@ -35,7 +35,7 @@ static void on_letter(void *user)
          letter = next) {
         next = letter->next;
         if (letter->type == LETTER_FAILED)
-            control->failed = true;
+            control->failed = control->medium_failed = true;
         else
             group_read_letter(&control->group, letter);
         free(letter);

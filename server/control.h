@@ -20,6 +20,7 @@ struct control {
     struct listeners *listeners;
     bool stopping;
     bool failed;
+    bool medium_failed; /* that is why */
 };
 
 /* The workers are open, not started. */

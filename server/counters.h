@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "pmem/medium_file.h"
 #include "recovery/shard.h"
 #include "store/store.h"
 
@@ -37,6 +38,7 @@ static inline uint64_t counters_read_any(const struct counters *counters, enum c
 struct published {
     struct shard_stats shard;
     struct store_stats store;
+    struct medium_file_stats medium; /* kind NULL: in memory */
     uint64_t parked;
     uint64_t jobs_taken; /* commands of clients under way */
     uint64_t buffers;    /* read buffers, in use or kept */

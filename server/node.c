@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "pmem/medium_guard.h"
 #include "server/clock.h"
 #include "server/control.h"
+#include "server/disk.h"
 #include "server/listener.h"
 #include "server/process.h"
 #include "server/sasl.h"
@@ -225,13 +227,16 @@ static int run(struct node *node, struct listeners *listeners)
         started += status == STATUS_OK;
     }
     say_started(node, listeners);
+    disk_tell(node);
     if (status == STATUS_OK)
         status = control_run(&control);
     stop_workers(node, started);
     node->sasl_busy = desk && !sasl_desk_close(&node->sasl_desk);
     control_close(&control);
     log_note("stopped");
-    return status == STATUS_OK ? 0 : EXIT_SYSTEM;
+    if (status == STATUS_OK)
+        return 0;
+    return control.medium_failed ? EXIT_MEDIUM : EXIT_SYSTEM;
 }
 
 static int open_and_run(struct node *node, struct listeners *listeners)
@@ -239,6 +244,8 @@ static int open_and_run(struct node *node, struct listeners *listeners)
     int code = EXIT_FOREIGN;
     if (open_directory(node) != STATUS_OK)
         return code;
+    if (disk_check(node) != STATUS_OK)
+        goto close_directory;
     if (open_net(node) != STATUS_OK) {
         code = EXIT_SYSTEM;
         goto close_directory;
@@ -340,6 +347,7 @@ int node_run(const struct options *options)
     watchers_open(&node.watchers);
     prefixes_open(&node.prefixes, options->delimiter, options->detail);
     process_ignore_signals();
+    medium_guard_install(EXIT_MEDIUM);
     int code = open_tls(&node);
     if (code == 0)
         code = open_auth(&node);

@@ -20,6 +20,7 @@ enum {
     EXIT_USAGE = 64,           /* as memcached: wrong use */
     EXIT_NO_USER = 67,         /* unknown user */
     EXIT_SYSTEM = 71,          /* cannot listen */
+    EXIT_MEDIUM = 74,          /* the medium of the log failed */
 };
 
 /* A numeric address or a name, and a port. */

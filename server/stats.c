@@ -78,6 +78,17 @@ static void add_shard(struct shard_stats *total, const struct shard_stats *shard
     total->full = total->full || shard->full;
 }
 
+static void add_medium(struct medium_file_stats *total, const struct medium_file_stats *medium)
+{
+    total->kind = medium->kind != NULL ? medium->kind : "memory";
+    total->drains += medium->drains;
+    total->syncs += medium->syncs;
+    total->bytes += medium->bytes;
+    total->sync_us += medium->sync_us;
+    if (total->sync_us_max < medium->sync_us_max)
+        total->sync_us_max = medium->sync_us_max;
+}
+
 void stats_sum(const struct node *node, struct totals *totals)
 {
     *totals = (struct totals){.parked = 0};
@@ -86,6 +97,7 @@ void stats_sum(const struct node *node, struct totals *totals)
         publication_read_any(&node->workers[i].publication, &published);
         add_store(&totals->store, &published.store);
         add_shard(&totals->shard, &published.shard);
+        add_medium(&totals->medium, &published.medium);
         totals->parked += published.parked;
         totals->commands += published.jobs_taken;
         totals->buffers += published.buffers;

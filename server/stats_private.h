@@ -28,6 +28,7 @@ uint64_t stats_count(const struct node *node, enum counter counter);
 struct totals {
     struct store_stats store;
     struct shard_stats shard; /* numbers only */
+    struct medium_file_stats medium; /* the kind is that of a shard: they lie in one directory */
     uint64_t parked;
     uint64_t commands;   /* of clients, under way */
     uint64_t buffers;    /* for reading from clients */

@@ -270,6 +270,8 @@ void worker_publish(struct worker *worker)
     };
     shard_stats(worker->shard, &published.shard);
     store_stats(worker->store, &published.store);
+    if (worker->node->options.data != NULL)
+        medium_file_stats_any(worker->medium, &published.medium);
     tell_full(worker, &published.shard);
     publication_write(&worker->publication, &published);
     worker->published_us = worker->mono_us;

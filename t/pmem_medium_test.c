@@ -11,10 +11,12 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "pmem/log.h"
 #include "pmem/medium_file.h"
+#include "pmem/medium_guard.h"
 #include "pmem/medium_memory.h"
 #include "t/sim_medium.h"
 #include "t/test.h"
@@ -261,4 +263,259 @@ TEST(medium_file, never_syncs_again_after_an_error)
     for (unsigned i = 0; i < 3; i++)
         EXPECT_EQ(medium->ops->drained(medium, &done), STATUS_IO);
     medium->ops->close(medium);
+}
+
+/* Whatever the reason, unless it is space: nothing tells what else does not work. */
+TEST(medium_file, fails_for_ever_when_a_segment_cannot_be_made)
+{
+    const char *directory = test_directory();
+    struct medium *medium = open_file(directory);
+    ASSERT(medium != NULL);
+    char path[512];
+    snprintf(path, sizeof(path), "%s/segment-000004.new", directory);
+    ASSERT_EQ(mkdir(path, 0700), 0);
+    void *base = NULL;
+    uint64_t done;
+    EXPECT_EQ(medium->ops->drained(medium, &done), STATUS_OK);
+    EXPECT_EQ(medium->ops->map(medium, 4, true, &base), STATUS_IO);
+    EXPECT(strstr(medium_file_message(medium), "segment-000004: cannot be made") != NULL);
+    EXPECT_EQ(medium->ops->drained(medium, &done), STATUS_IO);
+    medium->ops->close(medium);
+    rmdir(path);
+}
+
+TEST(medium_file, without_any_segment_the_first_one_must_be_made_at_once)
+{
+    struct medium *medium = NULL;
+    char message[512];
+    struct rlimit before, limit;
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit = before;
+    limit.rlim_cur = SIZE / 2;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    EXPECT_EQ(medium_file_open(&medium, test_directory(), SIZE, message, sizeof(message)),
+              STATUS_NO_SPACE);
+    setrlimit(RLIMIT_FSIZE, &before);
+    EXPECT(strstr(message, "segment-000000: cannot be made") != NULL);
+}
+
+TEST(medium_file, a_damaged_segment_is_put_aside_and_made_anew)
+{
+    const char *directory = test_directory();
+    make_file(directory, "segment-000001", 1000);
+    make_file(directory, "segment-000000", SIZE);
+    struct medium *medium = open_file(directory);
+    ASSERT(medium != NULL);
+    void *base = NULL;
+    EXPECT_EQ(medium->ops->map(medium, 1, true, &base), STATUS_CORRUPT);
+    EXPECT(medium->ops->replace(medium, 1));
+    EXPECT_EQ(size_of(directory, "segment-000001.damaged"), 1000);
+    ASSERT_EQ(medium->ops->map(medium, 1, true, &base), STATUS_OK);
+    EXPECT_EQ(((uint8_t *)base)[0], 0);
+    EXPECT(medium->ops->replace(medium, 0)); /* a mapped one, too */
+    EXPECT_EQ(size_of(directory, "segment-000000.damaged"), SIZE);
+    EXPECT_EQ(medium->ops->map(medium, 0, false, &base), STATUS_NOT_FOUND);
+    EXPECT(!medium->ops->replace(medium, 7));
+    medium->ops->close(medium);
+}
+
+TEST(medium_file, counts_what_it_syncs)
+{
+    struct medium *medium = open_file(test_directory());
+    ASSERT(medium != NULL);
+    uint8_t *base = NULL;
+    struct medium_file_stats stats;
+    ASSERT_EQ(medium->ops->map(medium, 0, true, (void **)&base), STATUS_OK);
+    for (uint64_t cookie = 1; cookie <= 50; cookie++) {
+        medium->ops->flush(medium, base + 64 * cookie, 64);
+        medium->ops->drain(medium, cookie);
+    }
+    EXPECT(await(medium, 50));
+    medium_file_stats_any(medium, &stats);
+    EXPECT_EQ(stats.drains, 50);
+    EXPECT(stats.syncs <= 50);
+    EXPECT_EQ(stats.syncs > 0, medium_file_fd(medium) >= 0); /* none on DAX */
+    EXPECT_EQ(stats.bytes >= 50 * 64, medium_file_fd(medium) >= 0);
+    EXPECT(stats.sync_us >= stats.sync_us_max);
+    EXPECT(stats.kind != NULL);
+    medium->ops->close(medium);
+}
+
+/* ---- SIGBUS ---- */
+
+enum { GUARD_CODE = 93, CUT = 8192 };
+
+static uint8_t *map_and_cut(struct medium *medium, const char *directory)
+{
+    char path[512];
+    uint8_t *base = NULL;
+    snprintf(path, sizeof(path), "%s/segment-000002", directory);
+    if (medium->ops->map(medium, 2, true, (void **)&base) == STATUS_OK)
+        EXPECT_EQ(truncate(path, CUT), 0);
+    return base;
+}
+
+TEST(medium_guard, a_page_that_cannot_be_read_is_found_by_asking)
+{
+    const char *directory = test_directory();
+    struct medium *medium = open_file(directory);
+    ASSERT(medium != NULL);
+    medium_guard_install(GUARD_CODE);
+    ASSERT(map_and_cut(medium, directory) != NULL);
+    EXPECT(!medium->ops->readable(medium, 2));
+    EXPECT(strstr(medium_file_message(medium), "segment-000002: the page at byte 8192") != NULL);
+    void *base = NULL;
+    ASSERT_EQ(medium->ops->map(medium, 3, true, &base), STATUS_OK);
+    EXPECT(medium->ops->readable(medium, 3));
+    medium->ops->close(medium);
+}
+
+/* Runs `body` in a child; its wait status and what it wrote to stderr. */
+static int run_child(void (*body)(const char *), const char *directory, char *text, size_t size)
+{
+    int ends[2], status = 0;
+    text[0] = 0;
+    if (pipe(ends) != 0)
+        return 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        medium_guard_install(GUARD_CODE);
+        body(directory);
+        _exit(0);
+    }
+    close(ends[1]);
+    size_t used = 0;
+    for (ssize_t got; used + 1 < size && (got = read(ends[0], text + used, size - used - 1)) > 0;)
+        used += (size_t)got;
+    text[used] = 0;
+    close(ends[0]);
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static void read_cut_segment(const char *directory)
+{
+    const volatile uint8_t *base = map_and_cut(open_file(directory), directory);
+    (void)base[CUT - 1];
+    (void)base[CUT + 5];
+}
+
+TEST(medium_guard, a_process_that_meets_one_ends_with_a_line_that_names_the_segment)
+{
+    char text[2048];
+    const char *directory = test_directory();
+    int status = run_child(read_cut_segment, directory, text, sizeof(text));
+    EXPECT(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), GUARD_CODE);
+    const char *named = strstr(text, directory);
+    ASSERT(named != NULL);
+    EXPECT(strstr(named, "/segment-000002: the page at byte 8197 cannot be had (SIGBUS)") != NULL);
+    EXPECT(strstr(text, "Z error ") != NULL);
+}
+
+static void read_beside(const char *directory)
+{
+    struct medium *medium = open_file(directory);
+    (void)medium;
+    char path[512];
+    snprintf(path, sizeof(path), "%s/other", directory);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    const volatile uint8_t *bytes = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    (void)bytes[0];
+}
+
+TEST(medium_guard, elsewhere_the_signal_ends_the_process_as_ever)
+{
+    char text[2048];
+    int status = run_child(read_beside, test_directory(), text, sizeof(text));
+    EXPECT(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), SIGBUS);
+}
+
+static uint32_t unreadable;
+
+static bool only_others_are_readable(struct medium *medium, uint32_t number)
+{
+    (void)medium;
+    return number != unreadable;
+}
+
+static struct log *open_log(struct medium *medium, uint64_t *count, struct log_report *report)
+{
+    struct log *log = NULL;
+    uint32_t bad;
+    struct log_options options = {
+        .identity = {.cluster = 1, .node = 1}, .medium = medium, .segment_count_max = 8};
+    *count = 0;
+    if (log_open(&log, &options, count_record, count, report, &bad) != STATUS_OK)
+        test_fail(__FILE__, __LINE__, "the log cannot be opened");
+    return log;
+}
+
+static void append_1000(struct log *log, unsigned count)
+{
+    static const char value[1000];
+    place_t place;
+    struct record_spec spec = {
+        .kind = RECORD_VALUE, .key = slice_text("key"), .value = slice_make(value, 1000)};
+    for (unsigned i = 0; i < count; i++)
+        EXPECT_EQ(log_append_nodrain(log, &spec, 0, &place), STATUS_OK);
+    log_drain(log);
+}
+
+/* Until all is durable, and as many segments are free. */
+static bool await_log(struct log *log, struct medium *medium, uint32_t free_count)
+{
+    uint64_t durable = 0;
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        if (log_durable(log, &durable) != STATUS_OK)
+            return false;
+        if (durable >= log_tail(log) && log_segment_free_count(log) >= free_count)
+            return true;
+        struct pollfd poll_fd = {.fd = medium_file_fd(medium), .events = POLLIN};
+        poll(&poll_fd, 1, 10);
+        medium_file_clear(medium);
+        log_drain(log);
+    }
+    return false;
+}
+
+/* The log's part: what can't be read is damage of that segment alone, and does not stay for ever. */
+TEST(medium_file, an_unreadable_segment_is_damage_until_it_is_given_back)
+{
+    const char *directory = test_directory();
+    struct log_report report;
+    uint64_t count;
+    for (unsigned life = 0; life < 3; life++) {
+        struct medium *medium = open_file(directory);
+        ASSERT(medium != NULL);
+        struct medium_ops ops = *medium->ops;
+        if (life == 1)
+            ops.readable = only_others_are_readable;
+        medium->ops = &ops;
+        unreadable = 1;
+        struct log *log = open_log(medium, &count, &report);
+        ASSERT(log != NULL);
+        EXPECT_EQ(report.corrupt_count, life == 1);
+        EXPECT_EQ(log_segment_is_damaged(log, 1), life == 1);
+        if (life == 0)
+            append_1000(log, 200); /* of some 60 a segment */
+        if (life == 1) {
+            EXPECT(count > 100);
+            EXPECT(count < 200);
+            uint32_t free_before = log_segment_free_count(log);
+            log_segment_give(log, 1);
+            append_1000(log, 1);
+            EXPECT(await_log(log, medium, free_before)); /* less the open one */
+            EXPECT_EQ(size_of(directory, "segment-000001.damaged"), SIZE);
+            append_1000(log, 230); /* through the new segment 1 */
+        }
+        EXPECT(await_log(log, medium, 0));
+        log_close(log);
+        medium->ops->close(medium);
+    }
+    EXPECT_EQ(size_of(directory, "segment-000001"), SIZE);
+    EXPECT(count > 350);
 }
