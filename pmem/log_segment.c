@@ -143,8 +143,32 @@ static void stop_growing(struct log *log)
         log->free_count += counts_as_free(log, i);
 }
 
+/* There is room for no more than `count` segments. Told while free ones are left, so the log is smaller from now on, and
+ * otherwise goes on as ever. */
+static void shrink_to(struct log *log, uint32_t count)
+{
+    uint32_t used = log_segment_used_count(log);
+    count = count > used ? count : used;
+    if (count >= log->segment_count)
+        return;
+    for (uint32_t i = count; i < log->segment_count; i++)
+        log->free_count -= counts_as_free(log, i);
+    log->segment_count = count;
+    if (log->options.segment_count_max > count)
+        log->options.segment_count_max = count;
+}
+
+static void ask_for_room(struct log *log)
+{
+    const struct medium_ops *ops = log->medium->ops;
+    uint32_t number = find_free(log);
+    if (ops->room != NULL && number != SEGMENT_NONE && log->segments[number].base == NULL)
+        shrink_to(log, ops->room(log->medium, number));
+}
+
 static enum status map_free(struct log *log, uint32_t reserve, uint32_t *number)
 {
+    ask_for_room(log);
     if (log->free_count <= reserve)
         return STATUS_NO_SPACE;
     *number = find_free(log);

@@ -52,6 +52,11 @@ static enum status map_file(struct file_medium *file, uint32_t number)
     return STATUS_OK;
 }
 
+static uint32_t room(struct medium *medium, uint32_t number)
+{
+    return maker_room(file_of(medium), number);
+}
+
 static uint8_t *base_of(const struct file_medium *file, uint32_t number)
 {
     return atomic_load_explicit(&file->bases[number], memory_order_relaxed);
@@ -62,7 +67,6 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
     struct file_medium *file = file_of(medium);
     assert(number < FILE_SEGMENT_COUNT_MAX);
     if (base_of(file, number) == NULL) {
-        segment_file_await(file);
         enum status status = segment_file_check(file, number);
         if (status == STATUS_NOT_FOUND && create)
             status = segment_file_create(file, number);
@@ -73,8 +77,6 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
         file->failed = file->failed || (status == STATUS_IO && create);
         if (status != STATUS_OK)
             return status;
-        if (create)
-            segment_file_make_ahead(file, number + 1);
     }
     *base = base_of(file, number);
     return STATUS_OK;
@@ -180,7 +182,7 @@ static enum status drained(struct medium *medium, uint64_t *cookie)
 static void close_medium(struct medium *medium)
 {
     struct file_medium *file = file_of(medium);
-    segment_file_await(file);
+    maker_close(&file->maker);
     if (!file->is_pmem)
         flusher_stop(file);
     medium_guard_remove_any(file);
@@ -217,6 +219,11 @@ void medium_file_stats_any(const struct medium *medium, struct medium_file_stats
         .sync_us = atomic_load_explicit(&flusher->sync_us, memory_order_relaxed),
         .sync_us_max = atomic_load_explicit(&flusher->sync_us_max, memory_order_relaxed),
     };
+}
+
+void medium_file_limit(struct medium *medium, uint32_t count)
+{
+    file_of(medium)->count_max = count < FILE_SEGMENT_COUNT_MAX ? count : FILE_SEGMENT_COUNT_MAX;
 }
 
 const char *medium_file_message(const struct medium *medium)
@@ -305,15 +312,18 @@ static enum status start(struct file_medium *file)
         status = flusher_start(file);
     if (status != STATUS_OK)
         file_complain(file, "", "the flusher thread cannot be started", errno);
-    else
-        medium_guard_add_any(file);
-    return status;
+    if (status != STATUS_OK)
+        return status;
+    maker_open(&file->maker);
+    medium_guard_add_any(file);
+    return STATUS_OK;
 }
 
 enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
                              char *message, size_t message_size)
 {
     static const struct medium_ops ops = {
+        .room = room,
         .map = map,
         .readable = readable,
         .replace = replace,
@@ -327,6 +337,7 @@ enum status medium_file_open(struct medium **medium, const char *directory, uint
     if (file == NULL)
         return STATUS_NO_MEMORY;
     file->medium = (struct medium){.ops = &ops, .segment_size = segment_size};
+    file->count_max = FILE_SEGMENT_COUNT_MAX;
     snprintf(file->directory, sizeof(file->directory), "%s", directory);
     enum status status = open_directory(file);
     if (status != STATUS_OK)

@@ -8,8 +8,7 @@
 
 #include "pmem/medium.h"
 
-/* While a new segment is being used, the one after it is made by a thread; so there may be one file more than the log
- * has segments. Makes the directory if need be. `message` says on failure what is wrong with which file:
+/* A thread makes the next segments before they are needed. Makes the directory if need be. `message` says on failure what is wrong with which file:
  * STATUS_IO, STATUS_NO_MEMORY, STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with
  * another segment size. Nothing that exists is changed. With nothing there, the first segment must be made now.
  *
@@ -18,6 +17,9 @@
  * because what a failed sync has thrown away can't be known. */
 enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
                              char *message, size_t message_size) MUST_CHECK;
+
+/* No segment numbered `count` or above is made ahead. */
+void medium_file_limit(struct medium *medium, uint32_t count);
 
 /* Readable when drained() may have moved on: poll it, call medium_file_clear(). -1 on DAX: nothing
  * to wait for. */

@@ -38,11 +38,16 @@ struct flusher {
     _Atomic uint64_t syncs, synced_bytes, sync_us, sync_us_max; /* for statistics */
 };
 
-/* Makes the next segment ahead of time, in a thread of its own: writing its zeros takes longer than the owner may stop. */
+/* Makes segments ahead of time: medium_maker.c. */
 struct maker {
     pthread_t thread;
-    bool running; /* to be joined */
-    uint32_t number;
+    bool started;          /* the owner's: to be joined */
+    pthread_mutex_t mutex; /* of what follows */
+    pthread_cond_t progress;
+    bool active;   /* the thread runs and will look at `end` again */
+    uint32_t next; /* all below exist */
+    uint32_t end;  /* to be made up to here */
+    int error;     /* why `next` can't be made; final */
 };
 
 struct file_medium {
@@ -50,6 +55,8 @@ struct file_medium {
     int directory_fd;
     bool is_pmem;
     bool is_volatile; /* tmpfs */
+    bool told;        /* that there is no room for more segments */
+    uint32_t count_max;
     bool failed;      /* a segment could not be made, for another reason than space; final */
     uint64_t cookie;  /* of the newest drain on DAX */
     uint32_t number_last; /* the segment of the newest flush */
@@ -77,15 +84,21 @@ void flusher_ask(struct file_medium *file, uint64_t cookie);
 void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE]);
 /* Makes the file of a segment: whole and zeroed, or not at all. */
 enum status segment_file_create(struct file_medium *file, uint32_t number) MUST_CHECK;
-/* Begins to make the file of a segment, unless it exists; ends what was begun before. Failing is silent: the owner
- * will meet the reason when it needs the segment. */
-void segment_file_make_ahead(struct file_medium *file, uint32_t number);
-void segment_file_await(struct file_medium *file);
+/* The same; returns an errno. Any thread. */
+int segment_file_make(const struct file_medium *file, uint32_t number);
+bool segment_file_exists(const struct file_medium *file, uint32_t number);
 /* Gives a damaged file another name. False: it can't be renamed. */
 bool segment_file_put_aside(struct file_medium *file, uint32_t number);
 enum status segment_file_check(struct file_medium *file, uint32_t number) MUST_CHECK;
 /* What a process that was killed while making a segment has left. */
 void segment_file_remove_halves(struct file_medium *file);
+
+/* ---- medium_maker.c ---- */
+void maker_open(struct maker *maker);
+void maker_close(struct maker *maker);
+/* medium_ops.room */
+uint32_t maker_room(struct file_medium *file, uint32_t number);
+bool is_no_space(int error);
 
 /* Puts the text of an errno about a file into file->message. */
 void file_complain(struct file_medium *file, const char *name, const char *what, int error);

@@ -59,10 +59,11 @@ static void forbid_copy_on_write(int fd)
     (void)ignored; /* As good as it can be had. */
 }
 
-/* Under its name only when it is whole. Returns an errno. */
-static int create(struct file_medium *file, const char *name)
+/* Under its name only when it is whole. Calls nothing that writes to `file`. */
+int segment_file_make(const struct file_medium *file, uint32_t number)
 {
-    char half[FILE_NAME_SIZE + sizeof(HALF_SUFFIX)];
+    char name[FILE_NAME_SIZE], half[FILE_NAME_SIZE + sizeof(HALF_SUFFIX)];
+    segment_file_name(number, name);
     snprintf(half, sizeof(half), "%s" HALF_SUFFIX, name);
     int fd =
         openat(file->directory_fd, half, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -84,40 +85,18 @@ enum status segment_file_create(struct file_medium *file, uint32_t number)
 {
     char name[FILE_NAME_SIZE];
     segment_file_name(number, name);
-    int error = create(file, name);
+    int error = segment_file_make(file, number);
     if (error == 0)
         return STATUS_OK;
     file_complain(file, name, "cannot be made", error);
-    return error == ENOSPC || error == EDQUOT || error == EFBIG ? STATUS_NO_SPACE : STATUS_IO;
+    return is_no_space(error) ? STATUS_NO_SPACE : STATUS_IO;
 }
 
-static void *make(void *user)
+bool segment_file_exists(const struct file_medium *file, uint32_t number)
 {
-    struct file_medium *file = user;
-    char name[FILE_NAME_SIZE];
-    segment_file_name(file->maker.number, name);
-    (void)create(file, name);
-    return NULL;
-}
-
-void segment_file_await(struct file_medium *file)
-{
-    if (file->maker.running)
-        pthread_join(file->maker.thread, NULL);
-    file->maker.running = false;
-}
-
-void segment_file_make_ahead(struct file_medium *file, uint32_t number)
-{
-    struct maker *maker = &file->maker;
-    segment_file_await(file);
     char name[FILE_NAME_SIZE];
     segment_file_name(number, name);
-    if (number >= FILE_SEGMENT_COUNT_MAX ||
-        faccessat(file->directory_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return;
-    maker->number = number;
-    maker->running = file_start_thread(&maker->thread, make, file) == 0;
+    return faccessat(file->directory_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 bool segment_file_put_aside(struct file_medium *file, uint32_t number)

@@ -85,6 +85,8 @@ enum status segments_open(const struct node *node, unsigned shard, struct medium
     enum status status = medium_file_open(medium, path, node->segment_size, why, sizeof(why));
     if (status == STATUS_OK)
         *ready_fd = medium_file_fd(*medium);
+    if (status == STATUS_OK)
+        medium_file_limit(*medium, node->segment_count_shard);
     else
         log_error("%s", why);
     return status;

@@ -107,17 +107,54 @@ TEST(medium_file, gives_back_after_reopening_what_was_drained)
     medium->ops->close(medium);
 }
 
-TEST(medium_file, makes_the_next_segment_ahead)
+TEST(medium_file, makes_the_next_segments_ahead)
 {
     const char *directory = test_directory();
     struct medium *medium = open_file(directory);
     ASSERT(medium != NULL);
-    void *base = NULL;
     EXPECT_EQ(size_of(directory, "segment-000000"), SIZE);
-    ASSERT_EQ(medium->ops->map(medium, 0, true, &base), STATUS_OK);
+    EXPECT_EQ(size_of(directory, "segment-000001"), -1);
+    EXPECT_EQ(medium->ops->room(medium, 0), UINT32_MAX);
+    EXPECT_EQ(size_of(directory, "segment-000002"), SIZE);
+    EXPECT_EQ(medium->ops->room(medium, 5), UINT32_MAX);
+    EXPECT_EQ(size_of(directory, "segment-000013"), SIZE);
+    medium_file_limit(medium, 17);
+    EXPECT_EQ(medium->ops->room(medium, 9), UINT32_MAX);
     medium->ops->close(medium);
-    EXPECT_EQ(size_of(directory, "segment-000001"), SIZE);
-    EXPECT_EQ(size_of(directory, "segment-000002"), -1);
+    EXPECT_EQ(size_of(directory, "segment-000016"), SIZE);
+    EXPECT_EQ(size_of(directory, "segment-000017"), -1);
+}
+
+static void limit_file_size(rlim_t size)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = size == 0 ? limit.rlim_max : size;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* A full disk is known while there is room for what makes room. */
+TEST(medium_file, tells_of_a_full_disk_before_the_last_segment_is_taken)
+{
+    const char *directory = test_directory();
+    struct medium *medium = open_file(directory);
+    ASSERT(medium != NULL);
+    EXPECT_EQ(medium->ops->room(medium, 3), UINT32_MAX); /* 0..11, and by and by 12 and 13 */
+    medium_file_limit(medium, 14);
+    EXPECT_EQ(medium->ops->room(medium, 5), UINT32_MAX);
+    limit_file_size(SIZE / 2);
+    medium_file_limit(medium, 100);
+    EXPECT_EQ(medium->ops->room(medium, 6), 14);
+    EXPECT_EQ(medium->ops->room(medium, 7), 14);
+    limit_file_size(0);
+    EXPECT_EQ(medium->ops->room(medium, 8), 14); /* for good */
+    uint64_t done;
+    EXPECT_EQ(medium->ops->drained(medium, &done), STATUS_OK);
+    void *base;
+    EXPECT_EQ(medium->ops->map(medium, 13, true, &base), STATUS_OK);
+    EXPECT(strstr(medium_file_message(medium), "segment-000014: cannot be made") != NULL);
+    medium->ops->close(medium);
 }
 
 TEST(medium_file, does_many_drains_over_many_segments)
@@ -507,10 +544,10 @@ TEST(medium_file, an_unreadable_segment_is_damage_until_it_is_given_back)
             EXPECT(count < 200);
             uint32_t free_before = log_segment_free_count(log);
             log_segment_give(log, 1);
-            append_1000(log, 1);
-            EXPECT(await_log(log, medium, free_before)); /* less the open one */
+            append_1000(log, 1); /* opens one */
+            EXPECT(await_log(log, medium, free_before));
             EXPECT_EQ(size_of(directory, "segment-000001.damaged"), SIZE);
-            append_1000(log, 230); /* through the new segment 1 */
+            append_1000(log, 280); /* through the new segment 1 */
         }
         EXPECT(await_log(log, medium, 0));
         log_close(log);
