@@ -1,5 +1,14 @@
 /* The index: linear hashing over buckets of one cache line, with chains of overflow buckets. Holds
- * atomics. */
+ * atomics.
+ *
+ * Other threads may look for an entry at any moment (index_find_any). What they rely on:
+ *  1. A word that stands in an entry names the current record of its key. split() and index_remove()
+ *     write an entry to its new place before they empty the old one, and put no record meanwhile: a
+ *     reader may meet the same entry twice or not at all, and never a former one.
+ *  2. A place that was left holds 0 or another key's entry, also in a bucket that was given back and
+ *     is used again: the reader compares the whole key, so a chain that leads elsewhere is harmless.
+ *  3. Whatever it loads was stored whole, with release: the record's bytes are there.
+ * So what it finds holds, and what it does not find may still be there. */
 #include <string.h>
 
 #include "base/hash.h"
@@ -73,6 +82,29 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
     }
 }
 
+const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word)
+{
+    enum { CHAIN_MAX = 64 }; /* chains are a few buckets; one that changes all the time might have no end */
+    const struct index *index = &store->index;
+    uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
+    uint64_t number = index_bucket_of(hash, main_count_load(index));
+    for (unsigned length = 0; length < CHAIN_MAX; length++) {
+        const struct bucket *bucket = &index->buckets[number];
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
+            *word = entry_load(&bucket->entries[i]);
+            if (*word == 0)
+                return NULL;
+            if (*word >> TAG_SHIFT == tag && entry_life(*word) == life_of(store) &&
+                slice_equal(record_key(log_record(store->log, entry_place(*word))), key))
+                return &bucket->entries[i];
+        }
+        number = entry_load(&bucket->overflow);
+        if (number == 0 || number >= index->total)
+            return NULL;
+    }
+    return NULL;
+}
+
 /* ---- memory ---- */
 
 static void grant(struct store *store, uint32_t from, uint32_t to)
@@ -124,7 +156,7 @@ static uint32_t overflow_take(struct store *store)
         journal_note(index->journal, &index->buckets[number].overflow, sizeof(uint64_t));
         index->overflow_free = (uint32_t)index->buckets[number].overflow;
         index->free_count--;
-        index->buckets[number].overflow = 0;
+        entry_store(&index->buckets[number].overflow, 0);
         return number;
     }
     if (index->overflow_low == index->main_count)
@@ -137,9 +169,11 @@ static uint32_t overflow_take(struct store *store)
 
 static void overflow_give(struct index *index, uint32_t number)
 {
-    journal_note(index->journal, &index->buckets[number], sizeof(struct bucket));
-    memset(&index->buckets[number], 0, sizeof(struct bucket));
-    index->buckets[number].overflow = index->overflow_free;
+    struct bucket *bucket = &index->buckets[number];
+    journal_note(index->journal, bucket, sizeof(*bucket));
+    for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
+        entry_store(&bucket->entries[i], 0);
+    entry_store(&bucket->overflow, index->overflow_free);
     index->overflow_free = number;
     index->free_count++;
 }
@@ -160,7 +194,7 @@ static uint64_t *first_free(struct store *store, struct bucket *bucket)
                 return &bucket->entries[i];
         if (bucket->overflow == 0) {
             journal_note(index->journal, &bucket->overflow, sizeof(bucket->overflow));
-            bucket->overflow = overflow_take(store);
+            entry_store(&bucket->overflow, overflow_take(store));
         }
         if (bucket->overflow == 0)
             return NULL;
@@ -175,7 +209,7 @@ static void cut_chain(struct index *index, struct bucket *head, struct spot spot
     for (unsigned i = spot.slot; i < BUCKET_ENTRIES; i++)
         entry_store(&spot.bucket->entries[i], 0);
     uint64_t next = spot.bucket->overflow;
-    spot.bucket->overflow = 0;
+    entry_store(&spot.bucket->overflow, 0);
     while (next != 0) {
         uint32_t number = (uint32_t)next;
         next = index->buckets[number].overflow;
@@ -188,7 +222,7 @@ static void cut_chain(struct index *index, struct bucket *head, struct spot spot
             before = &index->buckets[before->overflow];
         overflow_give(index, (uint32_t)before->overflow);
         journal_note(index->journal, &before->overflow, sizeof(before->overflow));
-        before->overflow = 0;
+        entry_store(&before->overflow, 0);
     }
 }
 
@@ -205,7 +239,7 @@ static void move(struct index *index, uint64_t *to, const uint64_t *from)
 {
     journal_note(index->journal, to, sizeof(*to));
     entry_store(to, entry_load(from));
-    *index_access(index, to) = *index_access(index, from);
+    access_store(index_access(index, to), access_load(index_access(index, from)));
 }
 
 static void advance(const struct index *index, struct spot *spot)
@@ -226,7 +260,7 @@ static void split(struct store *store)
     if (overflow_room(index) <= chain_length(index, head) + 1 || added >= index->overflow_low ||
         added >= index->total / 5 * 2)
         return;
-    index->main_count++;
+    main_count_store(index, added + 1);
     if (index->main_count >= index->main_granted)
         index_grant(store);
     struct spot read = {.bucket = head}, write = {.bucket = head};
@@ -271,7 +305,7 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
         return NULL;
     journal_note(index->journal, entry, sizeof(*entry));
     entry_store(entry, word);
-    *index_access(index, entry) = 0;
+    access_store(index_access(index, entry), 0);
     index->entry_count++;
     return entry;
 }

@@ -85,6 +85,11 @@ struct log *store_log(struct store *store);
 /* False: the key has no record of any kind. */
 bool store_find(const struct store *store, struct slice key, uint64_t hash, struct found *found);
 
+/* For any thread: the key's current record at a moment of the call, if it was VALID then. False says nothing: entries move while
+ * the owner works, and what was taken over is not looked at before it was checked; ask the owner. *found has no lsn. The record stays
+ * as it is until the caller lets go of the log (log_grace_ask). */
+bool store_read_any(const struct store *store, struct slice key, uint64_t hash, struct found *found);
+
 /* Appends a record and makes it the key's current one, in `state`; the former one is dead. *found is the new one.
  * STATUS_BUSY (cleaning is making room: retry when log_durable() has moved on), STATUS_NO_SPACE (full of live data),
  * STATUS_TOO_LARGE: nothing changed; STATUS_IO: no segment can be made. Slices of `spec` may lie in this log. `urgent` may use the reserve that is kept for cleaning and for
@@ -101,6 +106,9 @@ struct access {
 };
 struct access store_access_of(const struct store *store, const struct found *found, uint32_t now);
 void store_accessed(struct store *store, const struct found *found, uint32_t now);     /* read */
+/* The same, and store_access_of(), for what store_read_any() has found. An entry that moves in this very moment may leave the mark to
+ * its neighbour, which then counts as read: a hint for eviction, and nothing that a client may rely on. */
+struct access store_accessed_any(const struct store *store, const struct found *found, uint32_t now, bool notice);
 void store_access_reset(struct store *store, const struct found *found, uint32_t now); /* set to a new value */
 
 /* No growth by clients would be admitted here, and cleaning cannot help: peers must not make this store take any more. */

@@ -3,7 +3,8 @@
  *     | 2 bits, free | fetched | 29 bits of seconds |
  *
  * Seconds are kept modulo 2^29, 17 years: what lies in the future was before the last wrap. 0 is a
- * word never written. */
+ * word never written. Holds atomics: a word is loaded and stored whole, in no order with anything; an
+ * access that is lost between two who write it at once matters to nobody. */
 #include "store/store_private.h"
 
 enum {
@@ -13,7 +14,7 @@ enum {
 
 struct access store_access_of(const struct store *store, const struct found *found, uint32_t now)
 {
-    uint32_t word = *index_access(&store->index, found->entry);
+    uint32_t word = access_load(index_access(&store->index, found->entry));
     if (word == 0)
         return (struct access){.at = 0};
     uint32_t idle = (now - word) & ACCESS_SECONDS;
@@ -27,8 +28,8 @@ struct access store_access_of(const struct store *store, const struct found *fou
 static void put(struct store *store, const struct found *found, uint32_t word)
 {
     uint32_t *access = index_access(&store->index, found->entry);
-    if (*access != word)
-        *access = word;
+    if (access_load(access) != word)
+        access_store(access, word);
 }
 
 void store_accessed(struct store *store, const struct found *found, uint32_t now)

@@ -103,6 +103,28 @@ static inline void entry_store(uint64_t *entry, uint64_t word)
     atomic_store_explicit((_Atomic uint64_t *)entry, word, memory_order_release);
 }
 
+/* The owner is the only writer, and loads it as it is. */
+static inline uint32_t main_count_load(const struct index *index)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)&index->main_count, memory_order_acquire);
+}
+
+static inline void main_count_store(struct index *index, uint32_t count)
+{
+    atomic_store_explicit((_Atomic uint32_t *)&index->main_count, count, memory_order_release);
+}
+
+/* Access words stand in no order with anything. */
+static inline uint32_t access_load(const uint32_t *access)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)access, memory_order_relaxed);
+}
+
+static inline void access_store(uint32_t *access, uint32_t word)
+{
+    atomic_store_explicit((_Atomic uint32_t *)access, word, memory_order_relaxed);
+}
+
 static inline uint64_t entry_life(uint64_t word)
 {
     return word >> LIFE_SHIFT & (LIFE_COUNT - 1);
@@ -142,7 +164,7 @@ static inline enum record_state entry_state(const struct store *store, uint64_t 
     return confirmed ? STATE_VALID : STATE_UNCONFIRMED;
 }
 
-/* The access word of an entry. Only the owner looks at it: it is not atomic. */
+/* The access word of an entry: store_access.c. */
 static inline uint32_t *index_access(const struct index *index, const uint64_t *entry)
 {
     size_t word = (size_t)(entry - (const uint64_t *)index->buckets);
@@ -165,6 +187,9 @@ void index_grant(struct store *store);
 
 /* NULL: the key is not there. */
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash);
+
+/* For any thread: the entry as it was at some moment of the call, in *word. NULL: it was not met; the key may be there. */
+const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word);
 
 /* NULL: no room. The key is not there yet. */
 uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);
