@@ -34,6 +34,7 @@ static void init(struct log *log, const struct log_options *options)
     log->growing = true;
     log->tail = 1;
     log->durable = 1;
+    log->grace = 1;
 }
 
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan,

@@ -4,7 +4,7 @@
  * Space comes back by cleaning: the store copies what lives in a victim to the tail (log_copy_nodrain) and gives the
  * segment back (log_segment_give). Nothing is overwritten before the copies are durable.
  *
- *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable)--> FREE
+ *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable, unread)--> FREE
  *
  * lsn: every append, copies included, takes the next number; a copied record keeps its first number in its
  * header, so durability is counted in appends and recency in first appends.
@@ -13,7 +13,9 @@
  *  1. log_durable() never passes a record that would be lost by a power cut now.
  *  2. A segment's old content is durably invalid (header erased) before its space is written again.
  *  3. A segment given back stays intact until every append made before the giving is durable.
- *  4. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
+ *  4. With options.readers: records of a segment given back are not written over before every reader of another thread has let go of
+ *     what it may have found before the giving (log_grace_ask). Its header is: readers look at records only.
+ *  5. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
 #ifndef PMEM_LOG_H
 #define PMEM_LOG_H
 
@@ -49,6 +51,7 @@ struct log_options {
     struct log_identity identity;
     struct medium *medium; /* owned by the caller; open until log_close */
     uint32_t segment_count_max;
+    bool readers; /* other threads read records, too: segments given back wait for log_grace_pass() */
     uint32_t life; /* another at each opening, durable before: part of the checksums of what is written */
     void *memory; /* the caller's, zeroed, of log_memory_size() bytes, 64-byte aligned; NULL: the log takes its own */
     struct journal *journal; /* for memory that is to be taken over; notes are of the caller's update. NULL: none */
@@ -71,6 +74,7 @@ struct segment {
     uint64_t append_first; /* number of the first append in it */
     uint64_t lsn_max;      /* newest first-append number in it */
     uint64_t wait;         /* DRAINING, ERASING: the drain that ends the state */
+    uint64_t grace;        /* the same: the period in which it was given back */
 };
 
 struct log;
@@ -167,6 +171,12 @@ bool log_segment_is_damaged(const struct log *log, uint32_t number);
 
 /* Gives a sealed segment back, after its live records were copied. */
 void log_segment_give(struct log *log, uint32_t number);
+
+/* Quiescence, with options.readers. What was given back until now may still be read by threads that found it before; the number
+ * stands for that. When all of them have let go since (server/readers.h), say so by log_grace_pass(), and the space may be used again.
+ * 0: nothing waits for readers. */
+uint64_t log_grace_ask(struct log *log);
+void log_grace_pass(struct log *log, uint64_t number);
 
 /* Iterates over the records (dead ones included) of one segment: *offset is 0 to begin; NULL at the end. */
 const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset, place_t *place);

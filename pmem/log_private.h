@@ -94,6 +94,9 @@ struct log {
     bool growing; /* segments may still be created */
     struct drain drains[DRAIN_COUNT_MAX];
     uint32_t drain_count;
+    uint64_t grace;        /* the period of now: of those who are given back, until log_grace_ask() ends it */
+    uint64_t grace_given;  /* the last in which a segment was given back */
+    uint64_t grace_passed; /* nobody reads any more what was given back until its end */
     bool own_memory; /* the log's, to be freed */
 };
 

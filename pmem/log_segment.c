@@ -239,6 +239,7 @@ void log_segment_give(struct log *log, uint32_t number)
     struct segment *segment = &log->segments[number];
     assert(segment->state == SEGMENT_SEALED);
     set_state(log, number, SEGMENT_DRAINING);
+    segment->grace = log->grace_given = log->grace;
     if (FAULT(FREE_EARLY)) {
         const struct segment_more *more = &log->more[number];
         log->unnoted_count -= !more->damaged && more->progress < more->count;
@@ -278,6 +279,27 @@ static void end_erasing(struct log *log, uint32_t number)
         log->free_count--;
 }
 
+static bool is_unread(const struct log *log, const struct segment *segment)
+{
+    return !log->options.readers || segment->grace <= log->grace_passed || FAULT(REUSE_WHILE_READ);
+}
+
+uint64_t log_grace_ask(struct log *log)
+{
+    if (log->grace_given <= log->grace_passed)
+        return 0;
+    if (log->grace_given == log->grace)
+        log->grace++;
+    return log->grace_given;
+}
+
+void log_grace_pass(struct log *log, uint64_t number)
+{
+    assert(number < log->grace);
+    if (number > log->grace_passed)
+        log->grace_passed = number;
+}
+
 static void end_draining(struct log *log, uint32_t number)
 {
     if (log->segments[number].base != NULL)
@@ -292,9 +314,10 @@ void segments_move(struct log *log)
         bool erased = false;
         for (uint32_t i = 0; i < log->segment_count; i++) {
             struct segment *segment = &log->segments[i];
-            if (segment->state == SEGMENT_ERASING && segment->wait <= log->cookie_done) {
+            bool done = segment->wait <= log->cookie_done;
+            if (segment->state == SEGMENT_ERASING && done && is_unread(log, segment)) {
                 end_erasing(log, i);
-            } else if (segment->state == SEGMENT_DRAINING && segment->wait <= log->cookie_done) {
+            } else if (segment->state == SEGMENT_DRAINING && done) {
                 end_draining(log, i);
                 segment->wait = log->cookie + 1;
                 erased = true;

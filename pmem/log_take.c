@@ -15,6 +15,7 @@ static void begin_life(struct log *log, const struct log_options *options)
     log->tail_asked = 0;
     log->drain_count = 0;
     log->flushed = true;
+    log->grace_passed = log->grace++; /* its readers have ended, too */
 }
 
 static bool in_use(const struct segment *segment)
