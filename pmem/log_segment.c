@@ -162,7 +162,7 @@ static void ask_for_room(struct log *log)
 {
     const struct medium_ops *ops = log->medium->ops;
     uint32_t number = find_free(log);
-    if (ops->room != NULL && number != SEGMENT_NONE && log->segments[number].base == NULL)
+    if (ops->room != NULL && number != SEGMENT_NONE)
         shrink_to(log, ops->room(log->medium, number));
 }
 

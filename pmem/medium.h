@@ -22,7 +22,7 @@ struct medium_ops {
      * STATUS_CORRUPT: what is there is damaged; STATUS_IO: with `create`, the medium failed, as drained() will say. */
     enum status (*map)(struct medium *medium, uint32_t number, bool create, void **base);
 
-    /* The log is about to take segment `number`, which it never mapped: how many segments there can be at most. Less than
+    /* The log is about to take segment `number`: how many segments there can be at most. Less than
      * was thought is told while some are still free. UINT32_MAX: no limit is known. May wait until they are ready. NULL: no
      * limit. */
     uint32_t (*room)(struct medium *medium, uint32_t number);
