@@ -34,6 +34,7 @@ enum {
     LOG_FORMAT_VERSION = 2,
     LOG_SEGMENT_COUNT_MAX = 4096,
     LOG_SEGMENT_SIZE_MAX = 1 << 28,
+    LOG_SEGMENT_OVERHEAD = 128, /* bytes that hold no records */
     PLACE_UNIT_BITS = 28,
     PLACE_BITS = 48,
 };

@@ -41,6 +41,7 @@ struct segment_header {
 };
 static_assert(sizeof(struct segment_header) == SEGMENT_LINE,
               "the segment header is part of the format");
+static_assert((int)SEGMENT_RECORDS == (int)LOG_SEGMENT_OVERHEAD, "what callers reckon with");
 static_assert(sizeof(struct log_identity) == 16, "the identity is part of the format");
 
 /* How many records of the segment are known to be durable: written after the fact and flushed now

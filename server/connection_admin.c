@@ -143,16 +143,14 @@ static void answer_stats(struct connection *connection)
 /* The size of each shard's log, in segments; 0: not possible. */
 static uint32_t segments_of(const struct node *node, uint32_t megabytes)
 {
-    uint64_t shard_size = ((uint64_t)megabytes << 20) / node->worker_count;
-    uint64_t size = (uint64_t)node->segment_size * node->segment_count_shard * node->worker_count;
+    uint64_t size = (uint64_t)megabytes << 20;
     uint64_t most =
-        (size > node->options.memory_size ? size : node->options.memory_size) + (1 << 20) - 1;
-    uint64_t count = shard_size / node->segment_size;
-    if (count < SEGMENTS_COUNT_MIN || megabytes > most >> 20)
+        store_live_max(node->segment_count_shard, node->segment_size) * node->worker_count;
+    most = segments_limit(node->options.memory_size, most);
+    uint32_t count = segments_count(size, node->worker_count, node->segment_size);
+    if (size > most + (1 << 20) - 1 || store_live_max(count, node->segment_size) * node->worker_count > 2 * size)
         return 0;
-    if (count > node->segment_count_shard)
-        count = node->segment_count_shard;
-    return (uint32_t)count;
+    return count < node->segment_count_shard ? count : node->segment_count_shard;
 }
 
 /* REPLY_COUNT: the shards were told. */

@@ -12,15 +12,14 @@
 enum {
     SIZE_MIN = 1 << 20,
     SIZE_USUAL_MAX = 64 << 20,
-    SIZE_MOST = 1 << 30,
+    SIZE_MOST = LOG_SEGMENT_SIZE_MAX,
     SIZE_STEP = 4096,     /* pages */
-    COUNT_USUAL_MIN = 32, /* cleaning needs some to choose from, and keeps some: the more, the less
+    COUNT_USUAL_MIN = 64, /* cleaning needs some to choose from, and keeps some: the more, the less
                              that is of all */
     HEADROOM = 8192,      /* of a segment: its header, and a record's header, key and seal */
 };
 
-/* As many as there can be of a size that holds the largest record, then as large as fits: a power
- * of two would leave a small store with few segments. */
+/* As many as there can be of a size that holds the largest record. */
 static uint64_t choose_size(uint64_t least, uint64_t shard_size)
 {
     uint64_t size = least > SIZE_MIN ? least : SIZE_MIN;
@@ -28,10 +27,16 @@ static uint64_t choose_size(uint64_t least, uint64_t shard_size)
         size *= 2;
     while (size * 2 <= SIZE_MOST && shard_size / size > SEGMENTS_COUNT_MAX)
         size *= 2;
-    uint64_t count = shard_size / size;
-    if (count >= SEGMENTS_COUNT_MIN && count <= SEGMENTS_COUNT_MAX)
-        size = shard_size / count;
-    return (size + (count < SEGMENTS_COUNT_MIN ? SIZE_STEP - 1 : 0)) / SIZE_STEP * SIZE_STEP;
+    return (size + SIZE_STEP - 1) / SIZE_STEP * SIZE_STEP;
+}
+
+/* -m is for what lives; what cleaning needs comes on top. */
+uint32_t segments_count(uint64_t memory_size, unsigned shard_count, uint32_t segment_size)
+{
+    uint32_t count = store_segment_count(memory_size / shard_count, segment_size);
+    if (count < SEGMENTS_COUNT_MIN)
+        return SEGMENTS_COUNT_MIN;
+    return count > SEGMENTS_COUNT_MAX ? SEGMENTS_COUNT_MAX : count;
 }
 
 enum status segments_choose(const struct options *options, uint32_t fixed, uint32_t *segment_size,
@@ -48,25 +53,22 @@ enum status segments_choose(const struct options *options, uint32_t fixed, uint3
     }
     if (wanted != 0)
         size = wanted;
-    uint64_t count = shard_size / size;
-    if (count < SEGMENTS_COUNT_MIN)
-        count = SEGMENTS_COUNT_MIN;
-    if (count > SEGMENTS_COUNT_MAX)
-        count = SEGMENTS_COUNT_MAX;
     *segment_size = (uint32_t)size;
-    *segment_count_shard = (uint32_t)count;
+    *segment_count_shard =
+        segments_count(options->memory_size, options->thread_count, (uint32_t)size);
     return STATUS_OK;
 }
 
 void segments_tell(const struct options *options, uint32_t segment_size, uint32_t count)
 {
-    uint64_t asked = options->memory_size / options->thread_count / segment_size;
+    uint32_t asked =
+        store_segment_count(options->memory_size / options->thread_count, segment_size);
     if (asked == count)
         return;
     log_note("-m %llu is too %s for %u shards with segments of %u KB: using %llu MB",
              (unsigned long long)options->memory_size >> 20, asked < count ? "small" : "large",
              options->thread_count, segment_size >> 10,
-             (unsigned long long)count * segment_size * options->thread_count >> 20);
+             (unsigned long long)store_live_max(count, segment_size) * options->thread_count >> 20);
 }
 
 static void shard_path(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE])

@@ -16,6 +16,16 @@ enum {
     SEGMENTS_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
 };
 
+/* Segments that each shard needs so that items of `memory_size` bytes in all may live there; within what is possible. */
+uint32_t segments_count(uint64_t memory_size, unsigned shard_count, uint32_t segment_size);
+
+/* What to call the limit, when `live_max` bytes can live in the log: whole segments hold a little more than was asked for,
+ * the smallest log much more. */
+static inline uint64_t segments_limit(uint64_t memory_size, uint64_t live_max)
+{
+    return live_max < 2 * memory_size ? memory_size : live_max;
+}
+
 /* Bytes of a segment and how many of them a shard has, from -m, -t and -I. `fixed`: the size that a
  * data directory already has, or 0. If -m is too small for the largest item it is raised, if it is
  * more than SEGMENTS_COUNT_MAX of the fixed size it is lowered: segments_tell() says so.

@@ -8,6 +8,7 @@
 
 #include "server/clock.h"
 #include "server/prefixes.h"
+#include "server/segments.h"
 #include "server/stats_private.h"
 #include "server/tuning.h"
 #include "server/version.h"
@@ -55,6 +56,7 @@ static void add_store(struct store_stats *total, const struct store_stats *store
     total->piece_count += store->piece_count;
     total->tombstone_count += store->tombstone_count;
     total->live_bytes += store->live_bytes;
+    total->live_max += store->live_max;
     total->log_bytes += store->log_bytes;
     total->segment_count += store->segment_count;
     total->index_bytes += store->index_bytes;
@@ -104,10 +106,7 @@ void stats_sum(const struct node *node, struct totals *totals)
         totals->item_count +=
             published.store.value_count - published.store.piece_count - published.shard.flush_known;
     }
-    /* The log is whole segments: a little less than -m, or more if that is too small. */
-    totals->limit_bytes = totals->store.segment_count * (uint64_t)node->segment_size;
-    if (totals->limit_bytes < load(&node->memory_limit))
-        totals->limit_bytes = load(&node->memory_limit);
+    totals->limit_bytes = segments_limit(load(&node->memory_limit), totals->store.live_max);
     totals->chunk_size = totals->item_count > 0 ? totals->store.live_bytes / totals->item_count + 1
                                                 : sizeof(struct record);
     totals->chunk_count = totals->shard.full ? 0 : totals->limit_bytes / totals->chunk_size;

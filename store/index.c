@@ -17,7 +17,7 @@
 enum {
     MAIN_COUNT_MIN = 16,
     FILL_MAX = 5, /* mean entries a chain before one more bucket is split */
-    RECORD_SIZE_MIN = 48,
+    RECORD_SIZE_MIN = 32, /* a mean of all keys and values */
 };
 
 /* Main buckets at four entries each; and overflow for any distribution: full buckets, and one not

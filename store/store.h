@@ -59,6 +59,12 @@ struct store_options {
 /* Bytes of address space for the index of a log of `log_size` bytes. */
 uint64_t store_index_size(uint64_t log_size);
 
+/* How many segments of this size a log needs so that so many bytes of records may live in it: some room is for cleaning. */
+uint32_t store_segment_count(uint64_t live_bytes, uint32_t segment_size);
+
+/* The other way round. */
+uint64_t store_live_max(uint32_t segment_count, uint32_t segment_size);
+
 /* Opens the log and builds the index. Records with lsn below the newest own MARK come up VALID, others
  * UNCONFIRMED. Errors and report as log_open. The struct itself lies at the beginning of `index`. */
 enum status store_open(struct store **store, const struct store_options *options, struct log_report *report,

@@ -15,7 +15,7 @@
 enum {
     SEGMENTS_MANY = 16,
     SEGMENTS_FEW = 8,
-    LIVE_PERCENT_MAX = 90,
+    LIVE_SHARE = 16, /* for as many bytes that may live there is room for one that is dead: cleaning needs some to gain */
     GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
     GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
     START_SHARE =
@@ -26,13 +26,17 @@ enum {
 
 /* One victim needs at most one free segment, and the next one another while the first is on its
  * way. */
-uint32_t clean_reserve(const struct store *store, enum append_class class)
+static uint32_t reserve_of(uint32_t count, enum append_class class)
 {
-    uint32_t count = log_segment_count(store->log);
     uint32_t step = count >= SEGMENTS_MANY ? 2 : 1;
     if (class == APPEND_GROWING && count < SEGMENTS_FEW)
         class = APPEND_OVERWRITE;
     return step * (1 + (uint32_t) class);
+}
+
+uint32_t clean_reserve(const struct store *store, enum append_class class)
+{
+    return reserve_of(log_segment_count(store->log), class);
 }
 
 bool clean_leaves_room(const struct store *store, enum append_class class)
@@ -40,15 +44,35 @@ bool clean_leaves_room(const struct store *store, enum append_class class)
     return log_segment_free_count(store->log) >= clean_reserve(store, class);
 }
 
+static uint64_t log_bytes(uint32_t count, uint32_t reserve, uint64_t room)
+{
+    return count > reserve ? (count - reserve) * room : 0;
+}
+
 uint64_t clean_log_bytes(const struct store *store)
 {
-    uint32_t count = log_segment_limit(store->log), reserve = clean_reserve(store, APPEND_GROWING);
-    return count > reserve ? (count - reserve) * log_record_size_max(store->log) : 0;
+    return log_bytes(log_segment_limit(store->log), clean_reserve(store, APPEND_GROWING),
+                     log_record_size_max(store->log));
 }
 
 uint64_t clean_live_max(const struct store *store)
 {
-    return clean_log_bytes(store) / 100 * LIVE_PERCENT_MAX;
+    return clean_log_bytes(store) / (LIVE_SHARE + 1) * LIVE_SHARE;
+}
+
+uint32_t store_segment_count(uint64_t live_bytes, uint32_t segment_size)
+{
+    uint64_t room = segment_size - LOG_SEGMENT_OVERHEAD;
+    uint64_t bytes = (live_bytes + LIVE_SHARE - 1) / LIVE_SHARE * (LIVE_SHARE + 1);
+    uint64_t count = (bytes + room - 1) / room;
+    count += reserve_of(SEGMENTS_MANY, APPEND_GROWING);
+    return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+}
+
+uint64_t store_live_max(uint32_t segment_count, uint32_t segment_size)
+{
+    return log_bytes(segment_count, reserve_of(segment_count, APPEND_GROWING),
+                     segment_size - LOG_SEGMENT_OVERHEAD) / (LIVE_SHARE + 1) * LIVE_SHARE;
 }
 
 /* ---- choosing ---- */
