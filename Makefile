@@ -180,6 +180,10 @@ load: $(B)/bench/load
 bench-quick: all load
 	bench/quick
 
+.PHONY: bench-memory
+bench-memory: all
+	bench/memory
+
 # One line: what the parsers take for a request.
 $(B)/bench/parse: $(B)/bench/parse.o $(call libs,$(USES_proto))
 	$(CC) $(LDFLAGS) $^ -o $@
