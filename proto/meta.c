@@ -151,9 +151,10 @@ static enum line_verdict verdict(struct text_request *request, enum reply fault)
     return fault == REPLY_COUNT ? LINE_GOOD : LINE_REFUSED;
 }
 
-static enum line_verdict read_command(struct text_request *request, const struct tokens *tokens)
+static enum line_verdict read_command(struct text_request *request, const struct tokens *tokens,
+                                      size_t flags_begin)
 {
-    enum reply fault = read_flags(request, tokens, 2);
+    enum reply fault = read_flags(request, tokens, flags_begin);
     if (fault != REPLY_COUNT && request->command == COMMAND_MA)
         fault = REPLY_META_ARITHMETIC; /* whatever it is */
     if (fault == REPLY_COUNT)
@@ -198,15 +199,19 @@ enum line_verdict meta_read(struct slice line, const struct text_limits *limits,
                             struct text_request *request)
 {
     struct tokens tokens;
-    bool stores = request->command == COMMAND_MS;
+    bool stores = request->command == COMMAND_MS, keyless = request->command == COMMAND_MP;
+    size_t flags_begin = stores ? 3 : keyless ? 1 : 2;
     memset(&request->meta, 0, offsetof(struct meta, flags));
     request->meta.delta = 1;
     if (request->command == COMMAND_MN)
         return LINE_GOOD;
-    if (!split(&tokens, line, stores ? 3 : 2) || tokens.count < command_words_min(request->command))
+    if (!split(&tokens, line, flags_begin) || tokens.count < command_words_min(request->command))
         return verdict(request, REPLY_BAD_FORMAT);
+    if (keyless)
+        return read_command(request, &tokens, flags_begin);
     request->key = tokens.token[1];
     if (request->command == COMMAND_ME)
         return read_debug(request, &tokens);
-    return stores ? read_set(request, &tokens, limits) : read_command(request, &tokens);
+    return stores ? read_set(request, &tokens, limits)
+                  : read_command(request, &tokens, flags_begin);
 }

@@ -1,8 +1,10 @@
-/* meta.h: the meta commands mg ms md ma me mn: their flags, and their answers. Pure; any thread.
+/* meta.h: the meta commands mg ms md ma me mn, and mp: their flags, and their answers. Pure; any
+ * thread.
  *
  * text.h reads their lines and hands them over like all others; what the flags say is in struct
  * meta, which the caller keeps for the answer: that follows the flags in their order. Answers are
- * those of memcached 1.6.45. */
+ * those of memcached 1.6.45. mp is ours: as mn it has no key, and of the flags O and q mean
+ * something. */
 #ifndef PROTO_META_H
 #define PROTO_META_H
 

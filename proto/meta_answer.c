@@ -63,6 +63,8 @@ static const char *answered(enum command command, enum meta_code code)
         return "kOcs";
     case COMMAND_MA:
         return found ? "kOct" : "kO";
+    case COMMAND_MP:
+        return "O";
     }
     return "kO";
 }

@@ -121,12 +121,21 @@ static enum line_verdict read_verbosity(const struct words *words, struct text_r
     return LINE_GOOD;
 }
 
+static enum line_verdict read_persist(const struct words *words, struct text_request *request)
+{
+    request->noreply = words_end_in_noreply(words);
+    return words->count == (request->noreply ? 2 : 1) ? LINE_GOOD
+                                                      : refuse(request, REPLY_BAD_FORMAT);
+}
+
 static enum line_verdict read_plain(const struct words *words, struct text_request *request)
 {
     if (request->command == COMMAND_FLUSH_ALL)
         return read_flush_all(words, request);
     if (request->command == COMMAND_VERBOSITY)
         return read_verbosity(words, request);
+    if (request->command == COMMAND_PERSIST)
+        return read_persist(words, request);
     request->word_count = (uint32_t)(words->count < TEXT_WORDS_MAX ? words->count : TEXT_WORDS_MAX);
     for (uint32_t i = 0; i < TEXT_WORDS_MAX; i++) /* missing ones are empty */
         request->words[i] = words->word[i];

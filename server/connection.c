@@ -153,6 +153,8 @@ void connection_done(struct worker *worker, struct job *job)
         return;
     }
     connection->pending_count--;
+    if (job->wrote)
+        connection->scope |= (uint64_t)1 << job->owner;
     connection_note_barrier(connection, job);
     if (is_get(job))
         note_value(connection, job);

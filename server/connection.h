@@ -7,7 +7,7 @@
  * login_parse (connection_auth.h), until the client has said who he is.
  *
  * Many commands of one client are under way at once; each waits in the list of its connection until
- * all before it are answered. flush_all, stats, verbosity and quit wait until nothing is under way
+ * all before it are answered. flush_all, persist, stats, verbosity and quit wait until nothing is under way
  * (barrier). A client that does not read its answers is not read either, once CONNECTION_BYTES_MAX
  * of them or CONNECTION_JOB_MAX commands are waiting. */
 #ifndef SERVER_CONNECTION_H
@@ -98,7 +98,8 @@ struct connection {
     uint64_t number; /* of the worker's: grows */
     uint64_t opened_us;
     uint64_t heard_us;      /* when bytes came last */
-    char barrier_words[64]; /* arguments of stats */
+    char barrier_words[64]; /* arguments of stats; the answer of mp */
+    uint64_t scope;         /* shards with writes that no persist has covered yet: bit n is shard n */
 };
 
 /* Takes the descriptor over. `listener`: where it came in, in options.listen. */
@@ -138,17 +139,30 @@ void connection_cancel_value(struct connection *connection); /* it was bad */
 void connection_answer_line(struct connection *connection, enum reply reply, bool noreply);
 void connection_tally(struct worker *worker, const struct job *job);
 
+/* connection_persist.c: persist and its other forms. A job at each shard of connection->scope; when
+ * all are done, connection_end_barrier answers. */
+void connection_begin_persist(struct connection *connection);
+void connection_persist_text(struct connection *connection, const struct text_request *request);
+void connection_persist_meta(struct connection *connection, const struct text_request *request);
+void connection_note_persist(struct connection *connection, const struct job *job); /* one is back */
+void connection_end_persist(struct connection *connection);
+
 /* connection_admin.c: commands without a key. */
 void connection_on_admin(struct connection *connection, const struct text_request *request);
 void connection_note_barrier(struct connection *connection,
                              const struct job *job); /* one is back */
 void connection_end_barrier(struct connection *connection);
+/* One line, of which `text` is all but the end. */
+void connection_answer_text(struct connection *connection, const char *text);
 /* To a command that came in one piece with others: dumps and watch are refused then, as in
  * memcached. */
 bool connection_owes_answers(const struct connection *connection);
 /* A piece of work at every shard; when all are done, connection_end_barrier answers. */
 void connection_begin_barrier(struct connection *connection, enum command command,
                               enum job_kind kind, uint32_t exptime);
+/* The same at one of them. False: no memory, the connection ends. */
+bool connection_submit_part(struct connection *connection, enum command command, enum job_kind kind,
+                            uint32_t shard, uint32_t exptime);
 
 /* connection_write.c. The value of a storage command, and of a get that is not answered with it, is
  * not sent. */

@@ -20,25 +20,32 @@
 /* ---- commands without a key, which wait for all before them
  * --------------------------------------------- */
 
+bool connection_submit_part(struct connection *connection, enum command command, enum job_kind kind,
+                            uint32_t shard, uint32_t exptime)
+{
+    struct job *job = connection_new_job(connection, kind);
+    if (job == NULL)
+        return false;
+    job->command = command;
+    job->noreply = true;
+    job->owner = (uint16_t)shard;
+    job->request.type = kind == JOB_PERSIST ? REQUEST_PERSIST : REQUEST_FLUSH;
+    job->request.key = slice_make(job->key, 0);
+    job->request.hash = hash_key(job->request.key);
+    job->request.exptime = exptime;
+    connection_submit(connection, job);
+    return true;
+}
+
 void connection_begin_barrier(struct connection *connection, enum command command,
                               enum job_kind kind, uint32_t exptime)
 {
     struct worker *worker = connection->worker;
     connection->barrier = command;
     connection->barrier_reply = REPLY_OK;
-    for (unsigned i = 0; i < worker->node->worker_count; i++) {
-        struct job *job = connection_new_job(connection, kind);
-        if (job == NULL)
+    for (unsigned i = 0; i < worker->node->worker_count; i++)
+        if (!connection_submit_part(connection, command, kind, i, exptime))
             return;
-        job->command = command;
-        job->noreply = true;
-        job->owner = (uint16_t)i;
-        job->request.type = REQUEST_FLUSH;
-        job->request.key = slice_make(job->key, 0);
-        job->request.hash = hash_key(job->request.key);
-        job->request.exptime = exptime;
-        connection_submit(connection, job);
-    }
 }
 
 static void on_flush_all(struct connection *connection, const struct text_request *request)
@@ -207,6 +214,8 @@ void connection_note_barrier(struct connection *connection, const struct job *jo
 {
     if (job->kind == JOB_RESIZE && job->lost)
         connection->barrier_reply = REPLY_MEMLIMIT_FAILED;
+    if (job->kind == JOB_PERSIST)
+        connection_note_persist(connection, job);
     if (job->kind != JOB_FLUSH || connection->barrier_reply == REPLY_OUTCOME_UNKNOWN)
         return;
     if (job->outcome == OUTCOME_REFUSED)
@@ -227,7 +236,9 @@ void connection_end_barrier(struct connection *connection)
         return;
     }
     connection->barrier = COMMAND_COUNT;
-    if (connection->protocol == CONNECTION_BINARY)
+    if (command == COMMAND_PERSIST)
+        connection_end_persist(connection);
+    else if (connection->protocol == CONNECTION_BINARY)
         connection_binary_end_barrier(connection, command);
     else if (command == COMMAND_STATS)
         answer_stats(connection);
@@ -317,7 +328,7 @@ static void on_crawler(struct connection *connection, const struct text_request 
         connection_answer_line(connection, reply, false);
 }
 
-static void answer_text(struct connection *connection, const char *text)
+void connection_answer_text(struct connection *connection, const char *text)
 {
     struct job *job = connection_new_job(connection, JOB_TEXT);
     if (job == NULL)
@@ -335,7 +346,7 @@ static void on_refresh_certs(struct connection *connection)
     if (node_refresh_certs_any(connection->worker->node, why, sizeof(why)))
         connection_answer_line(connection, REPLY_OK, false);
     else
-        answer_text(connection, why);
+        connection_answer_text(connection, why);
 }
 
 void connection_on_admin(struct connection *connection, const struct text_request *request)
@@ -373,6 +384,9 @@ void connection_on_admin(struct connection *connection, const struct text_reques
         break;
     case COMMAND_SHUTDOWN:
         on_shutdown(connection, request);
+        break;
+    case COMMAND_PERSIST:
+        connection_persist_text(connection, request);
         break;
     case COMMAND_REFRESH_CERTS:
         on_refresh_certs(connection);

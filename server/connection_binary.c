@@ -223,6 +223,10 @@ static void on_request(struct connection *connection, const struct binary_reques
     case BINARY_STAT:
         on_stat(connection, request);
         return;
+    case BINARY_PERSIST:
+        connection->barrier_tag = request->tag;
+        connection_begin_persist(connection);
+        return;
     case BINARY_SASL_LIST_MECHS:
         connection_auth_list(connection, &request->tag);
         return;
@@ -234,7 +238,8 @@ static bool must_wait(const struct connection *connection, enum binary_event eve
                       const struct binary_request *request)
 {
     return event == BINARY_REQUEST && connection->pending_count > 0 &&
-           (request->base == BINARY_FLUSH || request->base == BINARY_STAT);
+           (request->base == BINARY_FLUSH || request->base == BINARY_STAT ||
+            request->base == BINARY_PERSIST);
 }
 
 /* ---- events
@@ -296,9 +301,11 @@ bool connection_binary_parse(struct connection *connection, struct slice input, 
 /* ---- barriers
  * ------------------------------------------------------------------------------------- */
 
-static enum binary_status flush_status(enum reply reply)
+static enum binary_status barrier_status(enum reply reply)
 {
     switch ((int)reply) {
+    case REPLY_NOT_DURABLE:
+        return BINARY_STATUS_NOT_DURABLE;
     case REPLY_NOT_SERVING:
         return BINARY_STATUS_NOT_SERVING;
     case REPLY_OUTCOME_UNKNOWN:
@@ -401,7 +408,7 @@ void connection_binary_end_barrier(struct connection *connection, enum command c
         answer_stats(connection);
         return;
     }
-    enum binary_status status = flush_status(connection->barrier_reply);
+    enum binary_status status = barrier_status(connection->barrier_reply);
     if (!connection->barrier_tag.quiet || status != BINARY_STATUS_OK)
         answer_status(connection, &connection->barrier_tag, status);
 }
@@ -495,7 +502,7 @@ void connection_binary_format(struct connection *connection, struct job *job)
     enum binary_status status = works ? status_of(job) : (enum binary_status)job->binary_status;
     if (!works || job->outcome != OUTCOME_HIT || status != BINARY_STATUS_OK)
         connection_drop_value(connection, job);
-    if (job->kind == JOB_FLUSH || job->kind == JOB_PUBLISH || (works && is_hidden(job, status)))
+    if (job->kind == JOB_FLUSH || job->kind == JOB_PERSIST || job->kind == JOB_PUBLISH || (works && is_hidden(job, status)))
         return;
     job->head = job->head_memory;
     job->head_size =

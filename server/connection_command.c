@@ -61,6 +61,8 @@ static enum request_type request_type(enum command command)
     case COMMAND_MEMLIMIT:
     case COMMAND_SHUTDOWN:
     case COMMAND_REFRESH_CERTS:
+    case COMMAND_MP:
+    case COMMAND_PERSIST:
     case COMMAND_COUNT:
         break;
     }
@@ -231,6 +233,10 @@ static void on_request(struct connection *connection, const struct text_request 
         connection_answer_line(connection, REPLY_MN, false);
         return;
     }
+    if (request->command == COMMAND_MP) {
+        connection_persist_meta(connection, request);
+        return;
+    }
     struct job *job = new_request(connection, request);
     if (job == NULL)
         return;
@@ -242,8 +248,10 @@ static void on_request(struct connection *connection, const struct text_request 
 bool connection_must_wait(const struct connection *connection, enum text_event event,
                           const struct text_request *request)
 {
-    return event == TEXT_REQUEST && command_family(request->command) == FAMILY_PLAIN &&
-           request->command != COMMAND_VERSION && connection->pending_count > 0;
+    if (event != TEXT_REQUEST || connection->pending_count == 0)
+        return false;
+    bool plain = command_family(request->command) == FAMILY_PLAIN;
+    return request->command == COMMAND_MP || (plain && request->command != COMMAND_VERSION);
 }
 
 static void on_error(struct connection *connection, const struct text_request *request)

@@ -31,6 +31,7 @@ enum job_kind {
     JOB_PIECE,   /* a piece of a large value on its way to or from an upload; no answer */
     JOB_TEXT,    /* the answer is the value buffer */
     JOB_FLUSH,   /* this shard's part of a flush_all; no answer of its own */
+    JOB_PERSIST, /* this shard's part of a persist; no answer of its own */
     JOB_PUBLISH, /* the owner publishes its numbers; no answer of its own */
     JOB_RESIZE,  /* the owner's log may use `request.exptime` segments; no answer of its own */
     JOB_DUMP,    /* the owner lists some keys: `slice`; the answer is the value buffer */
@@ -73,6 +74,7 @@ struct job {
     enum outcome outcome;
     bool large; /* the value found is a manifest: see job_client_size() */
     bool lost;  /* a value was found, but there is no memory to copy it */
+    bool wrote; /* or may have: it belongs to the client's scope */
     uint64_t sequence;
     uint64_t deadline_us; /* not executed by then: refused */
     uint32_t answer_flags;

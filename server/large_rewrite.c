@@ -82,6 +82,7 @@ static void finish(struct rewrite *rewrite, enum outcome outcome, uint64_t cas)
     struct upload *own = job->upload;
     job->outcome = outcome;
     job->answer_cas = cas;
+    job->wrote = outcome == OUTCOME_STORED || outcome == OUTCOME_UNKNOWN;
     job->upload = NULL;
     if (own != NULL)
         upload_over(own, OUTCOME_NOT_STORED);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "replica/model.h"
 #include "server/tls.h"
 
 enum {
@@ -95,6 +96,7 @@ struct options {
     const char *data;
     uint32_t segment_size; /* 0: to be chosen */
     bool recovery_full;
+    enum model persistency;
     uint32_t suspect_ms;
     uint32_t lease_ms;
     uint32_t election_ms;

@@ -145,6 +145,11 @@ TAKER(choice)
     return true;
 }
 
+TAKER(persistency)
+{
+    return model_parse(text, &parse->options->persistency) || refuse_choice(parse, row, text);
+}
+
 TAKER(recovery)
 {
     int choice = find_choice(row->argument, text);

@@ -32,6 +32,7 @@ TAKER(node);
 TAKER(peers);
 TAKER(data);
 TAKER(segment);
+TAKER(persistency);
 TAKER(recovery);
 TAKER(secret);
 TAKER(force);

@@ -75,6 +75,7 @@ static void on_reply(struct worker *worker, const struct action *action)
     job->answer_cas = action->cas;
     if (action->record != NULL)
         job->answer_flags = record_client_flags(action->record);
+    job->wrote = !action->local && action->outcome != OUTCOME_REFUSED && job->kind != JOB_PERSIST;
     bool current =
         action->outcome == OUTCOME_HIT || action->local ? copy_record(worker, job, action) : true;
     if (!current || action->outcome == OUTCOME_REFUSED)
@@ -379,6 +380,7 @@ static enum status open_core(struct worker *worker)
         .round_us = ROUND_US,
         .ask_us = ASK_US,
         .slow_us = node->options.suspect_ms * 1000,
+        .model = node->options.persistency,
         .full = node->net != NULL && (worker->damaged || node->options.recovery_full),
     };
     size_t size = (shard_size(&options) + 63) / 64 * 64;

@@ -150,6 +150,8 @@ TEST(binary, every_operation_is_read_with_all_its_fields)
         {0x22, 0, "PLAIN", "abc", "SASL_STEP:PLAIN s=3 c=9 o=5|abcDONE|NOOP|"},
         {0x23, 4, "k", NULL, "GATK:k e=7 c=9 o=5|NOOP|"},
         {0x24, 4, "k", NULL, "GATKQ:k e=7 c=9 o=5|NOOP|"},
+        {0xe0, 0, NULL, NULL, "PERSIST c=9 o=5|NOOP|"},
+        {0xe1, 0, NULL, NULL, "PERSISTQ c=9 o=5|NOOP|"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct packet packet = {.opcode = cases[i].opcode,

@@ -48,6 +48,39 @@ TEST(meta, every_flag_is_read)
           "ms:k,0 MP|STORE|ms:k,0 ME|STORE|ms:k,0 MR|STORE|ms:k,0 MS|STORE|");
 }
 
+/* Ours: memcached has no such command. */
+TEST(meta, persist_has_no_key_and_takes_opaque_and_quiet)
+{
+    CHECK("mp\r\n", "mp:|");
+    CHECK("mp q Oabc\r\nmp  k  \r\n", "mp: q Oabc|mp: k|");
+    CHECK("mp O1 q v k c f s t h l I x T1 N1 R1 C1 E1 J1 D1\r\n",
+          "mp: O1 q v k c f s t h l I x T1 N1 R1 C1 E1 J1 D1|");
+    REFUSES("mp q q", "duplicate flag");
+    REFUSES("mp z", "invalid flag");
+    REFUSES("mp !", "bad command line format");
+    REFUSES("mp b", "error decoding key");
+    REFUSES("mp O12345678901234567890123456789012", "opaque token too long");
+    REFUSES("mp O1 q v k c f s t h l I x T1 N1 R1 C1 E1 J1 D1 F1", "options flags are too long");
+    CHECK("mpp\r\nMP\r\n", "!ERROR|!ERROR|");
+}
+
+TEST(meta, persist_answers_with_its_opaque_alone)
+{
+    char out[META_ANSWER_SIZE_MAX];
+    struct meta_result result = {.code = META_HD};
+    struct text_request request;
+    struct text_parser parser;
+    size_t consumed;
+    text_init(&parser);
+    ASSERT_EQ(text_parse(&parser, &limits, slice_text("mp k Oabc s c\r\n"), &consumed, &request),
+              TEXT_REQUEST);
+    size_t size = meta_answer(out, COMMAND_MP, &request.meta, &result);
+    EXPECT(slice_equal(slice_make(out, size), slice_text("HD Oabc\r\n")));
+    ASSERT_EQ(text_parse(&parser, &limits, slice_text("mp q Oabc\r\n"), &consumed, &request),
+              TEXT_REQUEST);
+    EXPECT_EQ(meta_answer(out, COMMAND_MP, &request.meta, &result), 0);
+}
+
 TEST(meta, flags_that_belong_to_another_command_are_ignored)
 {
     CHECK("mg k J1 D2 MX x I F3\r\n", "mg:k J1 D2 MX x I F3|");

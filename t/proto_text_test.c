@@ -360,6 +360,11 @@ TEST(text, reads_the_commands_without_a_key)
     CHECK("flush_all 10\r\n", "flush_all@10|");
     CHECK("flush_all -1 noreply\r\n", "flush_all@-1~|");
     CHECK("flush_all x\r\n", "!CLIENT_ERROR invalid exptime argument|");
+    CHECK("persist\r\n", "persist|");
+    CHECK("persist noreply\r\n", "persist~|");
+    CHECK("persist all\r\n", "!CLIENT_ERROR bad command line format|");
+    CHECK("persist all noreply\r\n", "");
+    CHECK("persists\r\n", "!ERROR|");
     CHECK("version\r\nversion 1 2\r\n", "version|version 1 2|");
     CHECK("verbosity 1\r\n", "verbosity=1|");
     CHECK("verbosity 9 noreply\r\n", "verbosity=9~|");

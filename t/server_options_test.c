@@ -280,8 +280,25 @@ TEST(options, hashes_tell_what_must_be_equal)
     ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:3 -t 2 --lease-ms=77"), OPTIONS_RUN);
     EXPECT(options_cluster_hash(&options) != cluster);
     EXPECT(options_directory_hash(&options) == directory);
+    ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:3 -t 2 --persistency=strict"), OPTIONS_RUN);
+    EXPECT(options_cluster_hash(&options) != cluster);
+    EXPECT(options_directory_hash(&options) == directory);
     ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:4 -t 2"), OPTIONS_RUN);
     EXPECT(options_directory_hash(&options) != directory);
+}
+
+TEST(options, persistency_is_the_name_of_a_model)
+{
+    char line[64];
+    ASSERT_EQ(parse(""), OPTIONS_RUN);
+    EXPECT_EQ(options.persistency, MODEL_SYNCH);
+    for (int model = 0; model < MODEL_COUNT; model++) {
+        snprintf(line, sizeof(line), "--persistency=%s", model_name((enum model)model));
+        ASSERT_EQ(parse(line), OPTIONS_RUN);
+        EXPECT_EQ((int)options.persistency, model);
+        EXPECT(strstr(option_rows[OPTION_PERSISTENCY].argument, model_name((enum model)model)));
+    }
+    EXPECT(refused("--persistency=sync", "synch or strict or read-enforced or eventual or scope"));
 }
 
 /* Whatever speaks the other protocol would be an open door. */

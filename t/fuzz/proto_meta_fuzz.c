@@ -69,8 +69,9 @@ static void answer_line(struct slice line, const struct text_limits *limits, str
     if ((event != TEXT_REQUEST && event != TEXT_VALUE) ||
         command_family(request.command) != FAMILY_META || request.command == COMMAND_MN)
         return;
-    assert(request.key.size > 0 && request.key.size <= META_KEY_SIZE_MAX);
-    assert(request.meta.flag_count <= META_WORDS_MAX - 2);
+    bool keyless = request.command == COMMAND_MP;
+    assert((request.key.size > 0) == !keyless && request.key.size <= META_KEY_SIZE_MAX);
+    assert(request.meta.flag_count <= META_WORDS_MAX - (keyless ? 1 : 2));
     assert(request.meta.opaque_size <= META_OPAQUE_SIZE_MAX);
     char text[META_KEY_SIZE_MAX * 2], back[META_KEY_SIZE_MAX * 2];
     size_t encoded = base64_encode(request.key, text);
@@ -84,14 +85,16 @@ static void answer_line(struct slice line, const struct text_limits *limits, str
 /* Puts a meta command before each line that has none. */
 static struct slice with_commands(struct slice bytes, struct prng *prng, char *out)
 {
-    static const char commands[][PREFIX_SIZE + 1] = {"mg ", "ms ", "md ", "ma ", "me ", "mn "};
+    static const char commands[][PREFIX_SIZE + 1] = {"mg ", "ms ", "md ", "ma ",
+                                                     "me ", "mn ", "mp "};
     const char *in = bytes.data;
     size_t at = 0;
     bool begins = true;
     for (size_t i = 0; i < bytes.size; i++) {
         bool has_one = begins && bytes.size - i > 2 && in[i] == 'm' && in[i + 2] == ' ';
         if (begins && !has_one && prng_chance(prng, 70)) {
-            memcpy(out + at, commands[prng_below(prng, 6)], PREFIX_SIZE);
+            memcpy(out + at, commands[prng_below(prng, sizeof(commands) / sizeof(commands[0]))],
+                   PREFIX_SIZE);
             at += PREFIX_SIZE;
         }
         out[at++] = in[i];
