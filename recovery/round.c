@@ -1,5 +1,7 @@
 #include "recovery/round.h"
 
+#include <string.h>
+
 static uint8_t self_bit(const struct replica *replica)
 {
     return node_bit(replica->options.self);
@@ -11,13 +13,13 @@ static unsigned lowest(uint8_t nodes)
 }
 
 static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint8_t flags, uint64_t number,
-                       uint64_t version, uint8_t wanted)
+                       uint64_t version, uint64_t last)
 {
     struct message message = replica_message(replica, type);
     message.flags = flags;
     message.number[0] = number;
     message.number[1] = version;
-    message.number[2] = wanted;
+    message.number[2] = last;
     replica_send(replica, to & (uint8_t)~self_bit(replica), false, &message, slice_make(NULL, 0),
                  slice_make(NULL, 0));
 }
@@ -171,10 +173,12 @@ static void log_mark(struct round *round, struct replica *replica)
 }
 
 /* The floor moves only while no configured node is away: one that is would not know it (flaw 4). */
-static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full)
+static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full, uint64_t excess)
 {
     replica->group_full = full;
     replica->full_nodes = 0;
+    memset(replica->excess, 0, sizeof(replica->excess));
+    replica->excess[0] = excess;
     uint8_t present = replica->view.members;
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
@@ -193,14 +197,22 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
     replica_on_stable(replica);
 }
 
+static void note_excess(struct round *round, uint64_t excess)
+{
+    if (excess > round->excess)
+        round->excess = excess;
+}
+
 static void finish_if_all_done(struct round *round, struct replica *replica)
 {
     if (round->led == 0 || (replica->view.members & (uint8_t)~round->done_nodes) != 0)
         return;
     round->full = round->full || store_is_full(replica->store);
-    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor, 0);
+    note_excess(round, replica_excess(replica));
+    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor,
+               round->excess);
     if (round->number == round->led)
-        become_stable(round, replica, round->floor, round->full);
+        become_stable(round, replica, round->floor, round->full, round->excess);
     round->led = 0;
     if (round->wanted != 0)
         lead(round, replica);
@@ -219,6 +231,7 @@ static void lead(struct round *round, struct replica *replica)
     round->floor = replica->clock;
     round->done_nodes = 0;
     round->full = false;
+    round->excess = 0;
     round->led_wanted = round->wanted;
     round->wanted = 0;
     send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor, round->led_wanted);
@@ -247,7 +260,8 @@ void round_advance(struct round *round, struct replica *replica)
         round->done_nodes |= self_bit(replica);
         finish_if_all_done(round, replica);
     } else {
-        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number, 0, 0);
+        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number,
+                   replica_excess(replica), 0);
     }
 }
 
@@ -265,6 +279,7 @@ void round_on_done(struct round *round, struct replica *replica, const struct me
         return;
     round->done_nodes |= node_bit(message->from);
     round->full = round->full || (message->flags & MESSAGE_FULL) != 0;
+    note_excess(round, message->number[1]);
     finish_if_all_done(round, replica);
 }
 
@@ -272,7 +287,7 @@ void round_on_stable(struct round *round, struct replica *replica, const struct 
 {
     if (round->number == 0 || message->number[0] != round->number || !round->done)
         return;
-    become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0);
+    become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0, message->number[2]);
 }
 
 /* What somebody waits for does not wait until the leader loses patience with what the connection has lost. */

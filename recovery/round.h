@@ -43,6 +43,7 @@ struct round {
     bool full;          /* one of them has no room for growth */
     uint8_t wanted;     /* node set: somebody waits there for a round that begins from now on */
     uint8_t led_wanted; /* the same when the round under way began */
+    uint64_t excess;    /* the most that one of them has too much (store_excess) */
 
     uint64_t stable;      /* newest stable round known here */
     uint64_t stable_mark; /* own settled mark of the newest stable round of this epoch; 0: none yet */

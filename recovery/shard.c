@@ -4,6 +4,8 @@
 
 #include "recovery/buddy.h"
 #include "recovery/collect.h"
+#include "recovery/evict.h"
+#include "recovery/expire.h"
 #include "recovery/heal.h"
 #include "recovery/round.h"
 
@@ -15,6 +17,8 @@ struct shard {
     struct heal heal;
     struct buddy buddies[8]; /* by healing node */
     struct collect collect;
+    struct evict evict;
+    struct expire expire;
 };
 
 static struct replica_options replica_options(const struct shard_options *options)
@@ -30,6 +34,7 @@ static struct replica_options replica_options(const struct shard_options *option
         .slow_us = options->slow_us,
         .walk_bytes = options->walk_bytes,
         .model = options->model,
+        .evicts = options->evicts,
     };
 }
 
@@ -52,6 +57,8 @@ struct shard *shard_init(void *memory, const struct shard_options *options)
     replica_init(&shard->replica, &inner, (uint8_t *)memory + own_size());
     shard->round.period_us = options->round_us;
     shard->collect.period_us = options->collect_us != 0 ? options->collect_us : COLLECT_PERIOD_US;
+    evict_init(&shard->evict, &shard->replica);
+    expire_init(&shard->expire);
     shard->heal.shard = options->number;
     shard->heal.always_full = options->full;
     return shard;
@@ -137,6 +144,12 @@ static void on_message(struct shard *shard, const struct message *message)
     case MSG_HEAL_END:
         heal_on_end(&shard->heal, replica, message);
         break;
+    case MSG_EVICT_ASK:
+        evict_on_ask(replica, message);
+        break;
+    case MSG_EVICT_KEEP:
+        evict_on_keep(&shard->evict, replica, message);
+        break;
     case MSG_NONE:
     case MSG_COUNT:
         assert(false && "message_invalid lets none of these pass");
@@ -170,6 +183,8 @@ static void on_view(struct shard *shard, const struct view *view)
         full_heal_is_through(shard);
     memset(shard->buddies, 0, sizeof(shard->buddies));
     round_on_view(&shard->round, &shard->replica);
+    evict_on_view(&shard->evict);
+    expire_on_view(&shard->expire, &shard->replica);
     heal_on_view(&shard->heal, &shard->replica);
 }
 
@@ -179,6 +194,7 @@ static void on_restart(struct shard *shard, uint64_t incarnation)
     round_refuse(&shard->round, &shard->replica);
     memset(shard->buddies, 0, sizeof(shard->buddies));
     round_on_view(&shard->round, &shard->replica);
+    evict_on_view(&shard->evict);
     shard->heal.phase = HEAL_IDLE;
     shard->heal.started_us = 0;
 }
@@ -202,6 +218,8 @@ static void on_tick(struct shard *shard)
 {
     struct replica *replica = &shard->replica;
     clean(replica);
+    expire_on_tick(&shard->expire, replica);
+    evict_advance(&shard->evict, replica);
     replica_on_tick(replica);
     round_on_tick(&shard->round, replica);
     heal_on_tick(&shard->heal, replica);
@@ -241,6 +259,7 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         break;
     case EVENT_DURABLE:
         replica_on_durable(replica, event->durable);
+        evict_advance(&shard->evict, replica);
         heal_advance(&shard->heal, replica);
         round_advance(&shard->round, replica);
         break;
@@ -275,7 +294,8 @@ bool shard_shows(const struct shard *shard, const struct found *found, uint32_t 
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;
-    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || replica_is_marking(replica) ||
+    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || evict_wants_turn(&shard->evict) ||
+        expire_wants_turn(&shard->expire, replica) || replica_is_marking(replica) ||
         store_wants_cleaning(replica->store) || replica->check_all)
         return true;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
@@ -331,6 +351,13 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->replays = replica->replays;
     stats->asks = replica->asks;
     stats->expired = replica->expired;
+    stats->expired_unfetched = replica->expired_unfetched;
+    stats->expired_by_walk = shard->expire.deleted;
+    stats->expire_checked = shard->expire.checked;
+    stats->evictions = shard->evict.evictions;
+    stats->evicted_unfetched = shard->evict.unfetched;
+    stats->evict_asked = shard->evict.asked;
+    stats->evict_kept = shard->evict.kept;
     stats->full = store_is_full(replica->store);
     stats->group_full = replica_group_is_full(replica);
     stats->flush_known = replica->flush.known;

@@ -29,6 +29,7 @@ struct shard_options {
     uint32_t walk_bytes;       /* of its log a walk looks at in a turn, half of it for others' healing; 0: 256 KB */
     uint32_t collect_us;       /* between two looks for pieces that nobody needs; half of it is the grace for readers; 0: 10 s */
     enum model model;          /* the same at all nodes of the group; 0: synch */
+    bool evicts;               /* a store that is full makes room; else it refuses what would make it grow */
     bool full;                 /* --recovery=full: trust nothing of what the log holds */
 };
 
@@ -63,7 +64,11 @@ struct shard_stats {
     uint64_t invalid_count; /* keys that are not valid */
     uint64_t waiting_count; /* requests that wait for a key */
     uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks;
-    uint64_t expired;
+    uint64_t expired, expired_unfetched; /* by this node; the latter: never read here */
+    uint64_t expired_by_walk; /* of these, nobody had asked for them */
+    uint64_t expire_checked;  /* records looked at by that walk */
+    uint64_t evictions, evicted_unfetched; /* by this node */
+    uint64_t evict_asked, evict_kept; /* keys that the other members were asked for, and of these read there */
     bool full;              /* this store takes no more growth by clients */
     bool group_full;        /* another member's does not */
     bool flush_known;        /* there was a flush_all: its record is one of the store's values */

@@ -123,6 +123,7 @@ static void reply(struct replica *replica, struct request *request, struct actio
 {
     if (request->busy != NULL) {
         *request->busy = false;
+        request->outcome = action->outcome;
         return;
     }
     action->type = ACTION_REPLY;
@@ -313,6 +314,8 @@ void replica_on_message(struct replica *replica, const struct message *message)
     case MSG_HEAL_ABSENT:
     case MSG_HEAL_TAKEN:
     case MSG_HEAL_END:
+    case MSG_EVICT_ASK:
+    case MSG_EVICT_KEEP:
     case MSG_COUNT:
         assert(false && "recovery handles these");
     }

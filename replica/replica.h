@@ -104,6 +104,7 @@ struct replica_options {
     uint32_t slow_us;
     uint32_t walk_bytes; /* 0: WALK_BYTES */
     enum model model;    /* the same at all nodes of the group */
+    bool evicts;         /* a full store makes room */
 };
 
 /* Which records are not trusted: those in [lsn_min, lsn_end). They become UNCONFIRMED by a walk of many turns; until it is over,
@@ -141,6 +142,9 @@ struct replica {
     uint64_t own_bytes, own_growth;
     uint8_t full_nodes; /* members whose stores are full, as far as their acknowledgements say */
     bool group_full;    /* some member's was, as the last stable round says */
+    uint64_t excess[NODE_COUNT_MAX + 1]; /* store_excess() of each member, as far as it has told; [0]: of any, by the last round */
+    bool may_evict; /* eviction will make room: commands that find none wait for it (recovery/evict.h) */
+    uint64_t starved; /* so much growth found no room, and waits */
     uint64_t acked_us[NODE_COUNT_MAX + 1]; /* when the node last acknowledged anything */
     uint32_t sweep; /* next op to look at for timeouts */
 
@@ -171,7 +175,7 @@ struct replica {
 
     struct replaced replaced;
 
-    uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks, expired;
+    uint64_t writes, rmws, rmw_retries, reads, read_waits, replays, asks, expired, expired_unfetched;
     uint64_t waiting;
 };
 
@@ -180,6 +184,9 @@ void replica_init(struct replica *replica, const struct replica_options *options
 
 /* ---- events ---- */
 void replica_on_request(struct replica *replica, struct request *request);
+/* A request made by the core itself that may as well be left undone: it does not wait behind anything. False: nothing happened,
+ * as its key is not at rest or there is no room. */
+bool replica_try_request(struct replica *replica, struct request *request);
 void replica_on_message(struct replica *replica, const struct message *message);
 void replica_on_durable(struct replica *replica, uint64_t durable);
 void replica_on_view(struct replica *replica, const struct view *view);
@@ -232,6 +239,12 @@ uint8_t replica_peers(const struct replica *replica);
 static inline uint8_t replica_full_flag(const struct replica *replica)
 {
     return store_is_full(replica->store) ? MESSAGE_FULL : 0;
+}
+
+/* What this node's store has too much; told with each acknowledgement. */
+static inline uint64_t replica_excess(const struct replica *replica)
+{
+    return replica->options.evicts ? store_excess(replica->store) : 0;
 }
 
 /* Somebody would have no room for more. */

@@ -175,6 +175,8 @@ static void note_full(struct replica *replica, const struct message *message)
     replica->full_nodes &= (uint8_t)~bit;
     if ((message->flags & MESSAGE_FULL) != 0)
         replica->full_nodes |= bit;
+    if (bit != 0)
+        replica->excess[message->from] = message->number[1];
 }
 
 void replica_on_ack(struct replica *replica, const struct message *message)
@@ -217,6 +219,7 @@ void replica_send_ack(struct replica *replica, enum message_type type, const str
     struct message message = replica_message(replica, type);
     message.ts = ack->ts;
     message.number[0] = ack->token;
+    message.number[1] = replica_excess(replica);
     message.flags = ack->flags | replica_full_flag(replica);
     replica_send(replica, ack->to, false, &message, slice_make(NULL, 0), slice_make(NULL, 0));
 }

@@ -247,6 +247,7 @@ static enum outcome plan_command(const struct replica *replica, struct request *
         return plan_fetch(request, record, plan);
     case REQUEST_DELETE:
     case REQUEST_EXPIRE:
+    case REQUEST_EVICT:
         return plan_delete(request, record, plan);
     case REQUEST_FLUSH:
         return plan_flush(replica, request, plan);

@@ -143,6 +143,10 @@ static enum execute write_start(struct replica *replica, struct request *request
     if (put != STATUS_OK) {
         if (made)
             op_give_if_idle(replica, op, STATE_VALID);
+        if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
+            replica->starved = larger(replica->starved, growth);
+            return EXECUTE_BLOCKED;
+        }
         if (put == STATUS_BUSY)
             return EXECUTE_BLOCKED;
         if (put == STATUS_NO_SPACE && request->type == REQUEST_SET && !removes &&
@@ -182,7 +186,9 @@ static enum execute write_start(struct replica *replica, struct request *request
     if (request->key.size == 0)
         replica_refresh_flush(replica);
     note_replaced(replica, plan);
-    replica_send_inv(replica, op, &op->own, replica_peers(replica));
+    bool local = request->type == REQUEST_EVICT && FAULT(EVICT_LOCAL);
+    op->own.acked = local ? replica_peers(replica) : 0;
+    replica_send_inv(replica, op, &op->own, local ? 0 : replica_peers(replica));
     await_own(replica, op);
     return EXECUTE_DONE;
 }
@@ -197,8 +203,9 @@ static struct manifest replaced_by(const struct current *now)
 /* A record past its time is deleted by a write of its own first; the request goes on when that is
  * complete. */
 static enum execute expire_first(struct replica *replica, struct request *request,
-                                 const struct current *now)
+                                 const struct found *found, const struct current *now)
 {
+    bool fetched = store_access_of(replica->store, found, replica_now(replica)).fetched;
     struct plan plan = {.outcome = OUTCOME_DELETED, .replaces = replaced_by(now)};
     plan.spec =
         (struct record_spec){.kind = RECORD_TOMBSTONE, .flags = RECORD_RMW, .key = request->key};
@@ -216,6 +223,7 @@ static enum execute expire_first(struct replica *replica, struct request *reques
         return EXECUTE_DONE; /* no room: answered */
     op->own.requests = NULL;
     replica->expired++;
+    replica->expired_unfetched += !fetched;
     op_wait(replica, op, request, true);
     return EXECUTE_WAITS;
 }
@@ -272,6 +280,14 @@ static enum execute wait_for_own(struct replica *replica, struct op *op, struct 
     return EXECUTE_WAITS;
 }
 
+/* It is the very record that was chosen, and nobody has read it here meanwhile. */
+static bool may_evict(const struct replica *replica, const struct request *request,
+                      const struct found *found)
+{
+    return (found->record->ts == request->cas && store_frequency(replica->store, found) == 0) ||
+           FAULT(EVICT_ANY);
+}
+
 enum execute replica_execute(struct replica *replica, struct request *request)
 {
     if (replica->cold)
@@ -301,8 +317,10 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     if (now.expired && !plain && !FAULT(EXPIRE_LOCAL)) {
         if (request->type != REQUEST_EXPIRE) /* else it is what the request is for */
             return own_open ? wait_for_own(replica, op, request)
-                            : expire_first(replica, request, &now);
-    } else if (now.expired || request->type == REQUEST_EXPIRE) {
+                            : expire_first(replica, request, &found, &now);
+    } else if (request->type == REQUEST_EXPIRE) {
+        now.record = now.flushed ? found.record : NULL;
+    } else if (now.expired || (request->type == REQUEST_EVICT && !may_evict(replica, request, &found))) {
         now.record = NULL;
     }
     see(replica, request, &found, now.record);
@@ -372,6 +390,23 @@ void replica_on_request(struct replica *replica, struct request *request)
         op_wait(replica, op, request, false);
     else if (replica_execute(replica, request) == EXECUTE_BLOCKED)
         block(replica, request);
+}
+
+bool replica_try_request(struct replica *replica, struct request *request)
+{
+    assert(request->busy != NULL);
+    struct found found;
+    request->next = NULL;
+    request->tried = false;
+    if (!replica_is_member(replica) || op_find(replica, request->key, request->hash) != NULL ||
+        !store_find(replica->store, request->key, request->hash, &found) ||
+        found.state != STATE_VALID)
+        return false;
+    *request->busy = true;
+    enum execute execute = replica_execute(replica, request);
+    if (execute == EXECUTE_BLOCKED)
+        *request->busy = false;
+    return execute != EXECUTE_BLOCKED;
 }
 
 void replica_unblock(struct replica *replica)

@@ -1,6 +1,8 @@
 /* Views, replays, and what time brings: everything that goes on when nodes come and go. */
 #include "replica/replica.h"
 
+#include <string.h>
+
 enum { SWEEPS = 16 };
 
 bool replica_coordinator_gone(const struct replica *replica, uint64_t ts)
@@ -70,6 +72,7 @@ void replica_on_view(struct replica *replica, const struct view *view)
     replica->view = *view;
     replica->full_nodes = 0;
     replica->group_full = false;
+    memset(replica->excess, 0, sizeof(replica->excess));
     forget_deferred_acks(replica, 0xff); /* of the old epoch: nobody would take them */
     if (!replica_is_member(replica) && !replica_is_healing(replica))
         return;

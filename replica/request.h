@@ -25,11 +25,12 @@ enum request_type {
     REQUEST_GAT,   /* touch, and answers the value */
     REQUEST_DELETE,
     REQUEST_FLUSH, /* key is empty; exptime 0: now; else the second at which it takes effect */
-    REQUEST_EXPIRE, /* made by the core itself: deletes the record if it is still there and past its exptime */
+    REQUEST_EXPIRE, /* made by the core itself: deletes the record if it is still there and past its exptime, or flushed */
     REQUEST_FETCH,  /* meta get: a read, which becomes a write where it has to change the record */
-    REQUEST_PERSIST /* of no key (it stays empty): OUTCOME_OK when all that this shard has acknowledged at this node is durable at
-                       every member. Goes on waiting over changes of view; who stalls, or is removed, answers REFUSED, which says nothing.
-                       One a shard; as many as the caller likes share a stability round */
+    REQUEST_PERSIST, /* of no key (it stays empty): OUTCOME_OK when all that this shard has acknowledged at this node is durable at
+                        every member. Goes on waiting over changes of view; who stalls, or is removed, answers REFUSED, which says nothing.
+                        One a shard; as many as the caller likes share a stability round */
+    REQUEST_EVICT    /* made by the core itself: deletes the record if it is still the one with ts `cas`, and unread here */
 };
 
 /* What meta commands ask for in addition. */
@@ -106,7 +107,8 @@ struct request {
     /* core */
     struct seen seen; /* complete when the answer is given: HIT, MISS and what was written */
     struct request *next;
-    bool *busy; /* made by the core itself: no action, but this is cleared; else NULL */
+    bool *busy; /* made by the core itself: no action, but this is cleared, and `outcome` set; else NULL */
+    enum outcome outcome;
     bool tried; /* a try of it was overtaken and refused here; until its key is VALID here it may still take effect elsewhere */
 };
 

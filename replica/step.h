@@ -42,6 +42,7 @@ enum action_type {
     ACTION_SEND,
     ACTION_REPLY,
     ACTION_HEALED,  /* this shard has all it missed in epoch `epoch`; when all shards have, ask for membership */
+    ACTION_EVICTED, /* this node has evicted `key`: `request` tells in `seen` what it saw of it. To be shown to who watches */
     ACTION_SUSPECT, /* nodes in `to` keep a write waiting for too long in epoch `epoch` */
 };
 

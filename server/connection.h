@@ -138,6 +138,7 @@ void connection_end_value(struct connection *connection); /* it was good: the jo
 void connection_cancel_value(struct connection *connection); /* it was bad */
 void connection_answer_line(struct connection *connection, enum reply reply, bool noreply);
 void connection_tally(struct worker *worker, const struct job *job);
+void connection_tally_eviction(struct worker *worker, const struct request *request);
 
 /* connection_persist.c: persist and its other forms. A job at each shard of connection->scope; when
  * all are done, connection_end_barrier answers. */

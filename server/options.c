@@ -227,9 +227,9 @@ uint64_t options_directory_hash(const struct options *options)
 uint64_t options_cluster_hash(const struct options *options)
 {
     char text[160];
-    int size =
-        snprintf(text, sizeof(text), "%016llx suspect=%u lease=%u election=%u persistency=%s",
-                 (unsigned long long)options_directory_hash(options), options->suspect_ms,
-                 options->lease_ms, options->election_ms, model_name(options->persistency));
+    int size = snprintf(
+        text, sizeof(text), "%016llx suspect=%u lease=%u election=%u persistency=%s evicts=%d",
+        (unsigned long long)options_directory_hash(options), options->suspect_ms, options->lease_ms,
+        options->election_ms, model_name(options->persistency), !options->no_eviction);
     return hash_key(slice_make(text, (size_t)size));
 }

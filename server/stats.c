@@ -77,6 +77,11 @@ static void add_shard(struct shard_stats *total, const struct shard_stats *shard
     total->asks += shard->asks;
     total->rounds += shard->rounds;
     total->expired += shard->expired;
+    total->expired_unfetched += shard->expired_unfetched;
+    total->expired_by_walk += shard->expired_by_walk;
+    total->expire_checked += shard->expire_checked;
+    total->evict_asked += shard->evict_asked;
+    total->evict_kept += shard->evict_kept;
     total->full = total->full || shard->full;
 }
 

@@ -119,6 +119,7 @@ static void tally_request(struct worker *worker, const struct job *job)
     case REQUEST_FLUSH:
     case REQUEST_EXPIRE:
     case REQUEST_PERSIST:
+    case REQUEST_EVICT:
         break;
     }
 }
@@ -148,6 +149,17 @@ static void note_prefix(struct prefixes *prefixes, const struct job *job)
         prefixes_note(prefixes, job->request.key, PREFIX_SET);
         break;
     }
+}
+
+void connection_tally_eviction(struct worker *worker, const struct request *request)
+{
+    add(worker, COUNTER_evictions);
+    if (!request->seen.fetched)
+        add(worker, COUNTER_evicted_unfetched);
+    if (request->seen.exptime != 0)
+        add(worker, COUNTER_evicted_nonzero);
+    if (watchers_want(&worker->node->watchers, WATCHER_EVICTIONS))
+        watchers_note_eviction(worker, request);
 }
 
 void connection_tally(struct worker *worker, const struct job *job)

@@ -17,6 +17,7 @@
 
 struct connection;
 struct job;
+struct request;
 struct watcher;
 struct worker;
 
@@ -63,6 +64,7 @@ uint32_t watcher_take(struct watchers *watchers, struct watcher *watcher, void *
 
 /* watcher_lines.c: what happened, as lines. Each looks first whether anybody wants them. */
 void watchers_note_job(struct worker *worker, const struct job *job);
+void watchers_note_eviction(struct worker *worker, const struct request *request);
 void watchers_note_connection(struct worker *worker, const struct connection *connection,
                               const char *closed_because); /* NULL: it is new */
 

@@ -9,9 +9,14 @@
 #include "server/watcher.h"
 #include "server/worker.h"
 
+static struct slice encode_key(char out[3 * RECORD_KEY_SIZE_MAX], const struct request *request)
+{
+    return slice_make(out, uri_encode(out, request->key));
+}
+
 static struct slice encode(char out[3 * RECORD_KEY_SIZE_MAX], const struct job *job)
 {
-    return slice_make(out, uri_encode(out, job->request.key));
+    return encode_key(out, &job->request);
 }
 
 /* -1: the client has gone meanwhile. */
@@ -137,8 +142,24 @@ void watchers_note_job(struct worker *worker, const struct job *job)
     case REQUEST_FLUSH:
     case REQUEST_EXPIRE:
     case REQUEST_PERSIST:
+    case REQUEST_EVICT:
         break;
     }
+}
+
+void watchers_note_eviction(struct worker *worker, const struct request *request)
+{
+    char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
+    const struct seen *seen = &request->seen;
+    struct slice name = encode_key(key, request);
+    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    long long ttl = seen->exptime == 0 ? -1 : (long long)seen->exptime - now;
+    int size = snprintf(line, sizeof(line),
+                        "type=eviction key=%.*s fetch=%s ttl=%lld la=%u clsid=%d size=%u",
+                        (int)name.size, key, seen->fetched ? "yes" : "no", ttl,
+                        now > seen->access_at ? now - seen->access_at : 0, SLAB_CLASS,
+                        seen->value_size);
+    put(worker, WATCHER_EVICTIONS, line, size);
 }
 
 void watchers_note_connection(struct worker *worker, const struct connection *connection,

@@ -103,6 +103,9 @@ static void take(void *user, const struct action *action)
     case ACTION_HEALED:
         worker->healed_epoch = action->epoch;
         break;
+    case ACTION_EVICTED:
+        connection_tally_eviction(worker, action->request);
+        break;
     case ACTION_SUSPECT:
         tell_control(worker, &(struct letter){.type = LETTER_SUSPECT,
                                               .shard = worker->number,
@@ -346,6 +349,7 @@ static enum status open_store(struct worker *worker)
                 .life = (uint32_t)node->directory.node.incarnation},
         .index = worker->index,
         .index_size = worker->index_size,
+        .forgetful = node->options.data == NULL,
     };
     uint64_t began_us = clock_mono_us();
     enum status status = store_open(&worker->store, &options, &report, &bad_segment);
@@ -381,6 +385,7 @@ static enum status open_core(struct worker *worker)
         .ask_us = ASK_US,
         .slow_us = node->options.suspect_ms * 1000,
         .model = node->options.persistency,
+        .evicts = !node->options.no_eviction,
         .full = node->net != NULL && (worker->damaged || node->options.recovery_full),
     };
     size_t size = (shard_size(&options) + 63) / 64 * 64;

@@ -105,6 +105,25 @@ const uint64_t *index_find_any(const struct store *store, struct slice key, uint
     return NULL;
 }
 
+uint64_t *index_find_hash(const struct store *store, uint64_t hash)
+{
+    const struct index *index = &store->index;
+    uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
+    struct bucket *bucket = &index->buckets[index_bucket_of(hash, index->main_count)];
+    for (;; bucket = &index->buckets[bucket->overflow]) {
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
+            uint64_t word = entry_load(&bucket->entries[i]);
+            if (word == 0)
+                return NULL;
+            if (word >> TAG_SHIFT == tag &&
+                hash_key(record_key(log_record(store->log, entry_place(word)))) == hash)
+                return &bucket->entries[i];
+        }
+        if (bucket->overflow == 0)
+            return NULL;
+    }
+}
+
 /* ---- memory ---- */
 
 static void grant(struct store *store, uint32_t from, uint32_t to)

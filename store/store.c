@@ -19,6 +19,11 @@ static bool is_piece(const struct record *record)
     return record->kind == RECORD_VALUE && record->key_size > RECORD_CLIENT_KEY_SIZE_MAX;
 }
 
+static bool expires(const struct record *record)
+{
+    return record->kind == RECORD_VALUE && record_exptime(record) != 0;
+}
+
 static bool is_tombstone(const struct record *record)
 {
     return record->kind == RECORD_TOMBSTONE || record->kind == RECORD_DISCARD;
@@ -29,6 +34,11 @@ void store_count_current(struct store *store, const struct record *record)
     uint64_t size = record_size(record);
     store->stats.value_count += record->kind == RECORD_VALUE;
     store->stats.piece_count += is_piece(record);
+    if (expires(record)) {
+        store->stats.expiring_count++;
+        if (record_exptime(record) < store_expires_first(store))
+            store_set_expires_first(store, record_exptime(record));
+    }
     store->stats.tombstone_count += is_tombstone(record);
     store->stats.live_bytes += size;
     store->tombstone_bytes += is_tombstone(record) ? size : 0;
@@ -41,6 +51,7 @@ void store_count_dead(struct store *store, const struct record *record, place_t 
     uint64_t size = record_size(record);
     store->stats.value_count -= record->kind == RECORD_VALUE;
     store->stats.piece_count -= is_piece(record);
+    store->stats.expiring_count -= expires(record);
     store->stats.tombstone_count -= is_tombstone(record);
     store->stats.live_bytes -= size;
     store->tombstone_bytes -= is_tombstone(record) ? size : 0;
@@ -132,6 +143,7 @@ enum status store_open(struct store **store, const struct store_options *options
         made->keep = NULL; /* it lives and dies with the process */
     made->header.life = made->header.checked = 1;
     made->victim = VICTIM_NONE;
+    made->forgetful = options->forgetful;
     index_init(&made->index, memory, size);
     index_grant(made);
     struct log_options log = options->log;
@@ -198,6 +210,25 @@ bool store_find(const struct store *store, struct slice key, uint64_t hash, stru
     return true;
 }
 
+bool store_find_hash(const struct store *store, uint64_t hash, struct found *found)
+{
+    uint64_t *entry = index_find_hash(store, hash);
+    if (entry == NULL)
+        return false;
+    store_fill_found(store, entry, found);
+    return true;
+}
+
+uint32_t store_expires_first(const struct store *store)
+{
+    return ~store->expires_later;
+}
+
+void store_set_expires_first(struct store *store, uint32_t second)
+{
+    store->expires_later = ~second;
+}
+
 static uint64_t spec_size(const struct record_spec *spec)
 {
     return record_spec_size(spec);
@@ -234,7 +265,9 @@ static enum status try_put(struct store *store, const struct put *put, place_t *
 static void make_current(struct store *store, const struct put *put, enum record_state state,
                          place_t place, struct found *found)
 {
-    store_count_current(store, log_record(store->log, place));
+    const struct record *record = log_record(store->log, place);
+    store_count_current(store, record);
+    store->stats.put_bytes += record->kind == RECORD_VALUE ? record_size(record) : 0;
     uint64_t word = entry_make(store, put->hash, state, place);
     uint64_t *entry = put->former.entry;
     if (put->known) {
@@ -314,6 +347,14 @@ uint64_t store_growth_max(const struct store *store, unsigned peers)
         return UINT64_MAX;
     uint64_t kept = clean_reserve(store, APPEND_GROWING) - clean_reserve(store, APPEND_URGENT);
     return kept * log_record_size_max(store->log) / (2 * (peers + 1));
+}
+
+uint64_t store_excess(const struct store *store)
+{
+    enum { MARGIN_SHARE = 128 };
+    uint64_t max = clean_live_max(store);
+    uint64_t level = max - max / MARGIN_SHARE;
+    return store->stats.live_bytes > level ? store->stats.live_bytes - level : 0;
 }
 
 void store_set_state(struct store *store, struct found *found, enum record_state state)

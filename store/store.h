@@ -54,6 +54,7 @@ struct store_options {
     void *index; /* zeroed memory of the caller, 64-byte aligned; touched only as the store grows */
     uint64_t index_size;
     const struct store_keep *keep; /* NULL: the memory dies with the process */
+    bool forgetful; /* nobody will open this log again: no scan can bring back what a dropped tombstone has deleted */
 };
 
 /* Bytes of address space for the index of a log of `log_size` bytes. */
@@ -95,6 +96,8 @@ bool store_find(const struct store *store, struct slice key, uint64_t hash, stru
  * the owner works, and what was taken over is not looked at before it was checked; ask the owner. *found has no lsn. The record stays
  * as it is until the caller lets go of the log (log_grace_ask). */
 bool store_read_any(const struct store *store, struct slice key, uint64_t hash, struct found *found);
+/* The same for a key of which only the hash is known. */
+bool store_find_hash(const struct store *store, uint64_t hash, struct found *found);
 
 /* Appends a record and makes it the key's current one, in `state`; the former one is dead. *found is the new one.
  * STATUS_BUSY (cleaning is making room: retry when log_durable() has moved on), STATUS_NO_SPACE (full of live data),
@@ -116,6 +119,23 @@ void store_accessed(struct store *store, const struct found *found, uint32_t now
  * its neighbour, which then counts as read: a hint for eviction, and nothing that a client may rely on. */
 struct access store_accessed_any(const struct store *store, const struct found *found, uint32_t now, bool notice);
 void store_access_reset(struct store *store, const struct found *found, uint32_t now); /* set to a new value */
+
+/* How often a key was read here lately, to choose what to evict (recovery/evict.h): a read counts it up, the hands of eviction
+ * count it down. It belongs to the key, not to the value: a new value keeps it, and so does a tombstone, for the next value. */
+enum { STORE_FREQUENCY_MAX = 3 };
+unsigned store_frequency(const struct store *store, const struct found *found);
+void store_set_frequency(struct store *store, const struct found *found, unsigned frequency);
+
+/* One of `count` slices of the hash space of a shard. */
+struct store_share {
+    unsigned number, count;
+};
+enum { STORE_SHARE_SHIFT = 35, STORE_SHARE_BITS = 11 }; /* bits that choose neither shard nor bucket, and stand in the index entry */
+static inline bool store_share_has(const struct store_share *share, uint64_t hash)
+{
+    uint64_t bits = hash >> STORE_SHARE_SHIFT & ((1 << STORE_SHARE_BITS) - 1);
+    return (bits * share->count >> STORE_SHARE_BITS) == share->number;
+}
 
 /* No growth by clients would be admitted here, and cleaning cannot help: peers must not make this store take any more. */
 bool store_is_full(const struct store *store);
@@ -164,6 +184,21 @@ bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_m
 typedef void (*store_visit_t)(void *user, const struct found *found);
 bool store_scan(const struct store *store, uint64_t *position, store_visit_t visit, void *user);
 
+/* The hand of a clock over the index. Looks at the keys of one chain, as store_scan does, and moves on; false: all were looked
+ * at. Of VALID values of the share whose lsn is below `lsn_end` it visits those whose frequency is 0, and counts that of the
+ * others down. Most records are not touched. Pieces of large values are left out. */
+bool store_hand(struct store *store, uint64_t *position, const struct store_share *share, uint64_t lsn_end,
+                store_visit_t visit, void *user);
+
+/* No record of this store passes its exptime before this second, as far as is known: a put of one that does lowers it; who has
+ * looked at all of them may raise it. UINT32_MAX: never. */
+uint32_t store_expires_first(const struct store *store);
+void store_set_expires_first(struct store *store, uint32_t second);
+
+/* By how much the live data are above the level at which clients' writes are near having to wait: some of them should go
+ * now; 0: below. */
+uint64_t store_excess(const struct store *store);
+
 /* Cleaning: reclaims space, `budget` bytes of copying and scanning at most; call each turn while store_wants_cleaning().
  * Tombstones and DISCARDs may be dropped only when VALID, lsn below drop->lsn, ts version at most drop->floor, and every older
  * version of the key has left the log (a scan would bring it back). drop->lsn == 0: none may be dropped now. */
@@ -182,7 +217,9 @@ struct store_stats {
     uint64_t value_count;     /* current VALUE records, pieces included */
     uint64_t piece_count;     /* of these, the pieces of large values */
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
+    uint64_t expiring_count;  /* current VALUE records with an exptime */
     uint64_t live_bytes;      /* of current records */
+    uint64_t put_bytes;       /* of VALUE records appended so far, copies by cleaning left out */
     uint64_t live_max;        /* to which commands may make that grow */
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */

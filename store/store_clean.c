@@ -19,8 +19,10 @@ enum {
     GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
     GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
     START_SHARE =
-        16, /* cleaning starts when this part of the segments is left, beyond the reserve */
+        64, /* cleaning starts when this part of the segments is left, beyond the reserve */
     TOMBSTONE_SHARE = 16, /* tombstones are worth a sweep when they hold this part of the space */
+    TOMBSTONES_KEPT_SHARE = 32,
+    DROP_BUDGET = 256 << 10, /* of the walk that drops tombstones, in one turn */
     SCAN_COST = 64,       /* of looking at one record, in bytes of budget */
 };
 
@@ -106,7 +108,7 @@ static uint32_t oldest(const struct store *store)
 
 static bool tombstones_heavy(const struct store *store)
 {
-    return store->drop.lsn > 0 && store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
+    return !store->forgetful && store->drop.lsn > 0 && store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
 }
 
 /* Everything was copied twice and nothing died meanwhile: more of it would gain nothing. */
@@ -169,8 +171,7 @@ static uint32_t choose(const struct store *store)
     uint32_t victim = VICTIM_NONE;
     if (tombstones_heavy(store)) {
         victim = oldest(store);
-        if (victim != VICTIM_NONE &&
-            log_segment(store->log, victim)->append_first >= store->drop.lsn)
+        if (victim != VICTIM_NONE && log_segment(store->log, victim)->lsn_max >= store->drop.lsn)
             victim = VICTIM_NONE;
     }
     return victim != VICTIM_NONE ? victim : most_dead(store);
@@ -204,7 +205,7 @@ bool store_wants_cleaning(const struct store *store)
  * it, too. */
 static bool older_have_left(const struct store *store, uint64_t lsn)
 {
-    if (FAULT(DROP_BEFORE_OLDER))
+    if (store->forgetful || FAULT(DROP_BEFORE_OLDER))
         return true;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
@@ -224,6 +225,41 @@ static bool may_drop(const struct store *store, const struct found *found)
     if (needed && !FAULT(DROP_TOMBSTONE_EARLY))
         return false;
     return older_have_left(store, found->lsn);
+}
+
+static void drop(struct store *store, const struct found *found)
+{
+    struct slice key = record_key(found->record);
+    store_count_dead(store, found->record, found->place);
+    index_remove(store, hash_key(key), found->entry);
+}
+
+/* Where no scan will ever be, a tombstone needs no segment to be cleaned: it goes where it lies, the
+ * oldest first. Some stay: who sets a key again soon after it was evicted is known by them
+ * (recovery/evict.h). */
+static void drop_in_place(struct store *store, uint64_t budget)
+{
+    struct found found;
+    while (store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONES_KEPT_SHARE &&
+           store->drop_walked < store->drop.lsn) {
+        const struct store_cursor before = store->dropped;
+        if (!store_walk(store, &store->dropped, 0, &budget, &found)) {
+            store->dropped = (struct store_cursor){.generation = 0};
+            store->drop_walked = log_tail(store->log);
+            return;
+        }
+        if (found.record == NULL)
+            return;
+        if (found.lsn >= store->drop.lsn) {
+            store->dropped = before; /* what follows is younger still */
+            return;
+        }
+        if (may_drop(store, &found)) {
+            store_begin(store);
+            drop(store, &found);
+            store_commit(store);
+        }
+    }
 }
 
 static enum status copy(struct store *store, const struct record *record, place_t place,
@@ -257,8 +293,7 @@ static enum status treat(struct store *store, const struct record *record, place
     if (!store_find(store, record_key(record), hash, &found) || found.place != place)
         return STATUS_OK;
     if (may_drop(store, &found)) {
-        store_count_dead(store, record, place);
-        index_remove(store, hash, found.entry);
+        drop(store, &found);
         return STATUS_OK;
     }
     *cost += record_size(record);
@@ -315,6 +350,8 @@ void store_repair(struct store *store)
 void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget)
 {
     store->drop = *drop;
+    if (store->forgetful && drop->lsn > 0)
+        drop_in_place(store, DROP_BUDGET);
     clean_more(store, budget);
 }
 

@@ -81,7 +81,11 @@ struct store {
     struct store_mark marks[NODE_COUNT_MAX]; /* newest for each node */
     struct store_stats stats;
     uint64_t tombstone_bytes;
+    uint32_t expires_later; /* store_expires_first() as its complement: 0 is never */
     struct store_drop drop; /* what the last store_clean allowed */
+    struct store_cursor dropped; /* the walk that drops tombstones */
+    uint64_t drop_walked;   /* the log's tail when that walk had come to its end */
+    bool forgetful;         /* as the options say */
     uint32_t victim;        /* being cleaned; VICTIM_NONE: none */
     uint32_t victim_offset;
     uint64_t copied; /* since data last died: more than twice the log means that cleaning gains
@@ -190,6 +194,7 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
 
 /* For any thread: the entry as it was at some moment of the call, in *word. NULL: it was not met; the key may be there. */
 const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word);
+uint64_t *index_find_hash(const struct store *store, uint64_t hash);
 
 /* NULL: no room. The key is not there yet. */
 uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);

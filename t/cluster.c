@@ -74,6 +74,9 @@ static void take(void *user, const struct action *action)
     case ACTION_HEALED:
         cluster->healed_epoch = action->epoch;
         break;
+    case ACTION_EVICTED:
+        cluster->evicted++;
+        break;
     case ACTION_SUSPECT:
         break;
     }
@@ -136,6 +139,7 @@ static void start(struct cluster *cluster, unsigned node)
         .ask_us = 50000,
         .slow_us = 5000000,
         .walk_bytes = cluster->walk_bytes,
+        .evicts = cluster->evicts,
     };
     cluster->memory[node] = aligned_alloc(64, (shard_size(&options) + 63) / 64 * 64);
     memset(cluster->memory[node], 0, shard_size(&options));

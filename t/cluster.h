@@ -32,6 +32,8 @@ struct cluster {
     uint64_t wall_us, mono_us;
     uint64_t durable[8];
     uint32_t walk_bytes; /* of nodes that start from here on; 0: as usual */
+    bool evicts; /* nodes that start from here on */
+    unsigned evicted;
     bool drains_late; /* EVENT_DURABLE only by cluster_durable */
     unsigned now; /* node that steps */
     struct cluster_message queue[CLUSTER_QUEUE];

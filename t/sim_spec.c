@@ -271,6 +271,7 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
         return OUTCOME_OK;
     case REQUEST_EXPIRE:
     case REQUEST_PERSIST:
+    case REQUEST_EVICT:
         break;
     }
     assert(!"not a client's command");
@@ -316,7 +317,7 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
 
 static const char *const request_names[] = {
     "get", "set", "add",   "replace", "append", "prepend", "cas",
-    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire", "fetch"};
+    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire", "fetch", "persist", "evict"};
 
 static const char *const outcome_names[] = {
     "HIT",    "MISS",        "STORED",    "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED",

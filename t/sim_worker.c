@@ -177,6 +177,8 @@ static void take(void *user, const struct action *action)
         sim_note(sim, action->epoch, "%u.%u   healed in epoch %u", shard->node, shard->number, action->epoch);
         sim_node_healed(sim, shard->node, shard->number, action->epoch);
         break;
+    case ACTION_EVICTED:
+        break;
     case ACTION_SUSPECT:
         sim_note(sim, action->epoch, "%u.%u   suspects %02x in epoch %u", shard->node, shard->number, action->to,
                  action->epoch);
