@@ -11,7 +11,7 @@ enum {
     WALK_MAX = 64 << 10, /* bytes of budget of the young hand in a turn */
     CHAIN_KEYS = 12, /* more in one chain than that are passed over */
     ASK_PATIENCE_US = 1000000,
-    BARREN_US = 100000, /* before the next try */
+    VAIN_US = 100000, /* before the next try */
     TURNS_MAX = 2 * (STORE_FREQUENCY_MAX + 1), /* of the main hand in vain */
     TURNS_YOUNG = STORE_FREQUENCY_MAX + 1, /* then the probation ends for all */
 };
@@ -251,6 +251,7 @@ static void propose(void *user, const struct found *found)
     struct evict *evict = user;
     struct evict_batch *batch = evict->open;
     evict->turns = 0;
+    evict->vain_us = 0;
     if (batch->count == EVICT_BATCH)
         return;
     batch->candidates[batch->count++] =
@@ -340,16 +341,19 @@ static void choose(struct evict *evict, struct replica *replica)
     }
 }
 
-/* Nothing can go now; whoever waits for room is told so. */
+/* The hand has found nothing that could go. If nothing is about to go either, whoever waits for room is told so. */
 static void note_barren(struct evict *evict, const struct replica *replica)
 {
-    if (!evict->barren && evict->turns >= TURNS_MAX) {
-        evict->barren = true;
-        evict->barren_us = replica->mono_us;
-    } else if (evict->barren && replica->mono_us - evict->barren_us >= BARREN_US) {
-        evict->barren = false;
-        evict->turns = 0;
-    }
+    if (evict->turns < TURNS_MAX)
+        return;
+    if (evict->vain_us == 0)
+        evict->vain_us = replica->mono_us;
+    evict->barren = going_bytes(replica) == 0 && evict->deletes.free_count == DELETES_MAX;
+    if (replica->mono_us - evict->vain_us < VAIN_US)
+        return;
+    evict->barren = false;
+    evict->vain_us = 0;
+    evict->turns = 0;
 }
 
 void evict_advance(struct evict *evict, struct replica *replica)
@@ -360,8 +364,7 @@ void evict_advance(struct evict *evict, struct replica *replica)
     evict->wants_turn = false;
     if (!is_on(replica) || need(evict, replica) == 0)
         return;
-    if (!evict->barren)
-        choose(evict, replica);
+    choose(evict, replica);
     close_batch(evict, replica);
     note_barren(evict, replica);
     replica->may_evict = !evict->barren;

@@ -57,7 +57,7 @@ struct evict {
     uint64_t main; /* the main hand */
     unsigned turns; /* of it, since anything was found */
     bool barren;    /* there is nothing that could go */
-    uint64_t barren_us;
+    uint64_t vain_us; /* since the hand has found nothing; 0: it has */
 
     struct evict_batch batches[EVICT_BATCHES];
     struct evict_batch *open; /* being filled; NULL: none */

@@ -114,6 +114,29 @@ static void await_own(struct replica *replica, struct op *op)
     replica->ready = op;
 }
 
+/* No record was written: the command waits for room, or is answered. */
+static enum execute without_room(struct replica *replica, struct request *request,
+                                 const struct plan *plan, uint64_t base, enum status put,
+                                 uint64_t growth)
+{
+    bool removes = plan->spec.kind == RECORD_TOMBSTONE;
+    struct found found;
+    if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
+        replica->starved = larger(replica->starved, growth);
+        return EXECUTE_BLOCKED;
+    }
+    if (put == STATUS_BUSY)
+        return EXECUTE_BLOCKED;
+    if (put == STATUS_NO_SPACE && request->type == REQUEST_SET && !removes &&
+        store_find(replica->store, request->key, request->hash, &found) &&
+        found.record->kind == RECORD_VALUE)
+        return delete_instead(replica, request, base);
+    bool large = put == STATUS_TOO_LARGE;
+    request->next = NULL;
+    replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0, false);
+    return EXECUTE_DONE;
+}
+
 /* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened.
  */
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
@@ -143,21 +166,7 @@ static enum execute write_start(struct replica *replica, struct request *request
     if (put != STATUS_OK) {
         if (made)
             op_give_if_idle(replica, op, STATE_VALID);
-        if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
-            replica->starved = larger(replica->starved, growth);
-            return EXECUTE_BLOCKED;
-        }
-        if (put == STATUS_BUSY)
-            return EXECUTE_BLOCKED;
-        if (put == STATUS_NO_SPACE && request->type == REQUEST_SET && !removes &&
-            store_find(replica->store, request->key, request->hash, &found) &&
-            found.record->kind == RECORD_VALUE)
-            return delete_instead(replica, request, base);
-        bool large = put == STATUS_TOO_LARGE;
-        request->next = NULL;
-        replica_reply(replica, request, large ? OUTCOME_TOO_LARGE : OUTCOME_NO_MEMORY, NULL, 0,
-                      false);
-        return EXECUTE_DONE;
+        return without_room(replica, request, plan, base, put, growth);
     }
     if (!plan->keeps_access)
         store_access_reset(replica->store, &found, replica_now(replica));

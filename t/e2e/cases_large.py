@@ -203,7 +203,7 @@ def case_one_large_key_may_be_set_again_and_again_in_little_memory():
 
 
 def case_a_large_set_that_finds_no_memory_takes_the_old_value_along():
-    with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m")).start() as cluster:
+    with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m", "-M")).start() as cluster:
         node = cluster.nodes[0]
         with node.connect(timeout=60) as connection:
             check(store(connection, b"other", bytes(25 * MEGABYTE)) == b"STORED", "set")
