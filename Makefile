@@ -180,6 +180,10 @@ load: $(B)/bench/load
 bench-quick: all load
 	bench/quick
 
+.PHONY: bench-dump
+bench-dump: all load
+	bench/dump
+
 .PHONY: bench-memory
 bench-memory: all
 	bench/memory
