@@ -184,6 +184,10 @@ bench-quick: all load
 bench-dump: all load
 	bench/dump
 
+.PHONY: bench-models
+bench-models: all load
+	bench/models
+
 .PHONY: bench-memory
 bench-memory: all
 	bench/memory

@@ -37,6 +37,7 @@ struct client {
     double offset;     /* of the schedule, as a share of every_ns */
     struct request *requests;
     unsigned first, count;
+    unsigned unpersisted; /* sets since the last persist */
     struct buffer in, out;
 };
 
@@ -103,6 +104,7 @@ static void write_set(struct client *client, struct request *request, struct sli
                           .version = request->version,
                           .clean = request->clean};
     buffer_reserve(&client->out, size + 512);
+    client->unpersisted++;
     buffer_put_text(&client->out, "set ");
     buffer_put(&client->out, key.data, key.size);
     buffer_put_text(&client->out, " 0 0 ");
@@ -122,17 +124,30 @@ static void write_get(struct client *client, struct request *request, struct sli
     buffer_put_text(&client->out, "\r\n");
 }
 
+static void write_persist(struct client *client)
+{
+    buffer_reserve(&client->out, 512);
+    buffer_put_text(&client->out, "persist\r\n");
+    client->unpersisted = 0;
+}
+
 static bool issue(struct client *client, uint64_t planned, uint64_t now)
 {
     char key[KEY_SIZE_MAX];
     struct load *load = client->load;
     unsigned slot = (client->first + client->count) % load->options.depth;
     struct request *request = &client->requests[slot];
-    if (!load_next(load, client->server, request))
+    bool persists =
+        load->options.persist_every > 0 && client->unpersisted >= load->options.persist_every;
+    if (persists)
+        *request = (struct request){.is_persist = true};
+    else if (!load_next(load, client->server, request))
         return false;
     request->planned_ns = planned;
     request->sent_ns = now;
-    if (request->is_set)
+    if (request->is_persist)
+        write_persist(client);
+    else if (request->is_set)
         write_set(client, request, make_key(load, request->index, key));
     else
         write_get(client, request, make_key(load, request->index, key));
@@ -172,7 +187,7 @@ static void drop(struct client *client, uint64_t now)
     client->wait_ns = now + RETRY_MS * 1000000ull;
     for (unsigned i = 0; i < client->count; i++)
         tally_count(&client->load->tally, now, TALLY_UNKNOWN);
-    client->count = 0;
+    client->count = client->unpersisted = 0;
     client->in.begin = client->in.end = client->out.begin = client->out.end = 0;
 }
 
@@ -221,7 +236,9 @@ static void finish(struct client *client, const struct request *request, uint64_
     bool measured = request->planned_ns >= tally->start_ns;
     if (!client->load->issuing && client->load->phase == PHASE_MIXED)
         return; /* after the end of what is measured */
-    if (request->is_set && measured)
+    if (request->is_persist && measured)
+        tally_persist(tally, now - request->planned_ns);
+    else if (request->is_set && measured)
         tally_set(tally, now, now - request->planned_ns, client->server);
     else if (measured)
         tally_get(tally, now, now - request->planned_ns);
@@ -323,6 +340,12 @@ static enum answer take_answer(struct client *client, const struct request *requ
          * circles. */
         tally_count(&load->tally, now, TALLY_ERROR);
         client->wait_ns = now + PAUSE_MS * 1000000ull;
+        return ANSWER_WHOLE;
+    }
+    if (request->is_persist) {
+        if (!slice_equal(line, slice_text("OK")))
+            return ANSWER_NONSENSE;
+        finish(client, request, now);
         return ANSWER_WHOLE;
     }
     if (!request->is_set)

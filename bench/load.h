@@ -21,6 +21,7 @@ struct request {
     uint64_t floor;   /* of a get: what it has to see */
     uint32_t index;   /* of the key */
     bool is_set;
+    bool is_persist; /* neither set nor get */
     bool clean;
 };
 

@@ -43,13 +43,14 @@ def free_base(count, offsets=(0,)):
 
 
 class Server:
-    def __init__(self, command, port, log):
+    def __init__(self, command, port, log, environment=None):
         self.command, self.port, self.log = command, port, log
+        self.environment = {**os.environ, **(environment or {})}
         self.start()
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.environment)
         self.started = time.monotonic()
 
     def cpu_seconds(self):
@@ -105,11 +106,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def servers(commands, ports, folder):
+def servers(commands, ports, folder, environment=None):
     running = []
     try:
         for i, (command, port) in enumerate(zip(commands, ports)):
-            running.append(Server(command, port, os.path.join(folder, f"log.{port}.{i}")))
+            running.append(Server(command, port, os.path.join(folder, f"log.{port}.{i}"), environment))
         for server in running:
             server.wait_serving()
         yield running
@@ -127,17 +128,18 @@ def healcached_command(port, megabytes):
 
 
 @contextlib.contextmanager
-def group(folder, name, durable, megabytes):
+def group(folder, name, durable, megabytes, more=(), environment=None):
+    """Three nodes of one group; `more` are arguments of each."""
     base = free_base(10, (0, 10000))
     ports = [base + i for i in range(3)]
     peers = ",".join(f"{i + 1}@127.0.0.1:{base + 5 + i}" for i in range(3))
     commands = []
     for i, port in enumerate(ports):
-        command = healcached_command(port, megabytes) + [f"--node={i + 1}", f"--peers={peers}"]
+        command = healcached_command(port, megabytes) + [f"--node={i + 1}", f"--peers={peers}", *more]
         if durable:
             command.append(f"--data={os.path.join(folder, name)}{i + 1}")
         commands.append(command)
-    with servers(commands, ports, folder) as running:
+    with servers(commands, ports, folder, environment) as running:
         yield running
 
 

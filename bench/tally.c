@@ -78,6 +78,11 @@ void tally_set(struct tally *tally, uint64_t now_ns, uint64_t took_ns, unsigned 
         bucket->sets++;
 }
 
+void tally_persist(struct tally *tally, uint64_t took_ns)
+{
+    histogram_add(&tally->persist, took_ns);
+}
+
 void tally_count(struct tally *tally, uint64_t now_ns, enum tally_count what)
 {
     struct bucket *bucket = bucket_at(tally, now_ns);
@@ -107,7 +112,7 @@ static void print_row(const char *name, const struct histogram *histogram, doubl
 {
     if (histogram->count == 0)
         return;
-    printf("  %-5s %10" PRIu64 " %10.0f/s  p50 %8.1f  p99 %8.1f  p99.9 %8.1f  max %8.1f us\n", name,
+    printf("  %-7s %8" PRIu64 " %10.0f/s  p50 %8.1f  p99 %8.1f  p99.9 %8.1f  max %8.1f us\n", name,
            histogram->count, (double)histogram->count / seconds,
            (double)histogram_quantile(histogram, 0.5) / 1e3,
            (double)histogram_quantile(histogram, 0.99) / 1e3,
@@ -136,6 +141,7 @@ static void print_json(const struct tally *tally, const char *phase, const struc
            seconds_of(tally), (double)tally_done(tally) / seconds_of(tally));
     print_row_json("get", &tally->get);
     print_row_json("set", &tally->set);
+    print_row_json("persist", &tally->persist);
     for (unsigned i = 0; i < TALLY_COUNT; i++)
         printf("\"%s\": %" PRIu64 ", ", count_names[i], tally->counts[i]);
     printf("\"write_gaps\": [");
@@ -150,6 +156,7 @@ void tally_print(const struct tally *tally, const char *phase, const struct opti
            seconds_of(tally));
     print_row("get", &tally->get, seconds_of(tally));
     print_row("set", &tally->set, seconds_of(tally));
+    print_row("persist", &tally->persist, seconds_of(tally));
     printf(" ");
     for (unsigned i = 0; i < TALLY_COUNT; i++)
         printf(" %s %" PRIu64, count_names[i], tally->counts[i]);

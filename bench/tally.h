@@ -31,7 +31,7 @@ struct bucket {
 
 struct tally {
     uint64_t start_ns, end_ns; /* of what is measured */
-    struct histogram get, set;
+    struct histogram get, set, persist;
     uint64_t counts[TALLY_COUNT];
     struct gap gaps[SERVER_MAX + 1]; /* the last: of all servers together */
     struct bucket *buckets;
@@ -44,9 +44,10 @@ void tally_end(struct tally *tally, uint64_t now_ns);
 void tally_free(struct tally *tally);
 void tally_get(struct tally *tally, uint64_t now_ns, uint64_t took_ns);
 void tally_set(struct tally *tally, uint64_t now_ns, uint64_t took_ns, unsigned server);
+void tally_persist(struct tally *tally, uint64_t took_ns);
 void tally_count(struct tally *tally, uint64_t now_ns, enum tally_count what);
 
-/* Requests that were answered without an error. */
+/* Gets and sets that were answered without an error. */
 uint64_t tally_done(const struct tally *tally);
 /* A value was wrong, stale or lost. */
 bool tally_bad(const struct tally *tally);
