@@ -20,6 +20,7 @@ static void send_plain(struct replica *replica, uint8_t to, enum message_type ty
     message.number[0] = number;
     message.number[1] = version;
     message.number[2] = last;
+    message.ts = replica->clock;
     replica_send(replica, to & (uint8_t)~self_bit(replica), false, &message, slice_make(NULL, 0),
                  slice_make(NULL, 0));
 }
@@ -127,7 +128,7 @@ static void mark_now(struct round *round, struct replica *replica, unsigned lead
 void round_on_view(struct round *round, struct replica *replica)
 {
     round->next_us = replica->mono_us;
-    round->stable_mark = round->former_mark = 0;
+    round->stable_mark = round->former_mark = round->former_floor = 0;
     round->wanted = round->led_wanted = 0;
     line_move(&round->marked, &round->asked);
     line_move(&round->marked, &round->waiting);
@@ -183,10 +184,14 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
     round->stable = round->number;
+    uint64_t former_floor = round->former_floor;
     round->stable_mark = marks_late(replica) ? round->former_mark : round->mark;
     round->former_mark = round->mark;
+    round->former_floor = floor;
     round->stable_count++;
     bool settled = !marks_late(replica) || round->stable_mark != 0;
+    if (marks_late(replica))
+        floor = former_floor;
     bool quiet = log_tail(store_log(replica->store)) == round->logged_tail;
     if (settled && present == replica->view.configured && floor > replica->floor && !quiet)
         replica->floor = floor;
@@ -277,6 +282,8 @@ void round_on_done(struct round *round, struct replica *replica, const struct me
 {
     if (round->led == 0 || message->number[0] != round->led)
         return;
+    if (replica->cold)
+        replica_see_version(replica, message->ts);
     round->done_nodes |= node_bit(message->from);
     round->full = round->full || (message->flags & MESSAGE_FULL) != 0;
     note_excess(round, message->number[1]);
@@ -287,6 +294,8 @@ void round_on_stable(struct round *round, struct replica *replica, const struct 
 {
     if (round->number == 0 || message->number[0] != round->number || !round->done)
         return;
+    if (replica->cold) /* what others have forgotten may be newer than anything that was found here */
+        replica_see_version(replica, message->ts);
     become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0, message->number[2]);
 }
 

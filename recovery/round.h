@@ -8,7 +8,7 @@
 /* What a mark promises. Everything before a node's mark is finished there when it says DONE. Where a record is VALID only when it is
  * durable everywhere (synch, read-enforced) the mark of a stable round is settled: what lies before it is durable everywhere. In the
  * other models it is only complete everywhere, and the others may have it behind their marks; but before those of the next round,
- * which starts later. So there the settled mark is that of the stable round before. */
+ * which starts later. So there the settled mark, and floor, are those of the stable round before. */
 
 enum { ROUND_PATIENCE = 20 }; /* periods after which the leader gives a round up and starts another */
 
@@ -27,6 +27,7 @@ struct round {
     bool done;       /* said so */
     unsigned leader;
     uint64_t former_mark; /* of the last round of this epoch that became stable; 0: none */
+    uint64_t former_floor;
 
     /* REQUEST_PERSIST: waiting --ROUND_WANTED--> asked --the next start says so--> marked --stable--> answered */
     struct request_line waiting;

@@ -121,9 +121,12 @@ static bool is_answered_now(const struct replica *replica, const struct pending 
     return !pending->answered && has_reached(replica, pending, point);
 }
 
+/* An answer that brings the value is taken from the record, which nothing may replace before. */
 static bool is_valid_now(const struct replica *replica, const struct pending *pending)
 {
     enum model_point point = FAULT(READABLE_EARLY) ? MODEL_AT_TAKEN : replica->model->readable;
+    if (pending->outcome == OUTCOME_HIT && !pending->answered && point < replica->model->answered)
+        point = replica->model->answered;
     return !pending->valid && has_reached(replica, pending, point);
 }
 

@@ -33,7 +33,7 @@ static const char *const fault_texts[] = {"no fault",
 
 static void usage(void)
 {
-    puts("usage: sim [--from A --count N] [--fault NAME] [--scenario NAME] [--nodes N] [--quick] [--trace] [--twice]\n"
+    puts("usage: sim [--from A --count N] [--fault NAME] [--scenario NAME] [--model NAME|any] [--nodes N] [--quick] [--trace] [--twice]\n"
          "           [--until-failure] [-v] [SEED...]\n"
          "       sim --faults        lists the planted faults\n"
          "scenarios:");
@@ -65,10 +65,12 @@ static void list_faults(void)
 static void print_result(const struct arguments *arguments, uint64_t seed, const struct sim_result *result)
 {
     if (!result->passed)
-        printf("seed %" PRIu64 " FAILED: %s\n    again: build/%ssim%s%s%s%s%s --trace %" PRIu64 "\n", seed, result->reason,
+        printf("seed %" PRIu64 " FAILED: %s\n    again: build/%ssim%s%s%s%s%s%s%s --trace %" PRIu64 "\n", seed, result->reason,
                arguments->fault != NULL ? "faults/" : "", arguments->fault != NULL ? " --fault " : "",
                arguments->fault != NULL ? arguments->fault : "", arguments->options.scenario != NULL ? " --scenario " : "",
                arguments->options.scenario != NULL ? arguments->options.scenario : "",
+               arguments->options.model != NULL ? " --model " : "",
+               arguments->options.model != NULL ? arguments->options.model : "",
                arguments->options.quick ? " --quick" : "", seed);
     if (arguments->verbose)
         printf("seed %" PRIu64 " hash %016" PRIx64 ": %s\n", seed, result->hash, result->summary);
@@ -97,13 +99,14 @@ static bool run_seed(const struct arguments *arguments, uint64_t seed)
 }
 
 enum { OPTION_FROM = 256, OPTION_COUNT, OPTION_FAULT, OPTION_SCENARIO, OPTION_TRACE, OPTION_NODES, OPTION_QUICK,
-       OPTION_TWICE, OPTION_FAULTS, OPTION_UNTIL };
+       OPTION_TWICE, OPTION_FAULTS, OPTION_MODEL, OPTION_UNTIL };
 
 static const struct option long_options[] = {{"help", no_argument, NULL, 'h'},
                                              {"from", required_argument, NULL, OPTION_FROM},
                                              {"count", required_argument, NULL, OPTION_COUNT},
                                              {"fault", required_argument, NULL, OPTION_FAULT},
                                              {"scenario", required_argument, NULL, OPTION_SCENARIO},
+                                             {"model", required_argument, NULL, OPTION_MODEL},
                                              {"nodes", required_argument, NULL, OPTION_NODES},
                                              {"trace", no_argument, NULL, OPTION_TRACE},
                                              {"quick", no_argument, NULL, OPTION_QUICK},
@@ -128,6 +131,9 @@ static void take_option(struct arguments *arguments, int option)
         break;
     case OPTION_SCENARIO:
         arguments->options.scenario = optarg;
+        break;
+    case OPTION_MODEL:
+        arguments->options.model = optarg;
         break;
     case OPTION_NODES:
         arguments->options.node_count = (unsigned)strtoul(optarg, NULL, 10);

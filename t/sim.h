@@ -40,6 +40,7 @@ struct sim_options {
     uint64_t seed;
     const char *scenario; /* NULL, or a name of t/sim_scenario.c: draws the faults that a rule is there for */
     unsigned node_count;  /* 0: by seed */
+    const char *model;    /* NULL: synch; "any": by seed; or the name of one */
     bool trace;
     bool quick; /* a shorter run */
 };
@@ -100,6 +101,9 @@ struct sim_profile {
     uint64_t large_pause_us;  /* between two pieces that a client sends or takes, at most */
     unsigned window;       /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to all */
     unsigned skew_percent; /* commands that go to the first two keys; the others have time to be forgotten */
+    enum model model;
+    unsigned persist_percent; /* of commands */
+    bool blackout;            /* the whole group may lose power though the model may then lose answers */
     unsigned verify_every; /* shard_verify() after every so many steps */
 };
 
@@ -175,6 +179,7 @@ struct sim_call {
     bool waits; /* for another try or an answer: not inside the core */
     char key[SIM_KEY_SIZE + 1];
     struct sim_value value;
+    uint64_t persists[SIM_KEY_MAX + 1]; /* persist: what it has to find durable, by key */
     /* an answer that a pause delays */
     enum outcome outcome;
     struct sim_value result;
@@ -197,6 +202,7 @@ struct sim_shadow {
     struct sim_append appends[SIM_APPENDS_MAX]; /* by lsn; the first is the newest durable one, or zeros */
     unsigned count;
     uint64_t own_ts; /* of this node's last own write of the key */
+    uint64_t acked_ts; /* of the newest that it answered */
     /* the current record; kind 0: none */
     uint64_t ts, lsn, content;
     uint64_t upload; /* that it names; 0: none */
@@ -315,6 +321,9 @@ struct sim {
     uint32_t wall_max;
     unsigned open_ended[SIM_KEY_MAX]; /* commands that change it with an unknown outcome: the judge's work doubles with each */
     unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
+
+    uint64_t promised[SIM_SHARD_MAX][SIM_KEY_MAX + 1]; /* durable everywhere, says a persist: newest ts of each key */
+    uint64_t persists;
 
     struct sim_large *larges;
     uint32_t large_count, large_room;
@@ -446,6 +455,18 @@ static inline bool sim_is_piece(const struct sim_call *call)
     return call->client == SIM_PIECE_CLIENT;
 }
 
+/* ---- sim_model.c ---- */
+bool sim_model_draw(struct sim *sim); /* false: no such model */
+bool sim_model_is_early(const struct sim *sim);
+/* Loses power, not only its process, and nothing is lost that the model promises. */
+bool sim_model_may_lose_power(const struct sim *sim, unsigned node);
+/* An answer of `own`'s node: a write of the key; a read of it. */
+void sim_model_wrote(struct sim *sim, struct sim_shard *own, unsigned key);
+void sim_model_read(struct sim *sim, const struct sim_shard *own, unsigned key);
+/* A persist comes to the shard; is answered. */
+void sim_model_persist(struct sim_call *call, const struct sim_shard *own);
+void sim_model_persisted(struct sim *sim, const struct sim_call *call, const struct sim_shard *own);
+
 /* ---- sim_check.c ---- */
 void sim_check_step(struct sim *sim, unsigned node, unsigned shard);
 void sim_check_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action);
@@ -475,6 +496,7 @@ void sim_nemesis_next(struct sim *sim);
 void sim_nemesis_heal(struct sim *sim);
 void sim_nemesis_end(struct sim *sim); /* everything that is broken is mended */
 bool sim_fragile(struct sim *sim);
+bool sim_view_is_changing(const struct sim *sim);
 
 /* The node dies, if that is survivable; `silent`: what it had sent is lost. */
 void sim_nemesis_crash(struct sim *sim, unsigned node, bool silent);

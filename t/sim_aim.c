@@ -56,7 +56,7 @@ static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint
 void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct message *message)
 {
     const struct sim_aim *aim = &sim->profile.aim;
-    if (message->type == MSG_ACK && aim->turncoat_permille > 0 && is_victim(sim, message->from) &&
+    if ((message->type == MSG_ACK || message->type == MSG_TAKEN) && aim->turncoat_permille > 0 && is_victim(sim, message->from) &&
         under_way(sim, to, shard, message->ts) && strikes(sim, aim->turncoat_permille, 1000))
         strike_at(sim, message->from, sim->now, false);
     bool own = message->type == MSG_INV && ts_node(message->ts) == message->from;

@@ -223,24 +223,20 @@ static bool wrote(const struct sim_call *call, enum outcome outcome, bool local)
     return false;
 }
 
-/* synch: whatever is acknowledged is durable at every member of the coordinator's view that is still one. */
+/* What is acknowledged, or read, is what the model says at every member of the node's view that is still one (sim_model.c). */
 void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local)
 {
     unsigned key = call->request.key.size == 0 ? SIM_KEY_MAX : key_of(call->request.key);
-    const struct sim_shard *own = &sim->nodes[node].shards[call->shard];
-    if (sim_is_piece(call) || !wrote(call, outcome, local))
+    struct sim_shard *own = &sim->nodes[node].shards[call->shard];
+    if (sim_is_piece(call))
         return;
-    uint64_t ts = own->keys[key].own_ts;
-    for (unsigned member = 1; member <= sim->profile.node_count; member++) {
-        /* Who has left meanwhile heals anew, and may be given an older record on the way: it no longer counts. */
-        bool left = (sim->newest.members & node_bit(member)) == 0 ||
-                    sim->newest.incarnation[member] != own->view.incarnation[member];
-        if ((own->view.members & node_bit(member)) == 0 || left || sim->nodes[member].damaged)
-            continue;
-        const struct sim_shadow *shadow = &sim->nodes[member].shards[call->shard].keys[key];
-        if (shadow->appends[0].ts < ts)
-            sim_fail(sim, "node %u acknowledges key %u ts %" PRIu64 ".%u.%u, which is not durable at member %u", node,
-                     key, ts_version(ts), ts_node(ts), ts_incarnation(ts), member);
+    if (call->request.type == REQUEST_PERSIST) {
+        if (outcome == OUTCOME_OK)
+            sim_model_persisted(sim, call, own);
+    } else if (wrote(call, outcome, local)) {
+        sim_model_wrote(sim, own, key);
+    } else if (outcome == OUTCOME_HIT) {
+        sim_model_read(sim, own, key);
     }
 }
 
@@ -339,7 +335,7 @@ static void judge_key(struct sim *sim, unsigned key, const struct sim_operation 
     for (uint32_t i = 0; i < sim->operation_count; i++) {
         const struct sim_operation *operation = &sim->history[i];
         bool flushes = operation->type == REQUEST_FLUSH && sim_key_shard(sim, operation->key) == sim_key_shard(sim, key);
-        if (operation->key == key || flushes)
+        if (operation->type != REQUEST_PERSIST && (operation->key == key || flushes))
             list[count++] = operation;
     }
     enum sim_verdict verdict = sim_linear_check(list, count, JUDGE_STEPS_MAX, &steps);

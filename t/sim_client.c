@@ -26,6 +26,8 @@ static enum request_type draw_type(struct sim *sim)
     unsigned total = 0;
     if (sim_below(sim, 1000) < sim->profile.flush_permille)
         return REQUEST_FLUSH;
+    if (sim->profile.persist_percent > 0 && sim_chance(sim, sim->profile.persist_percent))
+        return REQUEST_PERSIST;
     for (unsigned i = 0; i < REQUEST_EXPIRE; i++)
         total += sim->profile.weight[i];
     uint64_t draw = sim_below(sim, total);
@@ -109,6 +111,8 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
     bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
     if (extends && ++sim->extended[o->key] > EXTENDED_MAX)
         o->type = REQUEST_GET;
+    if (o->type == REQUEST_PERSIST)
+        return;
     if (sim->open_ended[o->key] >= OPEN_ENDED_MAX)
         o->type = REQUEST_GET;
     bool stores = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
@@ -169,7 +173,7 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
         sim->clients[client].operation = call->operation;
     }
     struct slice key = sim_key_name(operation.key, call->key);
-    if (operation.type == REQUEST_FLUSH)
+    if (operation.type == REQUEST_FLUSH || operation.type == REQUEST_PERSIST)
         key = slice_make("", 0);
     call->request = (struct request){.type = operation.type,
                                      .client_flags = operation.flags,
@@ -270,6 +274,8 @@ static void never_answered(struct sim *sim, uint32_t number)
     struct sim_operation *operation = &sim->history[number];
     sim->unknown++;
     operation->ended_us = sim->now;
+    if (operation->type == REQUEST_PERSIST)
+        return;
     for (unsigned key = 0; key < sim->profile.key_count; key++)
         if (operation->type == REQUEST_FLUSH || (key == operation->key && operation->type != REQUEST_GET))
             sim->open_ended[key]++;

@@ -39,7 +39,7 @@ bool sim_fragile(struct sim *sim)
     return sim->fragile != 0;
 }
 
-static bool view_is_changing(const struct sim *sim)
+bool sim_view_is_changing(const struct sim *sim)
 {
     for (unsigned i = 0; i < sim->proposal_count; i++)
         if (!sim->proposals[i]->settled && sim->proposals[i]->entry.kind == MEMBER_VIEW)
@@ -54,7 +54,7 @@ static bool view_is_changing(const struct sim *sim)
 static bool may_damage(const struct sim *sim, unsigned node)
 {
     unsigned others = 0;
-    if (view_is_changing(sim))
+    if (sim_view_is_changing(sim) || !sim_model_may_lose_power(sim, node))
         return false;
     for (unsigned other = 1; other <= sim->profile.node_count; other++) {
         const struct sim_node *n = &sim->nodes[other];

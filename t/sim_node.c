@@ -203,6 +203,7 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
         .slow_us = sim->profile.slow_us,
         .walk_bytes = sim->profile.walk_bytes,
         .collect_us = sim->profile.collect_us,
+        .model = sim->profile.model,
         .full = full,
     };
     shard->shard_memory = take_memory(shard_size(&options));
@@ -301,7 +302,7 @@ void sim_node_free(struct sim *sim, unsigned node)
 void sim_node_crash(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
-    bool power = sim_chance(sim, 70);
+    bool power = sim_chance(sim, 70) && sim_model_may_lose_power(sim, node);
     assert(n->up);
     sim_note(sim, node, "%u: %s", node, power ? "loses power" : "is killed");
     n->up = false;

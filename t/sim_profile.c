@@ -111,10 +111,12 @@ static void draw_large(struct sim *sim, struct sim_profile *p)
     p->segment_count += 12;
 }
 
-static void finish(struct sim *sim, struct sim_profile *p)
+/* False: no such model. */
+static bool finish(struct sim *sim, struct sim_profile *p)
 {
     draw_walks(sim, p);
     draw_large(sim, p);
+    bool known = sim_model_draw(sim);
     if (sim->options.node_count != 0)
         p->node_count = sim->options.node_count;
     if (sim->options.quick) {
@@ -123,6 +125,7 @@ static void finish(struct sim *sim, struct sim_profile *p)
     }
     if (p->node_count == 1)
         p->pause = p->reset = p->partition = p->one_way = p->wipe = p->corrupt = 0;
+    return known;
 }
 
 bool sim_profile_draw(struct sim *sim)
@@ -134,6 +137,5 @@ bool sim_profile_draw(struct sim *sim)
     draw_commands(sim, p);
     const char *name = sim->options.scenario;
     bool known = name == NULL || sim_scenario_narrow(sim, name, p);
-    finish(sim, p);
-    return known;
+    return finish(sim, p) && known;
 }

@@ -105,7 +105,8 @@ void sim_rules_inv(struct sim_shard *shard, const struct message *message)
 void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action)
 {
     const struct message *header = &action->header;
-    for (unsigned key = 0; header->type == MSG_ACK && heals(shard) && key <= SIM_KEY_MAX; key++) {
+    bool acknowledges = header->type == MSG_ACK || header->type == MSG_TAKEN;
+    for (unsigned key = 0; acknowledges && heals(shard) && key <= SIM_KEY_MAX; key++) {
         char text[SIM_KEY_SIZE + 1];
         struct slice name = name_of(key, text);
         struct found found;
@@ -130,7 +131,7 @@ void sim_rules_floor(struct sim *sim, struct sim_shard *shard)
     struct shard_stats stats;
     shard_stats(shard->shard, &stats);
     shard->floor = stats.floor;
-    shard->clock = stats.clock;
+    shard->clock = stats.cold ? UINT64_MAX : stats.clock; /* it gives out no version yet */
     for (unsigned node = 1; node <= sim->profile.node_count && serves(shard); node++) {
         const struct sim_shard *other = &sim->nodes[node].shards[shard->number];
         if (!serves(other) || other->view.epoch != shard->view.epoch)

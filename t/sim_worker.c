@@ -282,6 +282,8 @@ void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call)
     sim_note(sim, ((uint64_t)call->request.type << 8) + call->client, "%u.%u REQUEST of client %u: type %d key '%s'",
              node, call->shard, call->client, (int)call->request.type, call->key);
     call->waits = false;
+    if (call->request.type == REQUEST_PERSIST)
+        sim_model_persist(call, &sim->nodes[node].shards[call->shard]);
     sim_worker_step(sim, node, call->shard, &event);
 }
 
