@@ -34,6 +34,7 @@ struct cluster {
     uint32_t walk_bytes; /* of nodes that start from here on; 0: as usual */
     bool evicts; /* nodes that start from here on */
     unsigned evicted;
+    enum model model;
     bool drains_late; /* EVENT_DURABLE only by cluster_durable */
     unsigned now; /* node that steps */
     struct cluster_message queue[CLUSTER_QUEUE];
@@ -48,6 +49,8 @@ struct cluster {
 
 /* Three nodes, all members of view 1. */
 struct cluster *cluster_open(void);
+/* The same in another persistency model than synch. */
+struct cluster *cluster_open_model(enum model model);
 /* The same with logs of so many segments at node 1, 2, 3. */
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
 void cluster_close(struct cluster *cluster);

@@ -1,5 +1,5 @@
-/* Goal: the persistency models (replica/model.def): who says what, in which order, and what is answered and readable when; and
- * what persist waits for. Method: three real shards whose messages and drains the test moves by hand. */
+/* Goal: the persistency models (replica/model.def): who says what, in which order, what is answered and readable when; and what
+ * persist waits for. Method: three real shards whose messages and drains the test moves by hand. */
 #include "t/cluster.h"
 
 static const char *reply_of(const struct cluster *cluster, unsigned index)
@@ -7,7 +7,27 @@ static const char *reply_of(const struct cluster *cluster, unsigned index)
     return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
 }
 
-static unsigned persist(struct cluster *cluster, unsigned node)
+static struct cluster *open_late(enum model model)
+{
+    struct cluster *cluster = cluster_open_model(model);
+    cluster->drains_late = true;
+    return cluster;
+}
+
+static void all_durable(struct cluster *cluster)
+{
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        cluster_durable(cluster, node);
+    cluster_settle(cluster);
+}
+
+static void expect_everywhere(struct cluster *cluster, const char *key, const char *value)
+{
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        EXPECT_TEXT(cluster_get(cluster, node, key), value);
+}
+
+static unsigned persist_at(struct cluster *cluster, unsigned node)
 {
     return cluster_request(cluster, node, REQUEST_PERSIST, "", NULL);
 }
@@ -27,15 +47,359 @@ TEST(model, names_are_found_and_nothing_else_is)
     EXPECT(!model_parse("synchronous", &model));
 }
 
+/* ---- a write, model by model ---- */
+
+TEST(synch, says_nothing_before_it_is_durable)
+{
+    struct cluster *cluster = open_late(MODEL_SYNCH);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n");
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    expect_everywhere(cluster, "k", "...");
+    all_durable(cluster);
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    expect_everywhere(cluster, "k", "v");
+    cluster_close(cluster);
+}
+
+TEST(strict, is_readable_when_all_have_it_and_answered_when_it_is_durable_at_all)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    expect_everywhere(cluster, "k", "v");
+    cluster_durable(cluster, 1);
+    cluster_durable(cluster, 2);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, set), "..."); /* not yet at node 3 */
+    cluster_durable(cluster, 3);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n2>1 ACK \n3>1 ACK \n");
+    cluster_close(cluster);
+}
+
+TEST(strict, waits_for_its_own_log_too)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    cluster_durable(cluster, 2);
+    cluster_durable(cluster, 3);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    cluster_durable(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    cluster_close(cluster);
+}
+
+TEST(read_enforced, is_answered_when_all_have_it_and_readable_when_it_is_durable_at_all)
+{
+    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n");
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
+    expect_everywhere(cluster, "k", "...");
+    cluster_durable(cluster, 1);
+    cluster_durable(cluster, 2);
+    cluster_settle(cluster);
+    expect_everywhere(cluster, "k", "...");
+    cluster_durable(cluster, 3);
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(cluster->replies[get].value, "v");
+    expect_everywhere(cluster, "k", "v");
+    cluster_close(cluster);
+}
+
+TEST(eventual, never_waits_for_a_medium)
+{
+    for (enum model model = MODEL_EVENTUAL; model <= MODEL_SCOPE; model++) {
+        struct cluster *cluster = open_late(model);
+        unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+        EXPECT(cluster_deliver(cluster, 1, 2));
+        EXPECT(cluster_deliver(cluster, 2, 1));
+        EXPECT_TEXT(reply_of(cluster, set), "..."); /* node 3 does not have it */
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        expect_everywhere(cluster, "k", "v");
+        all_durable(cluster);
+        EXPECT_TEXT(cluster->trace, "1>2 INV k\n2>1 TAKEN \n1>3 INV k\n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
+        cluster_close(cluster);
+    }
+}
+
+/* Nobody's acknowledgement will come. */
+TEST(eventual, a_sole_member_answers_at_once)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_EVENTUAL);
+    cluster_install(cluster, 1, 2, 1, 0);
+    cluster->drains_late = true;
+    unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "1");
+    unsigned second = cluster_request(cluster, 1, REQUEST_INCR, "k", NULL);
+    EXPECT_TEXT(reply_of(cluster, first), "STORED");
+    EXPECT_TEXT(reply_of(cluster, second), "NUMBER");
+    EXPECT_TEXT(cluster_get(cluster, 1, "k"), "2");
+    cluster_close(cluster);
+}
+
+/* Who has something newer says at once that it has, and that it is durable when it is. */
+TEST(strict, an_older_inv_is_taken_at_once_and_durable_with_the_newer_one)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    cluster_request(cluster, 1, REQUEST_SET, "k", "old");
+    cluster_request(cluster, 3, REQUEST_SET, "k", "new"); /* same time: the higher node wins */
+    EXPECT(cluster_deliver(cluster, 3, 2));
+    EXPECT(cluster_deliver(cluster, 1, 2));
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    EXPECT(!cluster_deliver(cluster, 2, 1));
+    cluster_durable(cluster, 2);
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    EXPECT_TEXT(cluster->trace, "3>2 INV k\n1>2 INV k\n2>1 TAKEN \n2>1 ACK \n");
+    cluster_close(cluster);
+}
+
+/* ---- what goes on between the two points ---- */
+
+TEST(strict, a_second_write_waits_for_the_answer_of_the_first_and_reads_do_not)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "1");
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster_get(cluster, 1, "k"), "1");
+    unsigned refused = cluster_request(cluster, 1, REQUEST_ADD, "k", "x");
+    EXPECT_TEXT(reply_of(cluster, refused), "NOT_STORED"); /* it writes nothing */
+    unsigned second = cluster_request(cluster, 1, REQUEST_SET, "k", "2");
+    unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, second), "...");
+    EXPECT_TEXT(reply_of(cluster, get), "..."); /* behind it */
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, first), "STORED");
+    EXPECT_TEXT(cluster->replies[get].value, "2");
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, second), "STORED");
+    cluster_close(cluster);
+}
+
+/* All have it: that it was replaced before it was durable does not undo it. */
+static struct cluster *open_overtaken(unsigned *incr)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    cluster_request(cluster, 2, REQUEST_SET, "n", "10");
+    cluster_settle(cluster);
+    all_durable(cluster);
+    *incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
+    cluster_settle(cluster);
+    cluster_request(cluster, 3, REQUEST_SET, "n", "50");
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, *incr), "...");
+    cluster->traced = 0;
+    cluster->trace[0] = 0;
+    return cluster;
+}
+
+TEST(strict, a_complete_read_modify_write_that_is_replaced_is_not_executed_again)
+{
+    unsigned incr;
+    struct cluster *cluster = open_overtaken(&incr);
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    EXPECT_EQ(cluster->replies[incr].number, 11);
+    expect_everywhere(cluster, "n", "50");
+    cluster_close(cluster);
+}
+
+/* Nobody has its value any more, so it is not sent again: the others are asked to prove that they have something newer. */
+TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_over_a_broken_channel)
+{
+    unsigned incr;
+    struct cluster *cluster = open_overtaken(&incr);
+    cluster_durable(cluster, 2);
+    cluster_lose(cluster, 1, 2); /* its ACK */
+    cluster_up(cluster, 1, 2);
+    cluster_durable(cluster, 1);
+    cluster_durable(cluster, 3);
+    cluster_settle(cluster);
+    EXPECT(strstr(cluster->trace, "1>2 PROVE n\n") != NULL);
+    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    expect_everywhere(cluster, "n", "50");
+    cluster_close(cluster);
+}
+
+TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_in_a_new_view)
+{
+    unsigned incr;
+    struct cluster *cluster = open_overtaken(&incr);
+    cluster_install_all(cluster, 2, 3, 0);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    EXPECT(strstr(cluster->trace, "1>2 PROVE n\n") != NULL);
+    cluster_durable(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    cluster_durable(cluster, 2);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    EXPECT_TEXT(cluster_get(cluster, 1, "n"), "50");
+    cluster_close(cluster);
+}
+
+/* The answer is the record: nothing may replace that before the answer is given. */
+TEST(strict, an_answer_with_the_value_is_given_from_the_record)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    cluster_request(cluster, 2, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    all_durable(cluster);
+    struct request gat = {.type = REQUEST_GAT, .key = slice_text("k"), .exptime = 5000};
+    unsigned touched = cluster_request_full(cluster, 1, &gat);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, touched), "...");
+    EXPECT_TEXT(cluster_get(cluster, 2, "k"), "...");
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, touched), "HIT");
+    EXPECT_TEXT(cluster->replies[touched].value, "v");
+    cluster_close(cluster);
+}
+
+TEST(read_enforced, a_read_modify_write_that_not_all_have_loses_to_a_newer_write)
+{
+    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    cluster_request(cluster, 1, REQUEST_SET, "n", "10");
+    cluster_settle(cluster);
+    all_durable(cluster);
+    unsigned incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
+    unsigned set = cluster_request(cluster, 3, REQUEST_SET, "n", "50"); /* before the INV reaches it */
+    EXPECT(cluster_deliver(cluster, 1, 2));
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    cluster_settle(cluster);
+    all_durable(cluster);
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_EQ(cluster->replies[incr].number, 51); /* it was refused: not all had it */
+    expect_everywhere(cluster, "n", "51");
+    cluster_close(cluster);
+}
+
+TEST(read_enforced, an_answered_write_is_finished_by_the_others_when_its_node_is_gone)
+{
+    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    cluster_crash(cluster, 1);
+    cluster_install_all(cluster, 2, 6, 0);
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster_get(cluster, 2, "k"), "...");
+    cluster_durable(cluster, 2);
+    cluster_durable(cluster, 3);
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster_get(cluster, 2, "k"), "v");
+    EXPECT_TEXT(cluster_get(cluster, 3, "k"), "v");
+    cluster_close(cluster);
+}
+
+TEST(stall, who_waits_for_the_medium_is_told_that_the_outcome_is_unknown)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    unsigned waiting = persist_at(cluster, 1);
+    cluster_stalled(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, set), "UNKNOWN");
+    EXPECT_TEXT(reply_of(cluster, waiting), "REFUSED");
+    all_durable(cluster);
+    expect_everywhere(cluster, "k", "v");
+    cluster_close(cluster);
+}
+
+/* ---- rounds, where VALID does not mean durable ---- */
+
+static uint64_t mark_of(struct cluster *cluster, unsigned node)
+{
+    struct mark mark = {0};
+    (void)store_mark_last(cluster->stores[node], &mark);
+    return mark.lsn;
+}
+
+/* When node 2 marks for a round it has a record that node 3 has only behind its mark, and may lose. */
+TEST(rounds, the_mark_is_that_of_the_round_before_where_a_valid_record_may_be_lost_elsewhere)
+{
+    for (enum model model = MODEL_SYNCH; model < MODEL_COUNT; model++) {
+        bool late = model != MODEL_SYNCH && model != MODEL_READ_ENFORCED;
+        struct cluster *cluster = cluster_open_model(model);
+        cluster_request(cluster, 2, REQUEST_SET, "k", "v");
+        cluster_settle(cluster);
+        uint64_t before = mark_of(cluster, 2), tail = log_tail(store_log(cluster->stores[2]));
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+        EXPECT_EQ(mark_of(cluster, 2) == tail, !late);
+        EXPECT(late ? mark_of(cluster, 2) < tail : mark_of(cluster, 2) > before);
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+        EXPECT_EQ(mark_of(cluster, 2), tail); /* though nothing was written since */
+        tail = log_tail(store_log(cluster->stores[2]));
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+        EXPECT_EQ(log_tail(store_log(cluster->stores[2])), tail); /* and that is all there is to say */
+        cluster_close(cluster);
+    }
+}
+
+/* ---- cold start ---- */
+
+/* Node 3 alone still has what was answered: nobody may be told the old value meanwhile, or it would come back later. */
+TEST(cold, nobody_serves_before_all_agree_on_what_is_left)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_EVENTUAL);
+    cluster_request(cluster, 1, REQUEST_SET, "k", "old");
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < 3; i++) {
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+    }
+    cluster_crash(cluster, 1); /* as if it had lost power, and its log's end: it never gets the new value */
+    cluster_crash(cluster, 2);
+    cluster_install(cluster, 3, 2, 4, 0);
+    unsigned set = cluster_request(cluster, 3, REQUEST_SET, "k", "new");
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    cluster_crash(cluster, 3);
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        cluster_restart(cluster, node);
+    cluster_install_all(cluster, 3, 7, 0);
+    unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
+    EXPECT_TEXT(reply_of(cluster, get), "...");
+    cluster_tick(cluster, 10000);
+    cluster_settle(cluster);
+    cluster_tick(cluster, 10000);
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster->replies[get].value, "new");
+    cluster_close(cluster);
+}
+
 /* ---- persist ---- */
+
+static uint64_t rounds_of(const struct cluster *cluster, unsigned node)
+{
+    struct shard_stats stats;
+    shard_stats(cluster->shards[node], &stats);
+    return stats.rounds;
+}
 
 TEST(persist, is_answered_when_its_round_is_stable)
 {
     struct cluster *cluster = cluster_open();
     cluster_request(cluster, 2, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    cluster->drains_late = true;
-    unsigned index = persist(cluster, 2);
+    unsigned index = persist_at(cluster, 2);
     EXPECT(cluster_deliver(cluster, 2, 1)); /* ROUND_WANTED */
     EXPECT(cluster_deliver(cluster, 1, 2)); /* ROUND_START */
     EXPECT(cluster_deliver(cluster, 2, 1)); /* ROUND_DONE */
@@ -45,5 +409,130 @@ TEST(persist, is_answered_when_its_round_is_stable)
     EXPECT_TEXT(reply_of(cluster, index), "...");
     EXPECT(cluster_deliver(cluster, 1, 2)); /* ROUND_STABLE */
     EXPECT_TEXT(reply_of(cluster, index), "OK");
+    cluster_close(cluster);
+}
+
+TEST(persist, waits_for_every_medium)
+{
+    for (unsigned last = 1; last <= CLUSTER_NODES; last++) {
+        struct cluster *cluster = open_late(MODEL_SCOPE);
+        cluster_request(cluster, 2, REQUEST_SET, "k", "v");
+        cluster_settle(cluster);
+        unsigned index = persist_at(cluster, 2);
+        cluster_settle(cluster);
+        for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+            if (node != last)
+                cluster_durable(cluster, node);
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, index), "...");
+        cluster_durable(cluster, last);
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, index), "OK");
+        cluster_close(cluster);
+    }
+}
+
+/* Node 3 marks before it has the write, node 2 after it was answered: their round says nothing of it. */
+TEST(persist, is_not_answered_by_a_round_that_began_before_it)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+    cluster_tick(cluster, 100000); /* node 1 starts a round */
+    EXPECT(cluster_deliver(cluster, 1, 3));
+    unsigned set = cluster_request(cluster, 2, REQUEST_SET, "k", "v");
+    EXPECT(cluster_deliver(cluster, 2, 3));
+    cluster->drains_late = true; /* node 3 has it, and may lose it */
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    while (cluster_deliver(cluster, 3, 2))
+        ;
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    uint64_t rounds = rounds_of(cluster, 2);
+    unsigned index = persist_at(cluster, 2);
+    while (cluster_deliver(cluster, 1, 2))
+        ;
+    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    unsigned second = persist_at(cluster, 2);
+    cluster_durable(cluster, 2);
+    while (rounds_of(cluster, 2) == rounds)
+        EXPECT(cluster_deliver(cluster, 2, 1) || cluster_deliver(cluster, 3, 1) || cluster_deliver(cluster, 1, 2));
+    EXPECT_TEXT(reply_of(cluster, index), "...");
+    EXPECT_TEXT(reply_of(cluster, second), "...");
+    cluster->drains_late = false;
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, index), "OK");
+    EXPECT_TEXT(reply_of(cluster, second), "OK");
+    cluster_close(cluster);
+}
+
+TEST(persist, many_share_a_round)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+    unsigned indexes[100];
+    uint64_t rounds = rounds_of(cluster, 2);
+    for (unsigned i = 0; i < 100; i++)
+        indexes[i] = persist_at(cluster, 1 + i % CLUSTER_NODES);
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < 100; i++)
+        EXPECT_TEXT(reply_of(cluster, indexes[i]), "OK");
+    EXPECT(rounds_of(cluster, 2) - rounds <= 3);
+    cluster_close(cluster);
+}
+
+TEST(persist, a_sole_member_waits_for_its_own_medium)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+    cluster_install(cluster, 1, 2, 1, 0);
+    cluster->drains_late = true;
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    unsigned index = persist_at(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, index), "...");
+    cluster_durable(cluster, 1);
+    EXPECT_TEXT(reply_of(cluster, index), "OK");
+    cluster_close(cluster);
+}
+
+TEST(persist, goes_on_in_a_new_view_with_a_new_leader)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+    cluster_request(cluster, 3, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    unsigned asked = persist_at(cluster, 3);
+    EXPECT(cluster_deliver(cluster, 3, 1));
+    EXPECT(cluster_deliver(cluster, 1, 3)); /* its round has begun */
+    unsigned waiting = persist_at(cluster, 3);
+    cluster_crash(cluster, 1);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, asked), "...");
+    cluster_install_all(cluster, 2, 6, 0);
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, asked), "OK");
+    EXPECT_TEXT(reply_of(cluster, waiting), "OK");
+    cluster_close(cluster);
+}
+
+/* Whatever the broken connection has lost, it is not waited for until the leader gives up. */
+TEST(persist, goes_on_when_a_channel_comes_back)
+{
+    for (unsigned moved = 0; moved < 4; moved++) {
+        struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+        unsigned index = persist_at(cluster, 2);
+        for (unsigned i = 0; i < moved; i++)
+            (void)(i % 2 == 0 ? cluster_deliver(cluster, 2, 1) : cluster_deliver(cluster, 1, 2));
+        cluster_lose(cluster, 1, 2);
+        cluster_up(cluster, 1, 2);
+        cluster_settle(cluster);
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, index), "OK");
+        cluster_close(cluster);
+    }
+}
+
+TEST(persist, is_refused_by_who_is_no_member)
+{
+    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
+    unsigned waiting = persist_at(cluster, 3);
+    cluster_removed(cluster, 3);
+    EXPECT_TEXT(reply_of(cluster, waiting), "REFUSED");
+    EXPECT_TEXT(reply_of(cluster, persist_at(cluster, 3)), "REFUSED");
     cluster_close(cluster);
 }

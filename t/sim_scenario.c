@@ -484,6 +484,57 @@ static void large(struct sim *sim, struct sim_profile *p)
     p->flush_permille = (unsigned)ONE_OF(sim, 0, 0, 5);
 }
 
+/* ---- for the models in which a write is answered, or read, before it is durable ---- */
+
+/* Slow media, and nodes that die when a round has just become stable: with what they have behind their marks. */
+static void tails(struct sim *sim, struct sim_profile *p)
+{
+    lags(sim, p);
+    brisk(p);
+    p->node_count = 3;
+    p->shard_count = 2;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 0;
+    p->skew_percent = 0;
+    p->crash = 0;
+    p->lag = 1;
+    p->keep_majority = true;
+    p->aim.stable_percent = 10;
+    p->fault_gap_us = 60000;
+    p->lag_max_us = 30000;
+    p->lag_time_max_us = 300000;
+    p->drain_min_us = 2000;
+    p->drain_max_us = ONE_OF(sim, 10000, 40000);
+    p->round_us = 30000;
+    p->operation_count = 2000;
+    p->safety_us = 6000000;
+    p->think_us = 2000;
+    p->down_max_us = 30000;
+}
+
+/* All nodes go down at once, again and again, with media so slow that only one of them still has what was answered last. */
+static void dawn(struct sim *sim, struct sim_profile *p)
+{
+    power(sim, p);
+    p->node_count = 3;
+    p->key_count = 4;
+    p->window = 0;
+    p->skew_percent = 0;
+    p->client_count = SIM_CLIENT_MAX;
+    p->drain_min_us = 2000;
+    p->drain_max_us = 40000;
+    p->delay_min_us = 100;
+    p->delay_max_us = ONE_OF(sim, 1000, 5000);
+    p->view_delay_us = ONE_OF(sim, 500, 5000);
+    p->round_us = 30000;
+    p->operation_count = 2500;
+    p->safety_us = 6000000;
+    p->think_us = 3000;
+    p->fault_gap_us = 300000;
+    only(p, REQUEST_SET, REQUEST_SET, REQUEST_DELETE);
+    p->weight[REQUEST_GET] = 9;
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -511,6 +562,8 @@ static const struct scenario scenarios[] = {
     {"resets", "connections that break inside an epoch", resets},
     {"large", "values in pieces, and who collects what is left of them", large},
     {"meta", "meta commands: who wins, what is stale", meta},
+    {"tails", "slow media, and nodes that die when a round is stable", tails},
+    {"dawn", "all nodes go down, and one of them has what was answered last", dawn},
 };
 
 void sim_scenarios_print(FILE *file)
