@@ -104,11 +104,12 @@ uint64_t log_memory_size(void);
 
 /* Goes on with the memory of a process that has ended, in the same boot and with the same options (segment_count_max may
  * differ), after the journal was rolled back: nothing is scanned, no record but those at the tail is looked at. What that process
- * had not made durable counts as such only when a drain is done. The report has damage that was known already.
+ * had not made durable counts as such only when a drain is done. `undone`: an update was rolled back; else nothing may lie in
+ * the segments that the memory does not know, or another process has used them since. The report has damage that was known already.
  * STATUS_CORRUPT: the segments are not those that the memory speaks of; or as log_open. Then nothing is open, nothing was written
  * to a segment, and log_open will find what there is. */
-enum status log_take_over(struct log **log, const struct log_options *options, struct log_report *report,
-                          uint32_t *bad_segment) MUST_CHECK;
+enum status log_take_over(struct log **log, const struct log_options *options, bool undone,
+                          struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
 
 /* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that must remain
  * (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */

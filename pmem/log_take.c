@@ -15,6 +15,8 @@ static void begin_life(struct log *log, const struct log_options *options)
     log->tail_asked = 0;
     log->drain_count = 0;
     log->flushed = true;
+    log->grace = 1;
+    log->grace_given = log->grace_passed = 0;
     log->grace_passed = log->grace++; /* its readers have ended, too */
 }
 
@@ -41,12 +43,12 @@ static enum status compare(const struct log *log, uint32_t number)
     return STATUS_OK;
 }
 
-/* Maps those that were mapped. A free one need not be there. */
+/* A free segment need not be there, or may have been made ahead of its use. */
 static enum status map_again(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
     bool free = segment->state == SEGMENT_FREE;
-    if (segment->base == NULL)
+    if (segment->base == NULL && (!free || number >= log->options.segment_count_max))
         return in_use(segment) && !log->more[number].unusable ? STATUS_CORRUPT : STATUS_OK;
     void *base = NULL;
     enum status status = log->medium->ops->map(log->medium, number, false, &base);
@@ -54,6 +56,28 @@ static enum status map_again(struct log *log, uint32_t number)
     if (status == STATUS_NOT_FOUND)
         return free ? STATUS_OK : STATUS_CORRUPT;
     return status == STATUS_OK ? compare(log, number) : status;
+}
+
+/* Records that the memory does not know: none, or the one of an update that was undone. */
+static bool holds_more(const struct log *log, uint32_t number, bool undone)
+{
+    const struct segment *segment = &log->segments[number];
+    const struct segment_header *header = segment_header_of(log, number);
+    uint32_t generation = segment->generation, offset = segment->used;
+    if (segment->state == SEGMENT_FREE) {
+        if (header->magic == 0)
+            return false;
+        if (!undone || segment_check_header(log, number) != STATUS_OK || header->generation != log->generation + 1)
+            return true;
+        generation = header->generation;
+        offset = SEGMENT_RECORDS;
+    } else if (segment->state != SEGMENT_OPEN || log->more[number].damaged) {
+        return false;
+    }
+    if (!record_sound(log, number, generation, offset))
+        return false;
+    const struct record *record = (const void *)(segment->base + offset);
+    return !undone || record_sound(log, number, generation, offset + (uint32_t)record_size(record));
 }
 
 static uint32_t count_segments(const struct log *log)
@@ -122,6 +146,7 @@ static void settle(struct log *log, struct log_report *report)
             settle_used(log, i, report);
             break;
         case SEGMENT_DRAINING:
+            segment->grace = 0;
             segment->wait = log->cookie + 1;
             log->moving_count++;
             log->unnoted_count += !log->more[i].damaged && log->more[i].progress < log->more[i].count;
@@ -129,6 +154,7 @@ static void settle(struct log *log, struct log_report *report)
         case SEGMENT_ERASING:
             if (segment->base != NULL)
                 segment_erase(log, i);
+            segment->grace = 0;
             segment->wait = log->cookie + 1;
             log->moving_count++;
             break;
@@ -137,8 +163,8 @@ static void settle(struct log *log, struct log_report *report)
     log_ask_drain(log);
 }
 
-enum status log_take_over(struct log **log, const struct log_options *options, struct log_report *report,
-                          uint32_t *bad_segment)
+enum status log_take_over(struct log **log, const struct log_options *options, bool undone,
+                          struct log_report *report, uint32_t *bad_segment)
 {
     struct log *taken = options->memory;
     assert(options->segment_count_max > 0 && options->segment_count_max <= SEGMENT_COUNT_MAX);
@@ -149,6 +175,8 @@ enum status log_take_over(struct log **log, const struct log_options *options, s
         enum status status = map_again(taken, i);
         if (status != STATUS_OK)
             return status;
+        if (taken->segments[i].base != NULL && holds_more(taken, i, undone))
+            return STATUS_CORRUPT;
     }
     taken->segment_count = count_segments(taken);
     settle(taken, report);

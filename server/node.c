@@ -139,10 +139,53 @@ static enum status open_net(struct node *node)
     return status;
 }
 
+/* Job memory is the workers' own: shards after all of them. */
 static void close_workers(struct node *node, unsigned count)
 {
     while (count > 0)
         worker_close(&node->workers[--count]);
+    for (unsigned i = 0; i < node->worker_count; i++)
+        worker_shard_close(&node->workers[i]);
+}
+
+struct opening {
+    struct node *node;
+    unsigned number;
+    enum status status;
+    pthread_t thread;
+    bool threaded;
+};
+
+static void *open_shard(void *user)
+{
+    struct opening *opening = user;
+    struct node *node = opening->node;
+    opening->status = worker_shard_open(&node->workers[opening->number], node, opening->number);
+    return NULL;
+}
+
+/* All at once: a scan takes what one core can do. */
+static enum status open_shards(struct node *node)
+{
+    static struct opening openings[OPTIONS_THREAD_MAX];
+    enum status status = STATUS_OK;
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        openings[i] = (struct opening){.node = node, .number = i};
+        openings[i].threaded =
+            pthread_create(&openings[i].thread, NULL, open_shard, &openings[i]) == 0;
+        if (!openings[i].threaded)
+            open_shard(&openings[i]);
+    }
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        if (openings[i].threaded)
+            pthread_join(openings[i].thread, NULL);
+        if (status == STATUS_OK)
+            status = openings[i].status;
+    }
+    for (unsigned i = 0; i < node->worker_count && status != STATUS_OK; i++)
+        if (openings[i].status == STATUS_OK)
+            worker_shard_close(&node->workers[i]);
+    return status;
 }
 
 static enum status open_workers(struct node *node)
@@ -153,8 +196,13 @@ static enum status open_workers(struct node *node)
     node->workers = calloc(node->worker_count, sizeof(*node->workers));
     if (node->workers == NULL)
         return STATUS_NO_MEMORY;
+    enum status status = open_shards(node);
+    if (status != STATUS_OK) {
+        free(node->workers);
+        return status;
+    }
     for (unsigned i = 0; i < node->worker_count; i++) {
-        enum status status = worker_open(&node->workers[i], node, i);
+        status = worker_open(&node->workers[i]);
         if (status == STATUS_OK)
             continue;
         close_workers(node, i);

@@ -97,6 +97,8 @@ struct options {
     uint32_t segment_size; /* 0: to be chosen */
     bool recovery_full;
     enum model persistency;
+    bool rebuild_index;
+    const char *index_directory; /* "none": the process's own memory */
     uint32_t suspect_ms;
     uint32_t lease_ms;
     uint32_t election_ms;

@@ -76,6 +76,14 @@ static void shard_path(const struct node *node, unsigned shard, char path[SEGMEN
     snprintf(path, SEGMENTS_NAME_SIZE, "%s/shard-%u", node->directory.path, shard);
 }
 
+const char *segments_directory(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE])
+{
+    if (node->directory.path == NULL)
+        return NULL;
+    shard_path(node, shard, path);
+    return path;
+}
+
 enum status segments_open(const struct node *node, unsigned shard, struct medium **medium,
                           int *ready_fd)
 {

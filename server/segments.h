@@ -44,6 +44,9 @@ enum status segments_open(const struct node *node, unsigned shard, struct medium
 /* How many segments the shard's directory may hold already, perhaps more than -m allows now. */
 uint32_t segments_count_there(const struct node *node, unsigned shard);
 
+/* The directory of a shard, in `path`; NULL: it is in memory. */
+const char *segments_directory(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE]);
+
 /* The name of the file, for a message. */
 void segments_name(const struct node *node, unsigned shard, const struct medium *medium,
                    uint32_t segment, char name[SEGMENTS_NAME_SIZE]);

@@ -74,6 +74,7 @@ static bool may_sleep(struct worker *worker)
     bool idle = worker->due == NULL && worker->uploads_due == NULL &&
                 worker->pieces_done.count == 0 && worker->rewrites_due.count == 0 &&
                 !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
+                !store_wants_check(worker->store) &&
                 log_tail(store_log(worker->store)) == worker->drained;
     if (!idle)
         return false;
@@ -218,6 +219,8 @@ static void tick(struct worker *worker)
     if (due && worker->holds)
         worker_net_resume(worker);
     if (due)
+        store_alive(worker->store, worker->wall_us);
+    if (due)
         worker->ticked_us = worker->mono_us;
     if (worker->mono_us - worker->published_us >= WORKER_PUBLISH_US)
         worker_publish(worker);
@@ -239,6 +242,7 @@ static void turn(struct worker *worker)
     worker_notice_lease(worker);
     worker_retry_parked(worker);
     tick(worker);
+    worker_check(worker);
     worker_durable(worker);
     large_run_due(worker);
     connection_run_watchers(worker);
@@ -310,13 +314,9 @@ static enum status open_watches(struct worker *worker)
     return STATUS_OK;
 }
 
-enum status worker_open(struct worker *worker, struct node *node, unsigned number)
+enum status worker_open(struct worker *worker)
 {
-    *worker = (struct worker){.node = node,
-                              .number = number,
-                              .medium_fd = -1,
-                              .upload_oldest = UINT64_MAX,
-                              .jobs = {.memory = &node->client_memory}};
+    const struct node *node = worker->node;
     worker_read_clocks(worker);
     enum status status = open_rings(worker);
     if (status != STATUS_OK)
@@ -328,12 +328,9 @@ enum status worker_open(struct worker *worker, struct node *node, unsigned numbe
     worker->base = watch_base_open();
     if (worker->base == NULL)
         goto close_mailbox;
-    status = worker_shard_open(worker);
-    if (status != STATUS_OK)
-        goto close_base;
     status = open_watches(worker);
     if (status != STATUS_OK)
-        goto close_shard;
+        goto close_base;
     status = stream_commons_open(&worker->streams, &worker->counters, node->tls,
                                  (size_t)node->options.tls.buffer_kb << 10);
     if (status != STATUS_OK)
@@ -345,8 +342,6 @@ enum status worker_open(struct worker *worker, struct node *node, unsigned numbe
     stream_commons_close(&worker->streams);
 close_watches:
     close_watches(worker);
-close_shard:
-    worker_shard_close(worker);
 close_base:
     watch_base_close(worker->base);
 close_mailbox:
@@ -379,7 +374,6 @@ void worker_close(struct worker *worker)
     net_lane_close(worker->lane);
     stream_commons_close(&worker->streams);
     close_watches(worker);
-    worker_shard_close(worker);
     watch_base_close(worker->base);
     mailbox_close(&worker->mailbox);
     for (unsigned i = 0; i < worker->node->worker_count; i++) {

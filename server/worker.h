@@ -23,6 +23,7 @@
 #include "pmem/medium.h"
 #include "recovery/shard.h"
 #include "server/counters.h"
+#include "server/index_memory.h"
 #include "server/job.h"
 #include "server/mailbox.h"
 #include "server/options.h"
@@ -67,8 +68,8 @@ struct worker {
     struct medium *medium;
     int medium_fd; /* readable when a drain is done; -1: none */
     struct store *store;
-    void *index;
-    uint64_t index_size;
+    struct index_memory index;
+    uint64_t index_size; /* that is wanted; index.size may be larger */
     void *shard_memory;
     struct shard *shard;
     bool damaged, empty;   /* what the opening scan found */
@@ -119,9 +120,8 @@ struct worker {
     struct publication publication;
 };
 
-/* Opens the medium, the store, the shard and the lane. Otherwise nothing stays open and the reason
- * was logged. */
-enum status worker_open(struct worker *worker, struct node *node, unsigned number) MUST_CHECK;
+/* Opens all but the shard, which is open and stays so. Otherwise the reason was logged. */
+enum status worker_open(struct worker *worker) MUST_CHECK;
 enum status worker_start(struct worker *worker) MUST_CHECK;
 void worker_join(struct worker *worker);
 void worker_close(struct worker *worker);
@@ -132,11 +132,15 @@ void worker_submit(struct worker *worker, struct job *job);
 /* There are lines for its watchers. */
 void worker_wake_watchers_any(struct worker *worker);
 
+/* worker_store.c: the shard, before worker_open and after worker_close; in any thread. */
+enum status worker_shard_open(struct worker *worker, struct node *node, unsigned number) MUST_CHECK;
+void worker_shard_close(struct worker *worker);
+
 /* worker_shard.c */
-enum status worker_shard_open(struct worker *worker) MUST_CHECK;
+void worker_set_actions(struct worker *worker);
+void worker_check(struct worker *worker); /* each turn: some of an index that was taken over */
 void worker_read_clocks(struct worker *worker);
 bool worker_lease_holds(const struct worker *worker); /* this node may answer reads now */
-void worker_shard_close(struct worker *worker);
 void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
 void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */
 void worker_step(struct worker *worker, struct event *event); /* the times are filled in here */

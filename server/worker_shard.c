@@ -3,9 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/log.h"
 #include "server/clock.h"
@@ -14,10 +12,8 @@
 #include "server/segments.h"
 
 enum {
-    OP_COUNT_MAX = 4096,
-    ROUND_US = 100000,
-    ASK_US = 200000,
-    FULL_TOLD_US = 60000000, /* a full store is logged at most so often */
+    FULL_TOLD_US = 60000000,  /* a full store is logged at most so often */
+    CHECK_BUDGET = 128 << 10, /* bytes of records in a turn: some 100 us */
 };
 
 void worker_read_clocks(struct worker *worker)
@@ -113,6 +109,11 @@ static void take(void *user, const struct action *action)
                                               .nodes = action->to});
         break;
     }
+}
+
+void worker_set_actions(struct worker *worker)
+{
+    worker->actions = (struct actions){.take = take, .user = worker};
 }
 
 /* ---- steps
@@ -230,6 +231,27 @@ static void fail(struct worker *worker)
     tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
 }
 
+/* What was taken over turns out to be wrong: the next start scans, and then knows what is. */
+static void fail_check(struct worker *worker, uint32_t segment)
+{
+    char name[SEGMENTS_NAME_SIZE];
+    segments_name(worker->node, worker->number, worker->medium, segment, name);
+    worker->failed = true;
+    log_error("%s: damaged, or the index that was taken over is; stopping: the next start scans the log", name);
+    tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
+}
+
+void worker_check(struct worker *worker)
+{
+    if (!store_wants_check(worker->store))
+        return;
+    uint32_t bad_segment = 0;
+    if (store_check(worker->store, CHECK_BUDGET, &bad_segment) != STATUS_OK)
+        fail_check(worker, bad_segment);
+    else if (!store_wants_check(worker->store))
+        log_note("shard %u: index checked: all of it holds", worker->number);
+}
+
 void worker_durable(struct worker *worker)
 {
     struct log *log = store_log(worker->store);
@@ -279,156 +301,4 @@ void worker_publish(struct worker *worker)
     tell_full(worker, &published.shard);
     publication_write(&worker->publication, &published);
     worker->published_us = worker->mono_us;
-}
-
-/* ---- opening
- * --------------------------------------------------------------------------------------- */
-
-static void log_report_lines(const struct worker *worker, const struct log_report *report,
-                             uint64_t took_us)
-{
-    const struct node *node = worker->node;
-    char name[SEGMENTS_NAME_SIZE];
-    if (node->options.data == NULL)
-        return;
-    log_note("shard %u: %llu records scanned in %llu ms, %llu torn bytes cut off", worker->number,
-             (unsigned long long)report->record_count, (unsigned long long)took_us / 1000,
-             (unsigned long long)report->torn_bytes);
-    if (report->corrupt_count == 0)
-        return;
-    segments_name(node, worker->number, worker->medium, report->corrupt_segment, name);
-    log_error("%s: damaged (%u places in this shard); %s", name, report->corrupt_count,
-              node->net != NULL
-                  ? "the shard is fetched from the other nodes as a whole"
-                  : "there is no other node to heal from: what was in the damaged part is lost, "
-                    "the rest is served");
-}
-
-static void log_open_error(const struct worker *worker, enum status status, uint32_t segment)
-{
-    char name[SEGMENTS_NAME_SIZE];
-    segments_name(worker->node, worker->number, worker->medium, segment, name);
-    const char *advice = status == STATUS_FOREIGN || status == STATUS_VERSION
-                             ? "; put the right file back, or give the node an empty directory, "
-                               "which it fills from the others"
-                             : "";
-    log_error("%s: %s%s; nothing was written. %s", name, status_text(status), advice,
-              segments_trouble(worker->node, worker->medium));
-}
-
-/* With a smaller -m than before, what is there has to be found all the same. */
-static uint32_t segment_count(const struct worker *worker)
-{
-    uint32_t there = segments_count_there(worker->node, worker->number);
-    uint32_t count = worker->node->segment_count_shard;
-    return there > count ? there : count;
-}
-
-/* Address space, not memory: pages come as the index grows. */
-static enum status open_index(struct worker *worker, uint64_t log_size)
-{
-    worker->index_size = store_index_size(log_size);
-    worker->index = mmap(NULL, worker->index_size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return worker->index == MAP_FAILED ? STATUS_NO_MEMORY : STATUS_OK;
-}
-
-static enum status open_store(struct worker *worker)
-{
-    const struct node *node = worker->node;
-    struct log_report report = {.record_count = 0};
-    struct mark mark;
-    uint32_t bad_segment = 0;
-    const struct store_options options = {
-        .log = {.identity = {.cluster = options_directory_hash(&node->options),
-                             .node = (uint16_t)node->options.self,
-                             .shard = (uint16_t)worker->number,
-                             .shard_count = (uint16_t)node->worker_count},
-                .medium = worker->medium,
-                .segment_count_max = node->segment_count_shard,
-                .life = (uint32_t)node->directory.node.incarnation},
-        .index = worker->index,
-        .index_size = worker->index_size,
-        .forgetful = node->options.data == NULL,
-    };
-    uint64_t began_us = clock_mono_us();
-    enum status status = store_open(&worker->store, &options, &report, &bad_segment);
-    if (status != STATUS_OK) {
-        log_open_error(worker, status, bad_segment);
-        return status;
-    }
-    log_report_lines(worker, &report, clock_mono_us() - began_us);
-    worker->damaged = report.corrupt_count > 0;
-    worker->empty = report.record_count == 0 && !store_mark_last(worker->store, &mark);
-    if (!worker->damaged || node->net == NULL)
-        return STATUS_OK;
-    /* A full log may have no room for it. Then the damage itself, which stays until the shard has
-     * healed, says the same at the next start. */
-    status = store_drop_marks_nodrain(worker->store);
-    if (status != STATUS_OK)
-        log_warn("shard %u: could not void its marks: %s", worker->number, status_text(status));
-    return STATUS_OK;
-}
-
-static enum status open_core(struct worker *worker)
-{
-    const struct node *node = worker->node;
-    const struct shard_options options = {
-        .self = node->options.self,
-        .incarnation = node->directory.node.incarnation,
-        .configured = node->options.configured,
-        .number = worker->number,
-        .store = worker->store,
-        .op_count_max = OP_COUNT_MAX,
-        .value_size_max = node->options.item_size_max,
-        .round_us = ROUND_US,
-        .ask_us = ASK_US,
-        .slow_us = node->options.suspect_ms * 1000,
-        .model = node->options.persistency,
-        .evicts = !node->options.no_eviction,
-        .full = node->net != NULL && (worker->damaged || node->options.recovery_full),
-    };
-    size_t size = (shard_size(&options) + 63) / 64 * 64;
-    worker->shard_memory = aligned_alloc(64, size);
-    if (worker->shard_memory == NULL)
-        return STATUS_NO_MEMORY;
-    memset(worker->shard_memory, 0, size);
-    worker->shard = shard_init(worker->shard_memory, &options);
-    worker->actions = (struct actions){.take = take, .user = worker};
-    return STATUS_OK;
-}
-
-enum status worker_shard_open(struct worker *worker)
-{
-    const struct node *node = worker->node;
-    enum status status = segments_open(node, worker->number, &worker->medium, &worker->medium_fd);
-    if (status != STATUS_OK)
-        return status;
-    status = open_index(worker, (uint64_t)node->segment_size * segment_count(worker));
-    if (status != STATUS_OK)
-        goto close_medium;
-    status = open_store(worker);
-    if (status != STATUS_OK)
-        goto close_index;
-    status = open_core(worker);
-    if (status != STATUS_OK)
-        goto close_store;
-    worker_publish(worker);
-    return STATUS_OK;
-
-close_store:
-    store_close(worker->store);
-close_index:
-    munmap(worker->index, worker->index_size);
-close_medium:
-    worker->medium->ops->close(worker->medium);
-    return status;
-}
-
-void worker_shard_close(struct worker *worker)
-{
-    free(worker->shard_memory);
-    store_close(worker->store);
-    munmap(worker->index, worker->index_size);
-    worker->medium->ops->close(worker->medium);
 }

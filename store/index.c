@@ -55,13 +55,6 @@ uint32_t index_bucket_of(uint64_t hash, uint32_t count)
     return bucket < count ? bucket : bucket & (mask >> 1);
 }
 
-/* An entry of a former life that was not checked yet may not lead anywhere. */
-static bool place_holds(const struct store *store, uint64_t word)
-{
-    assert(entry_life(word) == life_of(store) || log_place_in_use(store->log, entry_place(word)));
-    return true;
-}
-
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
 {
     const struct index *index = &store->index;
@@ -72,7 +65,9 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
             uint64_t word = entry_load(&bucket->entries[i]);
             if (word == 0)
                 return NULL;
-            if (word >> TAG_SHIFT == tag && place_holds(store, word) &&
+            if (word >> TAG_SHIFT == tag && entry_life(word) != life_of(store))
+                word = entry_use_first(store, &bucket->entries[i]);
+            if (word >> TAG_SHIFT == tag &&
                 slice_equal(record_key(log_record(store->log, entry_place(word))), key))
                 return &bucket->entries[i];
         }
@@ -115,6 +110,8 @@ uint64_t *index_find_hash(const struct store *store, uint64_t hash)
             uint64_t word = entry_load(&bucket->entries[i]);
             if (word == 0)
                 return NULL;
+            if (word >> TAG_SHIFT == tag && entry_life(word) != life_of(store))
+                word = entry_use_first(store, &bucket->entries[i]);
             if (word >> TAG_SHIFT == tag &&
                 hash_key(record_key(log_record(store->log, entry_place(word)))) == hash)
                 return &bucket->entries[i];

@@ -42,6 +42,7 @@ enum { STORE_WHOSE_SIZE = 48 };
 /* For memory that outlives the process. Stays the caller's, until store_close. */
 struct store_keep {
     uint8_t whose[STORE_WHOSE_SIZE]; /* what must be equal for a take-over: which boot, which directory */
+    uint64_t changed_us;             /* when a segment was changed last, CLOCK_REALTIME; 0: not known */
 
     /* Before the index uses [from, to) of its memory for the first time. It stays usable in any case; false: the part will not
      * outlive the process, so that the whole can't be taken over any more. May be called again for what was asked for. */
@@ -80,9 +81,13 @@ enum status store_take_over(struct store **store, const struct store_options *op
 
 /* After a take-over: compares some more entries with their records, byte by byte, about `budget` bytes of them.
  * STATUS_CORRUPT: one does not hold; the memory will not be taken over again, and the owner should stop, so that the
- * next start scans. */
-enum status store_check(struct store *store, uint64_t budget) MUST_CHECK;
+ * next start scans. *bad_segment: where the entry says that the record is. */
+enum status store_check(struct store *store, uint64_t budget, uint32_t *bad_segment) MUST_CHECK;
 bool store_wants_check(const struct store *store);
+
+/* The process lives, at this CLOCK_REALTIME: call it about each tick. A segment that is changed later was changed by somebody
+ * else, and nothing is taken over. */
+void store_alive(struct store *store, uint64_t wall_us);
 
 /* The memory must not be taken over any more; until the next store_open. */
 void store_distrust(struct store *store);

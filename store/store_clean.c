@@ -283,6 +283,7 @@ static enum status treat(struct store *store, const struct record *record, place
     if (record->kind == RECORD_MARK) {
         if (!mark_is_current(store, place))
             return STATUS_OK;
+        assert(!store_wants_check(store) || log_is_sound(store->log, place));
         status = copy(store, record, place, &to);
         if (status == STATUS_OK)
             mark_moved(store, place, to);

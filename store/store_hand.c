@@ -32,6 +32,8 @@ static void look_at(struct store *store, uint64_t *entry, const struct store_sha
         store_set_frequency(store, &found, frequency - 1);
         return;
     }
+    if (entry_life(word) != life_of(store))
+        (void)entry_use_first(store, entry);
     found.record = log_record(store->log, place);
     found.lsn = log_lsn(store->log, place);
     bool piece = found.record->key_size > RECORD_CLIENT_KEY_SIZE_MAX && !FAULT(EVICT_PIECES);

@@ -60,6 +60,7 @@ struct store_header {
     uint32_t ready;    /* 0: being built, or known to be wrong */
     uint32_t life;     /* 1, and one more with each process that took over */
     uint32_t checked;  /* the newest life whose entries were all checked */
+    uint64_t alive_us; /* when the process was seen alive last */
     struct store_origin {
         uint32_t version, store_size;
         uint64_t log_size, index_size;
@@ -242,6 +243,10 @@ unsigned store_chain_depth(uint32_t bucket, uint32_t main_count);
 /* Where the parts lie in the memory that store_options gives. */
 void *store_log_memory(const struct store *store);
 void *store_index_memory(const struct store *store, uint64_t index_size, uint64_t *size);
+
+/* The first use of an entry that a former life has written: it becomes one of this life if its record holds, byte by byte. If not,
+ * there is nothing true to answer: the process ends here, and the next start scans. Returns the new word. */
+uint64_t entry_use_first(const struct store *store, uint64_t *entry);
 
 /* From now on the memory can be taken over. */
 void store_set_ready(struct store *store, const struct store_options *options);

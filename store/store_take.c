@@ -19,6 +19,7 @@ enum {
     STORE_MEMORY_VERSION = 1,
     CHECK_COST = 64, /* of an entry, in bytes of budget */
     CHAIN_MAX = 1 << 20,
+    ALIVE_SLACK_US = 1000000, /* a turn may take so long */
 };
 
 static uint64_t round_to_bucket(uint64_t size)
@@ -68,6 +69,11 @@ void store_set_ready(struct store *store, const struct store_options *options)
     *(volatile uint32_t *)&header->ready = 1;
 }
 
+void store_alive(struct store *store, uint64_t wall_us)
+{
+    store->header.alive_us = wall_us;
+}
+
 void store_distrust(struct store *store)
 {
     *(volatile uint32_t *)&store->header.ready = 0;
@@ -90,6 +96,8 @@ static const char *why_not(const struct store *store, const struct store_options
         return "it is of another version or other settings";
     if (header->ready != 1)
         return "it was not complete, or known to be wrong";
+    if (header->alive_us + ALIVE_SLACK_US < options->keep->changed_us)
+        return "a segment was changed after the process had ended";
     if (header->life - header->checked >= LIFE_COUNT - 1)
         return "it was taken over again and again, and never checked to the end";
     return NULL;
@@ -113,6 +121,9 @@ static void begin_life(struct store *store, const struct store_options *options)
     store->victim = VICTIM_NONE;
     store->copied = 0;
     store->walk_segment = 0;
+    store->dropped = (struct store_cursor){0};
+    store->drop_walked = 0;
+    store->forgetful = options->forgetful;
     store->repair = false;
     store->check_position = 0;
     store->stats.cleaned_bytes = 0;
@@ -127,6 +138,7 @@ enum status store_take_over(struct store **store, const struct store_options *op
     *why = why_not(taken, options);
     if (*why != NULL)
         return STATUS_NOT_FOUND;
+    bool undone = taken->notes.used != 0;
     if (!journal_roll_back(&taken->notes, taken, options->index_size)) {
         *why = "the process ended in a change that cannot be undone";
         return STATUS_NOT_FOUND;
@@ -140,7 +152,7 @@ enum status store_take_over(struct store **store, const struct store_options *op
     struct log_options log = options->log;
     log.memory = store_log_memory(taken);
     log.journal = &taken->notes;
-    enum status status = log_take_over(&taken->log, &log, report, bad_segment);
+    enum status status = log_take_over(&taken->log, &log, undone, report, bad_segment);
     if (status != STATUS_OK) {
         *why = "the segments are not those that it speaks of";
         return status == STATUS_CORRUPT ? STATUS_NOT_FOUND : status;
@@ -158,6 +170,24 @@ bool store_wants_check(const struct store *store)
     return store->header.checked != store->header.life;
 }
 
+/* Only `ready` is changed, and only here. */
+static void distrust(const struct store *store)
+{
+    store_distrust((struct store *)(uintptr_t)store);
+}
+
+uint64_t entry_use_first(const struct store *store, uint64_t *entry)
+{
+    uint64_t word = entry_load(entry);
+    bool holds = log_is_sound(store->log, entry_place(word));
+    if (!holds)
+        distrust(store);
+    assert(holds && "a record, or the index that was taken over, is damaged; the next start scans the log");
+    word = entry_with_state(store, word, entry_state(store, word));
+    entry_store(entry, word);
+    return word;
+}
+
 static bool entry_holds(const struct store *store, uint64_t word, uint32_t chain)
 {
     place_t place = entry_place(word);
@@ -169,7 +199,7 @@ static bool entry_holds(const struct store *store, uint64_t word, uint32_t chain
 }
 
 /* *cost: in bytes of budget. */
-static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost)
+static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost, uint32_t *bad_segment)
 {
     const struct index *index = &store->index;
     uint64_t number = chain;
@@ -180,6 +210,7 @@ static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost)
             if (word == 0)
                 return true;
             *cost += CHECK_COST;
+            *bad_segment = (uint32_t)(entry_place(word) >> PLACE_UNIT_BITS);
             if (entry_life(word) == life_of(store))
                 continue;
             if (!entry_holds(store, word, chain))
@@ -197,7 +228,7 @@ static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost)
 }
 
 /* In the order of store_scan(), which no growth disturbs. */
-enum status store_check(struct store *store, uint64_t budget)
+enum status store_check(struct store *store, uint64_t budget, uint32_t *bad_segment)
 {
     while (store_wants_check(store)) {
         if (store->check_position > UINT32_MAX) {
@@ -207,7 +238,7 @@ enum status store_check(struct store *store, uint64_t budget)
         uint32_t count = store->index.main_count;
         uint32_t chain = index_bucket_of(store_backwards((uint32_t)store->check_position), count);
         uint64_t cost = CHECK_COST;
-        if (!check_chain(store, chain, &cost)) {
+        if (!check_chain(store, chain, &cost, bad_segment)) {
             store_distrust(store);
             return STATUS_CORRUPT;
         }

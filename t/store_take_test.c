@@ -337,7 +337,7 @@ static const char *judge(const struct arena *arena, struct arena *image)
     const char *wrong = compare_keys(store, arena->phase);
     if (wrong == NULL)
         wrong = compare_counts(store);
-    if (wrong == NULL && store_check(store, UINT64_MAX) != STATUS_OK)
+    if (wrong == NULL && store_check(store, UINT64_MAX, &bad) != STATUS_OK)
         wrong = "an entry";
     if (wrong == NULL)
         wrong = compare_counts(store);

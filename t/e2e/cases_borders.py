@@ -175,7 +175,7 @@ def case_damage_inside_the_log_is_reported_and_healed():
         path, at = hit[0]
         patch(path, at + 20, b"X")
         size = len(node.log_text())
-        node.start()
+        node.start("--rebuild-index")
         node.wait_serving()
         check(lines_matching(node.log_since(size), os.path.basename(path)) or
               lines_matching(node.log_since(size), "damage|corrupt"), f"not reported: {node.log_since(size)}")
@@ -192,7 +192,7 @@ def case_a_damaged_log_of_a_single_node_is_reported_and_kept():
         check(hit, "the value is not in any file")
         patch(hit[0][0], hit[0][1] + 20, b"X")
         size = len(node.log_text())
-        node.start()
+        node.start("--rebuild-index")
         wait_until("it says so by name",
                    lambda: lines_matching(node.log_since(size), os.path.relpath(hit[0][0], cluster.directory)), 30)
         check(find(hit[0][0], b"value-7-") == hit[0][1], "the damaged file was written over")

@@ -131,7 +131,7 @@ def case_a_badly_damaged_log_heals_in_a_group():
         fill(cluster.nodes[2], 50, b"later")
         flip_bytes(node, dice)
         size = len(node.log_text())
-        node.start()
+        node.start("--rebuild-index")
         node.wait_serving()
         reported = lines_matching(node.log_since(size), "damaged")
         check(reported, f"SEED={seed}: not reported: {node.log_since(size)}")

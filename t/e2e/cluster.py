@@ -1,5 +1,6 @@
 """Real healcached processes on loopback: started, watched, hurt and ended by pid."""
 import contextlib
+import glob
 import hashlib
 import os
 import random
@@ -217,6 +218,14 @@ class Node:
         return self.log_text()[size:]
 
 
+def remove_data(directory):
+    """Also the indexes, which lie in a RAM file system, and links lead to them."""
+    for link in glob.glob(os.path.join(directory, "**", "shard-*", "index"), recursive=True):
+        with contextlib.suppress(OSError):
+            os.unlink(os.readlink(link))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 class Cluster:
     """A group of nodes; a context manager that leaves nothing behind."""
 
@@ -245,7 +254,7 @@ class Cluster:
             for node in self.nodes:
                 lines = node.log_text().splitlines()[-60 if reports else -25:]
                 print("".join(f"    {node.name} | {line}\n" for line in lines), end="")
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove_data(self.directory)
         if kind is None:
             check(not reports, f"a node reports: {reports[:5]}")
 
