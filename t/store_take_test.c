@@ -23,6 +23,7 @@ enum {
     OP_COUNT_MAX = 4096,
     WATCHED_MAX = 1 << 16,
     SCAN_EVERY = 8, /* images */
+    ROUNDS_BEFORE = 8,
 };
 
 /* Everything that a killed process leaves. */
@@ -466,29 +467,27 @@ TEST(take, cleaning_is_done_or_not_done)
 {
     begin_plan();
     for (uint32_t key = 0; key < KEY_COUNT; key++)
-        add(STEP_PUT, key, 100);
-    for (uint32_t key = 0; key < KEY_COUNT; key += 2)
-        add(STEP_DELETE, key, 0);
-    for (uint32_t key = 1; key < 60; key += 2)
-        add(STEP_PUT, key, 90);
-    add(STEP_MARK, KEY_COUNT, 0);
-    add(STEP_TURN, 0, 0);
-    for (uint32_t i = 0; i < 2; i++) { /* old versions leave first */
-        for (uint32_t key = 1; key < 20; key += 2)
-            add(STEP_PUT, key, 110);
+        add(STEP_PUT, key, 110);
+    for (uint32_t key = 0; key < KEY_COUNT; key++)
+        if (key % 8 != 1)
+            add(STEP_DELETE, key, 0);
+    for (uint32_t i = 0; i < ROUNDS_BEFORE; i++) { /* old versions leave first */
+        for (uint32_t key = 1; key < KEY_COUNT; key += 8)
+            add(STEP_PUT, key, 150);
         add(STEP_MARK, KEY_COUNT, 0);
         add(STEP_CLEAN, 0, 2000);
         add(STEP_TURN, 0, 0);
     }
     plan.stepped_from = plan.count;
-    for (uint32_t i = 0; i < 6; i++) {
-        for (uint32_t key = 1; key < 12; key += 2)
-            add(STEP_PUT, key, 100);
+    for (uint32_t i = 0; i < 5; i++) {
+        for (uint32_t key = 1; key < KEY_COUNT; key += 40)
+            add(STEP_PUT, key, 140);
         add(STEP_CLEAN, 0, 3000);
         add(STEP_TURN, 0, 0);
     }
     run_stepped();
     say();
     EXPECT(totals.images > 500);
+    EXPECT(totals.entries_min + 4 < totals.entries_max);
     EXPECT_EQ(totals.refused, 0);
 }
