@@ -170,6 +170,13 @@ check-clients: all
 	command -v npm >/dev/null || t/install node
 	t/clients/run
 
+# In a throw-away virtual machine: persistent memory with DAX, and disks that fail (t/guest). Its packages and a kernel (some
+# 500 MB) are not among what `make check` installs, either.
+.PHONY: check-guest
+check-guest: all $(B)/t/pmem_medium_test
+	t/install guest
+	t/guest/run -t 600 t/guest/check
+
 # ---- bench/load, and what it says about this machine ------------------------------------------------
 $(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c,$(wildcard bench/*.c))) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm
