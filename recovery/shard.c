@@ -283,12 +283,23 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         break;
     }
     replica_end_step(replica);
+    replica_notice_serving(replica);
     replica->actions = NULL;
 }
 
 bool shard_shows(const struct shard *shard, const struct found *found, uint32_t now)
 {
     return replica_shows(&shard->replica, found, now);
+}
+
+bool shard_read_begin_any(const struct shard *shard, const struct request *request, uint32_t now, struct reading *reading)
+{
+    return replica_read_begin_any(&shard->replica, request, now, reading);
+}
+
+bool shard_read_end_any(const struct shard *shard, struct request *request, uint32_t now, const struct reading *reading)
+{
+    return replica_read_end_any(&shard->replica, request, now, reading);
 }
 
 bool shard_wants_turn(const struct shard *shard)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "replica/model.h"
+#include "replica/reading.h"
 #include "replica/step.h"
 #include "store/store.h"
 
@@ -50,6 +51,10 @@ void shard_set_upload_floor(struct shard *shard, uint64_t upload);
 /* A get of this key would answer this record at second `now`, as far as this node knows: it is no tombstone, not past its time,
  * not flushed, and no piece of a large value. For lists of keys, which promise nothing. */
 bool shard_shows(const struct shard *shard, const struct found *found, uint32_t now);
+
+/* For any thread: answers reads without the owner; see replica/reading.h. */
+bool shard_read_begin_any(const struct shard *shard, const struct request *request, uint32_t now, struct reading *reading);
+bool shard_read_end_any(const struct shard *shard, struct request *request, uint32_t now, const struct reading *reading);
 
 /* There is work that waits for no event (walks, replays, cleaning): pass EVENT_TICK soon. */
 bool shard_wants_turn(const struct shard *shard);

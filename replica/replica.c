@@ -177,7 +177,7 @@ void replica_set_state(struct replica *replica, struct found *found, enum record
         replica_refresh_flush(replica);
 }
 
-void replica_refresh_flush(struct replica *replica)
+static void read_flush(struct replica *replica)
 {
     struct found found;
     if (!store_find(replica->store, slice_make("", 0), hash_key(slice_make("", 0)), &found)) {
@@ -202,6 +202,12 @@ static void overtake_own(struct replica *replica, struct op *op)
         replica_refuse_own(replica, op);
     else if (!refused && op->own.requests == NULL)
         replica_forget_own(replica, op); /* its clients have their answers, by the model or because this node stalled */
+}
+
+void replica_refresh_flush(struct replica *replica)
+{
+    read_flush(replica);
+    replica_notice_flush(replica);
 }
 
 struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state)

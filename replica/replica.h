@@ -25,6 +25,7 @@
 #include "base/ts.h"
 #include "replica/model.h"
 #include "replica/piece.h"
+#include "replica/reading.h"
 #include "replica/step.h"
 #include "store/store.h"
 
@@ -119,6 +120,7 @@ struct marking {
 };
 
 struct replica {
+    struct notice notice; /* for other threads; all else is the owner's */
     struct replica_options options;
     struct store *store;
     struct view view;
@@ -280,6 +282,13 @@ static inline uint64_t replica_walk_budget(const struct replica *replica, uint64
     *tail = now;
     return base + 2 * STORE_WALK_COST * grown;
 }
+
+/* For other threads (replica_read.c): whether records may be read here, at the end of each step; what a flush hides. */
+void replica_notice_serving(struct replica *replica);
+void replica_notice_flush(struct replica *replica);
+
+/* What an answer may have to tell of a record as it is. */
+void replica_see(struct request *request, const struct record *record, const struct access *access, uint32_t now);
 
 /* The only writer of a record's state. */
 void replica_set_state(struct replica *replica, struct found *found, enum record_state state);

@@ -269,17 +269,7 @@ static void see(const struct replica *replica, struct request *request, const st
     if (record == NULL)
         return;
     struct access access = store_access_of(replica->store, found, replica_now(replica));
-    request->seen.fetched = access.fetched;
-    /* After a restart the write is the last that is known; not all versions are times. */
-    uint32_t written = (uint32_t)(ts_version(record->ts) / 1000000);
-    request->seen.access_at = access.at != 0 ? access.at
-                              : written != 0 ? written
-                                             : replica_now(replica);
-    request->seen.exptime = record_exptime(record);
-    request->seen.value_size = (uint32_t)record_client_size(record);
-    request->seen.marks = (uint8_t)(((record->flags & RECORD_STALE) ? SEEN_STALE : 0) |
-                                    ((record->flags & RECORD_WON) ? SEEN_TAKEN : 0) |
-                                    ((record->flags & RECORD_BASE64) ? SEEN_BASE64 : 0));
+    replica_see(request, record, &access, replica_now(replica));
 }
 
 /* Its key can be read, but a write of this node on it is still to be answered: it goes after that one. */

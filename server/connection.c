@@ -63,6 +63,17 @@ void connection_set_due(struct connection *connection)
     worker->due = connection;
 }
 
+void connection_note_pending(struct connection *connection, const struct job *job, int change)
+{
+    connection->pending_count += (uint32_t)change;
+    connection->pending_at[job->owner % CONNECTION_SHARD_GROUPS] += (uint16_t)change;
+}
+
+bool connection_is_idle_at(const struct connection *connection, unsigned shard)
+{
+    return connection->pending_at[shard % CONNECTION_SHARD_GROUPS] == 0;
+}
+
 void connection_append(struct connection *connection, struct job *job)
 {
     job->connection = connection;
@@ -77,7 +88,7 @@ void connection_append(struct connection *connection, struct job *job)
     if (job->done)
         connection_set_due(connection);
     else
-        connection->pending_count++;
+        connection_note_pending(connection, job, 1);
 }
 
 /* The size of the next unknown value is guessed from the last ones: quickly up, slowly down. */
@@ -99,7 +110,7 @@ void connection_insert(struct connection *connection, struct job *after, struct 
     if (connection->last == after)
         connection->last = job;
     connection->job_count++;
-    connection->pending_count++;
+    connection_note_pending(connection, job, 1);
 }
 
 void connection_submitted(const struct job *job)
@@ -152,7 +163,7 @@ void connection_done(struct worker *worker, struct job *job)
         job_give(&worker->jobs, job);
         return;
     }
-    connection->pending_count--;
+    connection_note_pending(connection, job, -1);
     if (job->wrote)
         connection->scope |= (uint64_t)1 << job->owner;
     connection_note_barrier(connection, job);

@@ -142,7 +142,7 @@ void connection_auth_done(struct worker *worker, struct sasl_call *call)
     } else {
         connection->asking = false;
         connection->sasl = call->dialogue;
-        connection->pending_count--;
+        connection_note_pending(connection, job, -1);
         answer(connection, call);
         connection_set_due(connection);
     }

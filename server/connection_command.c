@@ -123,8 +123,13 @@ static struct job *new_request(struct connection *connection, const struct text_
 
 void connection_submit(struct connection *connection, struct job *job)
 {
+    struct worker *worker = connection->worker;
+    bool ordered = connection_is_idle_at(connection, job->owner);
     connection_append(connection, job);
-    worker_submit(connection->worker, job);
+    if (ordered && worker_read(worker, job))
+        connection_done(worker, job);
+    else
+        worker_submit(worker, job);
 }
 
 static void on_key(struct connection *connection, const struct text_request *request)

@@ -191,6 +191,7 @@ static enum status open_shards(struct node *node)
 static enum status open_workers(struct node *node)
 {
     node->worker_count = node->options.thread_count;
+    readers_init(&node->readers, node->worker_count);
     node->client_memory.limit = client_memory_limit(&node->options);
     atomic_store(&node->upload_version, clock_wall_us()); /* those of a former life are over */
     node->workers = calloc(node->worker_count, sizeof(*node->workers));

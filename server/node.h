@@ -18,6 +18,7 @@
 #include "server/options.h"
 #include "server/sasl_desk.h"
 #include "server/prefixes.h"
+#include "server/readers.h"
 #include "server/watcher.h"
 
 struct worker;
@@ -49,6 +50,7 @@ struct node {
     _Atomic uint32_t connection_count;
     _Atomic uint64_t connection_total;
     _Atomic uint64_t connection_rejected;
+    struct readers readers; /* workers, and what they may be looking at */
     struct job_memory client_memory;
     _Atomic uint64_t upload_version; /* of the newest upload of a large value */
     _Atomic uint64_t memory_limit; /* bytes: -m, or what cache_memlimit has made of it */

@@ -73,7 +73,7 @@ static bool may_sleep(struct worker *worker)
 {
     bool idle = worker->due == NULL && worker->uploads_due == NULL &&
                 worker->pieces_done.count == 0 && worker->rewrites_due.count == 0 &&
-                !has_outbox(worker) && !shard_wants_turn(worker->shard) &&
+                !has_outbox(worker) && worker->grace == 0 && !shard_wants_turn(worker->shard) &&
                 !store_wants_check(worker->store) &&
                 log_tail(store_log(worker->store)) == worker->drained;
     if (!idle)
@@ -243,6 +243,7 @@ static void turn(struct worker *worker)
     worker_retry_parked(worker);
     tick(worker);
     worker_check(worker);
+    worker_pass_grace(worker);
     worker_durable(worker);
     large_run_due(worker);
     connection_run_watchers(worker);
@@ -250,6 +251,7 @@ static void turn(struct worker *worker)
     send_outboxes(worker);
     if (worker->lane != NULL)
         net_flush(worker->lane);
+    worker_stop_reading(worker);
 }
 
 static void *run(void *user)
@@ -265,6 +267,7 @@ static void *run(void *user)
     /* The core gives back what it has of clients; nobody waits for it any more. */
     worker_step(worker, &(struct event){.type = EVENT_STALLED});
     large_close(worker);
+    worker_stop_reading(worker);
     return NULL;
 }
 

@@ -82,6 +82,8 @@ struct worker {
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us, swept_us;
     uint32_t healed_epoch; /* to be told to the control thread; 0: nothing */
+    uint64_t grace;        /* number of what the log has given back and others may be reading; 0: nothing is asked */
+    uint64_t grace_asked;  /* the asking for it (readers.h) */
     bool full;             /* as the log was told last */
     uint64_t told_full_us;
     uint64_t sequence;
@@ -92,6 +94,7 @@ struct worker {
     uint64_t retried_us;
 
     /* clients */
+    bool reading; /* inside: it has looked at records of others' shards in this turn */
     struct connection *connections;
     struct udp *udp;             /* sockets */
     struct connection *due;      /* those with something to write or to go on with */
@@ -150,6 +153,13 @@ void worker_retry_parked(struct worker *worker);
 void worker_durable(
     struct worker *worker); /* drains, and tells the shard what has become durable */
 void worker_publish(struct worker *worker);
+
+/* worker_read.c */
+/* A read of another worker's shard that can be answered here and now: it is, and the job is as the owner would send it back. False:
+ * submit it. Not while anything of the same client is under way at that shard, which must come first. */
+bool worker_read(struct worker *worker, struct job *job);
+void worker_stop_reading(struct worker *worker); /* at the end of each turn, and for ever at the end */
+void worker_pass_grace(struct worker *worker);   /* each turn: what readers of this shard have let go of is used again */
 
 /* worker_net.c */
 enum status worker_net_open(struct worker *worker) MUST_CHECK;

@@ -104,6 +104,7 @@ static struct store_options store_options(const struct worker *worker)
                              .shard_count = (uint16_t)node->worker_count},
                 .medium = worker->medium,
                 .segment_count_max = node->segment_count_shard,
+                .readers = node->worker_count > 1,
                 .life = (uint32_t)node->directory.node.incarnation},
         .index = worker->index.at,
         .index_size = worker->index.size,

@@ -120,9 +120,10 @@ struct access {
 };
 struct access store_access_of(const struct store *store, const struct found *found, uint32_t now);
 void store_accessed(struct store *store, const struct found *found, uint32_t now);     /* read */
-/* The same, and store_access_of(), for what store_read_any() has found. An entry that moves in this very moment may leave the mark to
- * its neighbour, which then counts as read: a hint for eviction, and nothing that a client may rely on. */
-struct access store_accessed_any(const struct store *store, const struct found *found, uint32_t now, bool notice);
+/* For any thread, of what store_read_any() has found: when it was read before, in *access; with `notice` it is read now. False: it
+ * has moved or was replaced meanwhile, *access is not to be trusted. An entry that moves between that look and the mark leaves the
+ * mark to its successor, which then counts as read. */
+bool store_accessed_any(const struct store *store, const struct found *found, uint32_t now, bool notice, struct access *access);
 void store_access_reset(struct store *store, const struct found *found, uint32_t now); /* set to a new value */
 
 /* How often a key was read here lately, to choose what to evict (recovery/evict.h): a read counts it up, the hands of eviction

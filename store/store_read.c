@@ -16,13 +16,13 @@ bool store_read_any(const struct store *store, struct slice key, uint64_t hash, 
     return true;
 }
 
-struct access store_accessed_any(const struct store *store, const struct found *found, uint32_t now,
-                                 bool notice)
+bool store_accessed_any(const struct store *store, const struct found *found, uint32_t now,
+                        bool notice, struct access *access)
 {
-    struct access access = store_access_of(store, found, now);
+    *access = store_access_of(store, found, now);
     if (entry_place(entry_load(found->entry)) != found->place)
-        return (struct access){.at = 0};
+        return false;
     if (notice)
         store_accessed((struct store *)store, found, now);
-    return access;
+    return true;
 }

@@ -135,7 +135,8 @@ static void look(struct world *world, uint32_t key, uint32_t *random)
         return;
     }
     memcpy(&copy, value.data, value.size);
-    store_accessed_any(world->store, &found, 1, true);
+    struct access access;
+    (void)store_accessed_any(world->store, &found, 1, true, &access);
     atomic_fetch_add(&world->hits, 1);
     atomic_fetch_add(&world->torn, copy.crc != crc_of(&copy, value.size) || copy.key != key);
     atomic_fetch_add(&world->stale, copy.version < least || copy.version > most);

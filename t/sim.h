@@ -87,6 +87,8 @@ struct sim_profile {
     struct sim_aim aim;
     unsigned full_percent;        /* restarts with --recovery=full */
     unsigned pause_in_reply_permille;
+    unsigned elsewhere_percent; /* reads that another worker of the node tries, who may be stopped in the middle... */
+    uint64_t elsewhere_max_us;  /* ...for up to so long */
     uint64_t down_max_us, pause_max_us, partition_max_us;
     bool wall_frozen;       /* the wall clock stands still: versions grow by the rules alone, not by time */
     bool meta;              /* some commands become meta commands */
@@ -118,6 +120,7 @@ enum sim_event_type {
     SIM_EVENT_SOON,     /* a shard wants another turn: a, shard */
     SIM_EVENT_VIEW,     /* the control thread's mail to a worker: a, shard, pointer */
     SIM_EVENT_REQUEST,  /* a client's command reaches a node: a, shard, pointer */
+    SIM_EVENT_READ,     /* another worker goes on with its read: a, shard, pointer */
     SIM_EVENT_ANSWER,   /* an answer that a pause delayed: a, pointer */
     SIM_EVENT_CLIENT,   /* a client's next command: a */
     SIM_EVENT_PATIENCE, /* a client gives up: a, generation: the command */
@@ -186,6 +189,10 @@ struct sim_call {
     uint32_t result_flags;
     bool result_large;
     uint64_t result_cas, number;
+    /* read by another worker (sim_reader.c) */
+    bool inside;           /* it has found a record */
+    uint64_t inside_since; /* the shard's grace_asked then */
+    struct reading reading;
 };
 
 struct sim_append { /* a record of a key that is appended and perhaps not durable */
@@ -225,6 +232,7 @@ struct sim_shard {
     void *store_memory, *shard_memory;
     uint64_t durable;
     uint64_t drain_at; /* when the medium is looked at next; SIM_FOREVER: nothing under way */
+    uint64_t grace, grace_asked; /* as in the server: sim_reader.c */
     bool turn_pending, soon_pending;
     uint64_t view_at; /* mail is in order */
     uint32_t healed_epoch;
@@ -342,7 +350,7 @@ struct sim {
     uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
     uint64_t cleaned_bytes, forgotten; /* tombstones that were dropped */
     uint64_t uploads, downloads, pieces_read, pieces_late, pieces_deleted;
-    uint64_t local_reads, refused, unknown, late_leases, verifications, judge_steps;
+    uint64_t local_reads, elsewhere_reads, refused, unknown, late_leases, verifications, judge_steps;
 
     jmp_buf out;
     char reason[SIM_REASON_SIZE];
@@ -417,9 +425,15 @@ void sim_worker_drained(struct sim *sim, unsigned node, unsigned shard);
 void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_worker_answer(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_worker_message(struct sim *sim, unsigned node, unsigned shard, const struct message *message);
+void sim_worker_take_result(struct sim_call *call, const struct record *record);
 void sim_worker_drop_calls(struct sim *sim, unsigned node);
 void sim_worker_notice_lease(struct sim *sim, unsigned node, unsigned number);
 bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at);
+
+/* ---- sim_reader.c ---- */
+void sim_reader_pass_grace(struct sim *sim, struct sim_shard *shard);
+bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call); /* false: to the owner */
+void sim_reader_end(struct sim *sim, unsigned node, struct sim_call *call);
 
 /* ---- sim_client.c ---- */
 void sim_clients_start(struct sim *sim);

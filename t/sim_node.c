@@ -144,6 +144,7 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
     struct store_options options = {.log = {.identity = identity,
                                             .medium = shard->medium,
                                             .segment_count_max = sim_segment_count(sim, shard->node),
+                                            .readers = true,
                                             .life = (uint32_t)sim->nodes[shard->node].incarnation},
                                     .index = shard->store_memory,
                                     .index_size = index_size};
@@ -209,6 +210,7 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
     shard->shard_memory = take_memory(shard_size(&options));
     shard->shard = shard_init(shard->shard_memory, &options);
     shard->drain_at = SIM_FOREVER;
+    shard->grace = 0;
     shard->turn_pending = shard->soon_pending = false;
     shard->view_at = 0;
     shard->healed_epoch = 0;

@@ -54,6 +54,7 @@ static bool of_node(const struct sim_event *event)
     case SIM_EVENT_SOON:
     case SIM_EVENT_VIEW:
     case SIM_EVENT_REQUEST:
+    case SIM_EVENT_READ:
     case SIM_EVENT_ANSWER:
     case SIM_EVENT_RESUME:
         return true;
@@ -112,6 +113,9 @@ static void dispatch_node(struct sim *sim, const struct sim_event *event)
         break;
     case SIM_EVENT_REQUEST:
         sim_worker_request(sim, event->a, event->pointer);
+        break;
+    case SIM_EVENT_READ:
+        sim_reader_end(sim, event->a, event->pointer);
         break;
     case SIM_EVENT_ANSWER:
         sim_worker_answer(sim, event->a, event->pointer);
@@ -290,11 +294,11 @@ static void summarize(const struct sim *sim, struct sim_result *result)
     const struct sim_profile *p = &sim->profile;
     snprintf(result->summary, sizeof(result->summary),
              "%s, %" PRIu64 " persists, %u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64 " refused, %" PRIu64
-             " unknown, %" PRIu64 " local reads, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
+             " unknown, %" PRIu64 " local reads, %" PRIu64 " by other workers, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
              " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64 " power cuts %" PRIu64
              " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", judge %" PRIu64,
              model_name(p->model), sim->persists, p->node_count, p->shard_count, p->key_count, p->client_count, (double)sim->now / 1e6, sim->operation_count,
-             sim->refused, sim->unknown, sim->local_reads, sim->late_leases, sim->steps, sim->messages,
+             sim->refused, sim->unknown, sim->local_reads, sim->elsewhere_reads, sim->late_leases, sim->steps, sim->messages,
              sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions, sim->power_cuts, sim->pauses, sim->resets,
              sim->partitions, sim->removals, sim->cleaned_bytes, sim->forgotten, sim->judge_steps);
 }

@@ -535,6 +535,25 @@ static void dawn(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_GET] = 9;
 }
 
+/* Readers who are not the owner and are stopped in the middle, while segments are used again, keys are flushed and expire, and
+ * their node is removed and comes back. */
+static void elsewhere(struct sim *sim, struct sim_profile *p)
+{
+    cuts(sim, p);
+    sim_draw_small_log(sim, p);
+    p->elsewhere_percent = 70;
+    p->elsewhere_max_us = ONE_OF(sim, 20000, 500000, 2000000);
+    p->client_count = 8;
+    p->segment_count = 6;
+    p->client_patience_us = 4000000;
+    p->removal = (unsigned)ONE_OF(sim, 0, 4);
+    p->suspect_us = p->lease_us = p->election_us = 60000;
+    p->partition_max_us = p->pause_max_us = ONE_OF(sim, 200000, 800000);
+    p->weight[REQUEST_GET] = 12;
+    p->flush_permille = (unsigned)ONE_OF(sim, 0, 10);
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -561,6 +580,7 @@ static const struct scenario scenarios[] = {
     {"lingers", "the same, and healing that has to wait", lingers},
     {"resets", "connections that break inside an epoch", resets},
     {"large", "values in pieces, and who collects what is left of them", large},
+    {"elsewhere", "reads by other workers than the owner, who are stopped in the middle", elsewhere},
     {"meta", "meta commands: who wins, what is stale", meta},
     {"tails", "slow media, and nodes that die when a round is stable", tails},
     {"dawn", "all nodes go down, and one of them has what was answered last", dawn},

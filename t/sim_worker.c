@@ -9,7 +9,7 @@
 enum { LEASE_TRIES_MAX = 12, POISON = 0xee };
 
 /* An answer on its way out: what lease_copy() fills, and where a pause may strike. */
-struct reading {
+struct answering {
     struct sim *sim;
     unsigned node;
     uint64_t answer_at;
@@ -27,7 +27,7 @@ bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at)
 /* lease_copy() asks this. Copy first, look after: a pause that strikes in between must show. */
 static bool lease_holds(void *user)
 {
-    struct reading *reading = user;
+    struct answering *reading = user;
     struct sim *sim = reading->sim;
     bool copied = false;
     for (size_t i = 0; i < reading->size && i < sizeof(struct record); i++)
@@ -42,7 +42,7 @@ static size_t whole_size(const struct record *record)
     return record == NULL ? 0 : record_size(record);
 }
 
-static void take_result(struct sim_call *call, const struct record *record)
+void sim_worker_take_result(struct sim_call *call, const struct record *record)
 {
     struct slice value = record_value(record);
     assert(value.size <= SIM_VALUE_SIZE_MAX);
@@ -106,7 +106,7 @@ static void lease_ended(struct sim *sim, unsigned node, struct sim_call *call, u
 static void take_reply(struct sim *sim, struct sim_shard *shard, const struct action *action)
 {
     struct sim_call *call = (struct sim_call *)action->request;
-    struct reading reading = {.sim = sim, .node = shard->node, .answer_at = sim->now};
+    struct answering reading = {.sim = sim, .node = shard->node, .answer_at = sim->now};
     unsigned node = shard->node;
     sim_note(sim, (uint64_t)action->outcome * 4 + action->local, "%u.%u   reply to client %u: outcome %d%s", node,
              shard->number, call->client, (int)action->outcome, action->local ? ", local" : "");
@@ -118,7 +118,7 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     assert(reading.size <= sizeof(reading.copy));
     if (!action->local) {
         if (reading.size > 0)
-            take_result(call, action->record);
+            sim_worker_take_result(call, action->record);
         answer_at(sim, node, call, sim->now);
         return;
     }
@@ -134,7 +134,7 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
         return;
     }
     if (reading.size > 0)
-        take_result(call, (const struct record *)reading.copy);
+        sim_worker_take_result(call, (const struct record *)reading.copy);
     answer_at(sim, node, call, reading.answer_at);
 }
 
@@ -230,6 +230,7 @@ void sim_worker_drained(struct sim *sim, unsigned node, unsigned number)
     uint64_t durable;
     shard->drain_at = SIM_FOREVER;
     sim_medium_set_time(shard->medium, sim->now);
+    sim_reader_pass_grace(sim, shard);
     enum status status = log_durable(store_log(shard->store), &durable);
     if (status != STATUS_OK)
         sim_fail(sim, "node %u: log_durable: %s", node, status_text(status));
@@ -281,6 +282,8 @@ void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call)
     struct event event = {.type = EVENT_REQUEST, .request = &call->request};
     sim_note(sim, ((uint64_t)call->request.type << 8) + call->client, "%u.%u REQUEST of client %u: type %d key '%s'",
              node, call->shard, call->client, (int)call->request.type, call->key);
+    if (sim_reader_begin(sim, node, call))
+        return;
     call->waits = false;
     if (call->request.type == REQUEST_PERSIST)
         sim_model_persist(call, &sim->nodes[node].shards[call->shard]);
