@@ -14,6 +14,7 @@ enum {
     DRIFT_PPM = 500,
     HEARTBEATS_PER_ELECTION = 5,
     PROGRESS_US = 1000000,
+    NO_ROOM_US = 60000000,
     AWAITS_US = 5000000, /* say so often whom a start waits for */
 };
 
@@ -54,6 +55,8 @@ static void note_role(struct group *group, const struct view *view)
     struct stats_heal heal;
     if ((view->healing & self) != 0 && group->healing_since_us == 0) {
         group->healing_since_us = group->told_us = group->now_us;
+        group->told_received = 0;
+        group->told_no_room = false;
         log_note("role: healing; this node is being sent what it missed");
     } else if ((view->members & self) != 0 && group->healing_since_us != 0) {
         stats_heal(group->node, &heal);
@@ -255,13 +258,32 @@ static const struct net_callbacks callbacks = {
 /* ---- ticks
  * ---------------------------------------------------------------------------------------------- */
 
+/* A node with less memory than the group's data can never be filled: nothing moves until somebody
+ * does something. */
+static bool tell_no_room(struct group *group, const struct stats_heal *heal)
+{
+    if (!heal->no_room || heal->received > group->told_received)
+        return false;
+    if (group->told_no_room && group->now_us - group->told_us < NO_ROOM_US)
+        return true;
+    group->told_no_room = true;
+    group->told_us = group->now_us;
+    log_warn("healing cannot go on: this node's store is full with %llu MB of the group's data; "
+             "start it with a larger -m, or delete",
+             (unsigned long long)heal->received_bytes >> 20);
+    return true;
+}
+
 static void tell_progress(struct group *group)
 {
     struct stats_heal heal;
     if (group->healing_since_us == 0 || group->now_us - group->told_us < PROGRESS_US)
         return;
-    group->told_us = group->now_us;
     stats_heal(group->node, &heal);
+    if (tell_no_room(group, &heal))
+        return;
+    group->told_us = group->now_us;
+    group->told_received = heal.received;
     log_note("healing for %llu ms: %u of %u shards left, %llu records and %llu bytes received, "
              "%llu own ones checked",
              (unsigned long long)(group->now_us - group->healing_since_us) / 1000,

@@ -19,6 +19,7 @@ struct stats_heal {
     uint64_t started_us, listed_us, ended_us; /* earliest start, latest ends; 0: not yet */
     unsigned healing_count;
     bool full;
+    bool no_room; /* a shard's store is full */
 };
 void stats_heal(const struct node *node, struct stats_heal *heal);
 

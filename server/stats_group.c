@@ -84,6 +84,7 @@ static void add_heal(struct stats_heal *heal, const struct shard_stats *shard)
     heal->left_bytes += shard->heal_left_bytes;
     heal->healing_count += shard->healing && shard->heal_ended_us == 0;
     heal->full = heal->full || shard->heal_full;
+    heal->no_room = heal->no_room || shard->full;
     if (shard->heal_started_us != 0 &&
         (heal->started_us == 0 || shard->heal_started_us < heal->started_us))
         heal->started_us = shard->heal_started_us;

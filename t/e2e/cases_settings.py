@@ -100,6 +100,24 @@ def case_a_smaller_m_on_one_of_three_nodes_loses_nothing():
                        lambda: connection.set(b"one-more", VALUE) == NO_MEMORY, 10)
 
 
+def case_an_empty_node_with_less_memory_than_the_data_says_why_it_does_not_heal():
+    with Cluster(3, arguments=("-m", "128", "-t", "2", "-M")) as cluster:
+        node = cluster.start().nodes[1]
+        fill_large(node, 1000)
+        node.stop()
+        shutil.rmtree(node.data)
+        set_option(node, "-m", "32")
+        node.start()
+        wait_until("it says so", lambda: lines_matching(
+            node.log_text(), "healing cannot go on: this node's store is full with [0-9]+ MB .* larger -m"), 20)
+        with cluster.nodes[0].connect() as connection:
+            check(connection.set(b"large1", b"1." + VALUE) == b"STORED", "the others go on")
+        node.kill()
+        set_option(node, "-m", "128")
+        restart(node)
+        check_large(node, range(1000))
+
+
 def case_a_larger_m_works():
     with Cluster(1, arguments=("-m", "32", "-t", "2", "-M")) as cluster:
         node = cluster.start().nodes[0]
