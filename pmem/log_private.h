@@ -19,6 +19,7 @@ enum {
     SEGMENT_RECORDS = 2 * SEGMENT_LINE, /* where the first record lies */
     SEGMENT_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
     SEGMENT_SIZE_MIN = 4096,
+    LIMIT_HEADROOM = 8, /* free segments above those in use, where the limit is smaller than these */
     DRAIN_COUNT_MAX = 64,
     PROGRESS_STEPS = 16,
     KIND_MAX = RECORD_SEAL,
@@ -209,5 +210,8 @@ void segment_erase_first(struct log *log, uint32_t number);
 /* Finds out what the medium holds and hands it to `scan`. */
 enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report,
                      uint32_t *bad_segment) MUST_CHECK;
+
+/* What `count` segments in use come to where the limit is smaller than that. */
+uint32_t log_with_headroom(const struct log *log, uint32_t count);
 
 #endif

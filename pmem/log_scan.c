@@ -17,7 +17,6 @@
 
 enum {
     RECORD_SIZE_MIN = sizeof(struct record),
-    HEADROOM = 8, /* free segments above a limit that is smaller than what is there */
 };
 
 /* What was found in one segment. */
@@ -163,10 +162,7 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         else
             return status;
     }
-    if (log->segment_count > log->options.segment_count_max)
-        log->segment_count = log->segment_count + HEADROOM < SEGMENT_COUNT_MAX
-                                 ? log->segment_count + HEADROOM
-                                 : SEGMENT_COUNT_MAX;
+    log->segment_count = log_with_headroom(log, log->segment_count);
     return STATUS_OK;
 }
 

@@ -257,6 +257,13 @@ uint32_t log_segment_limit(const struct log *log)
     return log->segment_count < max ? log->segment_count : max;
 }
 
+uint32_t log_with_headroom(const struct log *log, uint32_t count)
+{
+    if (count > log->options.segment_count_max)
+        count += LIMIT_HEADROOM;
+    return count < SEGMENT_COUNT_MAX ? count : SEGMENT_COUNT_MAX;
+}
+
 bool log_drop_last(struct log *log)
 {
     if (log->segment_count <= log->options.segment_count_max ||

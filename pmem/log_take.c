@@ -85,7 +85,7 @@ static uint32_t count_segments(const struct log *log)
     uint32_t count = SEGMENT_COUNT_MAX;
     while (count > log->options.segment_count_max && log->segments[count - 1].state == SEGMENT_FREE)
         count--;
-    return count;
+    return log_with_headroom(log, count);
 }
 
 /* An append that was undone may not be found by a later scan either. */

@@ -34,6 +34,7 @@ static struct replica_options replica_options(const struct shard_options *option
         .slow_us = options->slow_us,
         .walk_bytes = options->walk_bytes,
         .model = options->model,
+        .was_early = options->was_early,
         .evicts = options->evicts,
     };
 }

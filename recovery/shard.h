@@ -31,6 +31,7 @@ struct shard_options {
     uint32_t collect_us;       /* between two looks for pieces that nobody needs; half of it is the grace for readers; 0: 10 s */
     enum model model;          /* the same at all nodes of the group; 0: synch */
     bool evicts;               /* a store that is full makes room; else it refuses what would make it grow */
+    bool was_early;            /* another model was in use here before, and it was an early one (model_is_early) */
     bool full;                 /* --recovery=full: trust nothing of what the log holds */
 };
 

@@ -46,6 +46,7 @@ void replica_init(struct replica *replica, const struct replica_options *options
     replica->store = options->store;
     replica->fresh = true;
     replica->model = model_row(options->model);
+    replica->cold_waits = model_is_early(replica->model) || options->was_early;
     replica->op_capacity = op_capacity(options);
     replica->ops = memory;
     replica->deferred = (void *)(replica->ops + replica->op_capacity);

@@ -105,6 +105,7 @@ struct replica_options {
     uint32_t slow_us;
     uint32_t walk_bytes; /* 0: WALK_BYTES */
     enum model model;    /* the same at all nodes of the group */
+    bool was_early;      /* what the log holds may have been written in a model that is early */
     bool evicts;         /* a full store makes room */
 };
 
@@ -125,6 +126,7 @@ struct replica {
     struct store *store;
     struct view view;
     bool fresh; /* no view installed since start */
+    bool cold_waits; /* as the next one, should it begin anew */
     bool cold;  /* the group began anew, in a model that may have lost what was answered or read: nobody serves before a round is
                    stable, when all agree on what is left (doc/protocol.md, Cold start) */
     const struct model_row *model;

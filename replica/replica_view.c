@@ -81,7 +81,7 @@ void replica_on_view(struct replica *replica, const struct view *view)
         replica_mark_end(replica); /* something is left only in a cold start right after a removal: nobody serves meanwhile */
     if (first && replica_is_member(replica)) {
         replica->unconfirmed = true; /* cold start: the members pool what they have, by replaying it */
-        replica->cold = model_is_early(replica->model) && !FAULT(COLD_SERVES);
+        replica->cold = replica->cold_waits && !FAULT(COLD_SERVES);
         replica->unconfirmed_cursor = (struct store_cursor){0};
     }
     for (uint32_t i = 0; i < replica->op_capacity; i++)

@@ -124,7 +124,6 @@ static void make_new(struct directory *directory, const struct directory_node *w
     directory->node.format_version = DIRECTORY_FORMAT_VERSION;
     /* From the clock: a node whose disk was wiped must come back higher than before. */
     directory->node.incarnation = clock_incarnation();
-    directory->node.reserved = 0;
 }
 
 /* The node's own file is made before any log. */
@@ -170,6 +169,7 @@ static enum status load(struct directory *directory, const struct directory_node
         return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
     }
     directory->node = there;
+    directory->node.early = there.early | want->early;
     return compare(directory->path, &there, want, why, size);
 }
 

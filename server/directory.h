@@ -24,8 +24,9 @@ struct directory_node {
     uint32_t segment_size;
     uint64_t cluster; /* options_directory_hash() */
     uint64_t incarnation;
-    uint32_t reserved; /* zero */
-    uint32_t crc;      /* of all before */
+    uint32_t early; /* 1: was used with a model in which an answer may be undone (model_is_early);
+                       stays */
+    uint32_t crc;   /* of all before */
 };
 
 struct directory {
@@ -35,11 +36,11 @@ struct directory {
 };
 
 /* Creates `path` if need be, locks it, compares and raises the incarnation. `want` says whose it
- * must be; a segment size that is there already wins over want's. `path` NULL: no directory; the
- * incarnation comes from the clock. STATUS_BUSY: another process has it; STATUS_FOREIGN,
- * STATUS_VERSION, STATUS_CORRUPT, STATUS_IO: `why` (one line, names the file) says what is wrong
- * and what to do, and nothing was changed. A directory with a log and without DIR/node is
- * STATUS_CORRUPT. */
+ * must be; a segment size that is there already wins over want's, and `early` is true for ever.
+ * `path` NULL: no directory; the incarnation comes from the clock. STATUS_BUSY: another process has
+ * it; STATUS_FOREIGN, STATUS_VERSION, STATUS_CORRUPT, STATUS_IO: `why` (one line, names the file)
+ * says what is wrong and what to do, and nothing was changed. A directory with a log and without
+ * DIR/node is STATUS_CORRUPT. */
 enum status directory_open(struct directory *directory, const char *path,
                            const struct directory_node *want, char *why,
                            size_t why_size) MUST_CHECK;

@@ -86,6 +86,7 @@ static enum status open_directory(struct node *node)
         .node = node->options.self,
         .shard_count = node->options.thread_count,
         .cluster = options_directory_hash(&node->options),
+        .early = model_is_early(model_row(node->options.persistency)),
     };
     enum status status =
         segments_choose(&node->options, 0, &want.segment_size, &node->segment_count_shard);

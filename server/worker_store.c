@@ -178,6 +178,7 @@ static enum status open_core(struct worker *worker)
         .ask_us = ASK_US,
         .slow_us = node->options.suspect_ms * 1000,
         .model = node->options.persistency,
+        .was_early = node->directory.node.early != 0,
         .evicts = !node->options.no_eviction,
         .full = node->net != NULL && (worker->damaged || node->options.recovery_full),
     };

@@ -82,6 +82,23 @@ TEST(directory, keeps_its_segment_size)
     directory_close(&directory);
 }
 
+/* A cold start after another model must not trust more than the log was written under. */
+TEST(directory, remembers_that_answers_could_be_undone)
+{
+    struct directory directory;
+    struct directory_node early = mine;
+    const char *path = test_directory();
+    ASSERT_EQ(open_as(&directory, path, &mine), STATUS_OK);
+    EXPECT_EQ(directory.node.early, 0);
+    directory_close(&directory);
+    early.early = 1;
+    ASSERT_EQ(open_as(&directory, path, &early), STATUS_OK);
+    directory_close(&directory);
+    ASSERT_EQ(open_as(&directory, path, &mine), STATUS_OK);
+    EXPECT_EQ(directory.node.early, 1);
+    directory_close(&directory);
+}
+
 TEST(directory, is_used_by_one_process_at_a_time)
 {
     struct directory directory, second;

@@ -136,6 +136,19 @@ def case_what_was_persisted_survives_the_death_of_all_nodes_in_each_model():
             check_filled(cluster, big)
 
 
+def case_a_group_may_start_with_another_model():
+    with with_model("eventual") as cluster:
+        big = fill(cluster.start(), "eventual")
+        for model in ("synch", "scope"):
+            for node in cluster.nodes:
+                node.kill()
+                node.arguments = [f"--persistency={model}" if word.startswith("--persistency") else word for word in node.arguments]
+            cluster.start()
+            check_filled(cluster, big)
+            with cluster.nodes[0].connect() as c:
+                check(c.stats(b"settings")["persistency"] == model, "stats settings")
+
+
 def case_nodes_with_different_models_refuse_each_other():
     with with_model("scope") as cluster:
         node = cluster.nodes[2]
