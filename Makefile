@@ -178,7 +178,7 @@ check-guest: all $(B)/t/pmem_medium_test
 	t/guest/run -t 600 t/guest/check
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
-$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c,$(wildcard bench/*.c))) $(B)/libbase.a
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/replay.c bench/trace.c,$(wildcard bench/*.c))) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm
 
 .PHONY: load bench-quick
@@ -194,6 +194,13 @@ bench-dump: all load
 .PHONY: bench-models
 bench-models: all load
 	bench/models
+
+$(B)/bench/replay: $(B)/bench/replay.o $(B)/bench/trace.o
+	$(CC) $(LDFLAGS) $^ -lm -o $@
+
+.PHONY: bench-hits
+bench-hits: all $(B)/bench/replay
+	bench/hits
 
 .PHONY: bench-memory
 bench-memory: all
