@@ -100,6 +100,19 @@ const uint64_t *index_find_any(const struct store *store, struct slice key, uint
     return NULL;
 }
 
+uint64_t *index_find_place(const struct store *store, uint64_t hash, place_t place)
+{
+    const struct index *index = &store->index;
+    struct bucket *bucket = &index->buckets[index_bucket_of(hash, index->main_count)];
+    for (;; bucket = &index->buckets[bucket->overflow]) {
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
+            if (entry_place(entry_load(&bucket->entries[i])) == place)
+                return &bucket->entries[i];
+        if (bucket->overflow == 0)
+            return NULL;
+    }
+}
+
 uint64_t *index_find_hash(const struct store *store, uint64_t hash)
 {
     const struct index *index = &store->index;

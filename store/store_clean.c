@@ -291,8 +291,10 @@ static enum status treat(struct store *store, const struct record *record, place
     }
     struct found found;
     uint64_t hash = hash_key(record_key(record));
-    if (!store_find(store, record_key(record), hash, &found) || found.place != place)
+    uint64_t *entry = index_find_place(store, hash, place);
+    if (entry == NULL)
         return STATUS_OK;
+    store_fill_found(store, entry, &found);
     if (may_drop(store, &found)) {
         drop(store, &found);
         return STATUS_OK;

@@ -197,6 +197,9 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
 const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word);
 uint64_t *index_find_hash(const struct store *store, uint64_t hash);
 
+/* The entry of the record at `place`, if that is its key's current one. Touches no record. */
+uint64_t *index_find_place(const struct store *store, uint64_t hash, place_t place);
+
 /* NULL: no room. The key is not there yet. */
 uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);
 void index_remove(struct store *store, uint64_t hash, uint64_t *entry);

@@ -37,8 +37,11 @@ static bool wanted(const struct store *store, const struct record *record, place
 {
     if (record->kind == RECORD_MARK || log_lsn(store->log, place) < lsn_min)
         return false;
-    struct slice key = record_key(record);
-    return store_find(store, key, hash_key(key), found) && found->place == place;
+    uint64_t *entry = index_find_place(store, hash_key(record_key(record)), place);
+    if (entry == NULL)
+        return false;
+    store_fill_found(store, entry, found);
+    return true;
 }
 
 bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min,

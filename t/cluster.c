@@ -148,9 +148,11 @@ static void start(struct cluster *cluster, unsigned node)
     cluster->durable[node] = 0;
 }
 
-static struct cluster *open_cluster(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES], enum model model)
+static struct cluster *open_cluster(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES], enum model model,
+                                    bool evicts)
 {
     struct cluster *cluster = calloc(1, sizeof(*cluster));
+    cluster->evicts = evicts;
     cluster->model = model;
     cluster->wall_us = 1000000000;
     cluster->mono_us = 1000000;
@@ -178,12 +180,17 @@ struct cluster *cluster_open(void)
 
 struct cluster *cluster_open_model(enum model model)
 {
-    return open_cluster(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS}, model);
+    return open_cluster(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS}, model, false);
 }
 
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES])
 {
-    return open_cluster(segment_size, segments, MODEL_SYNCH);
+    return open_cluster(segment_size, segments, MODEL_SYNCH, false);
+}
+
+struct cluster *cluster_open_evicting(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES])
+{
+    return open_cluster(segment_size, segments, MODEL_SYNCH, true);
 }
 
 static void stop(struct cluster *cluster, unsigned node)

@@ -53,6 +53,8 @@ struct cluster *cluster_open(void);
 struct cluster *cluster_open_model(enum model model);
 /* The same with logs of so many segments at node 1, 2, 3. */
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
+/* And they make room when they are full. */
+struct cluster *cluster_open_evicting(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
 void cluster_close(struct cluster *cluster);
 
 /* Starts a command at `node`; the index of its reply. */

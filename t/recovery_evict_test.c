@@ -1,0 +1,235 @@
+/* Goal: a full store makes room by deletes that all members agree on, of what is read least wherever it is read; a newer value is
+ * never deleted for an older one, and who waits for room that cannot come is told so.
+ * Method: three real shards with small logs (t/cluster.h), filled far beyond what they hold. */
+#include <stdio.h>
+
+#include "base/ts.h"
+#include "recovery/evict.h"
+#include "t/cluster.h"
+
+enum { SEGMENT_BYTES = 32768, MANY = 16, FEW = 12, KEYS = 6000, HOT = 20, ROUND = 100000 };
+
+static const uint32_t equal_logs[CLUSTER_NODES] = {MANY, MANY, MANY};
+static char filler[160];
+
+static struct slice name(const char *prefix, unsigned number)
+{
+    static char text[8][24];
+    static unsigned used;
+    char *at = text[used++ % 8];
+    return slice_make(at, (size_t)snprintf(at, sizeof(text[0]), "%s%u", prefix, number));
+}
+
+static unsigned request(struct cluster *cluster, unsigned node, enum request_type type, struct slice key)
+{
+    static char keys[CLUSTER_REQUESTS][24];
+    static unsigned used;
+    char *kept = keys[used++ % CLUSTER_REQUESTS];
+    memcpy(kept, key.data, key.size);
+    memset(filler, 'x', sizeof(filler));
+    struct request request = {
+        .type = type, .key = slice_make(kept, key.size), .value = slice_make(filler, sizeof(filler))};
+    return cluster_request_full(cluster, node, &request);
+}
+
+static enum outcome ask(struct cluster *cluster, unsigned node, enum request_type type, struct slice key)
+{
+    unsigned reply = request(cluster, node, type, key);
+    cluster_settle(cluster);
+    for (int i = 0; i < 200 && !cluster->replies[reply].done; i++) {
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+    }
+    return cluster->replies[reply].done ? cluster->replies[reply].outcome : OUTCOME_UNKNOWN;
+}
+
+/* Sets keys that nobody reads, from all nodes; those of `hot` are read at `reader` meanwhile. */
+static void fill(struct cluster *cluster, unsigned count, unsigned hot, unsigned reader)
+{
+    for (unsigned i = 0; i < count; i++) {
+        ASSERT_EQ(ask(cluster, 1 + i % CLUSTER_NODES, REQUEST_SET, name("key", i)), OUTCOME_STORED);
+        if (hot > 0 && i % 4 == 0)
+            ask(cluster, reader, REQUEST_GET, name("hot", i / 4 % hot));
+        if (i % 16 == 0)
+            cluster_tick(cluster, ROUND / 4);
+    }
+    cluster_settle(cluster);
+}
+
+static bool has(const struct cluster *cluster, unsigned node, struct slice key)
+{
+    struct found found;
+    return store_find(cluster->stores[node], key, hash_key(key), &found) && found.record->kind == RECORD_VALUE;
+}
+
+static unsigned evictions(const struct cluster *cluster, unsigned node)
+{
+    struct shard_stats stats;
+    shard_stats(cluster->shards[node], &stats);
+    return (unsigned)stats.evictions;
+}
+
+TEST(evict, a_full_store_makes_room_and_refuses_nothing)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);
+    fill(cluster, KEYS, 0, 0);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < KEYS; i++) {
+        bool here = has(cluster, 1, name("key", i));
+        ASSERT_EQ(has(cluster, 2, name("key", i)), here);
+        ASSERT_EQ(has(cluster, 3, name("key", i)), here);
+        kept += here;
+    }
+    EXPECT(kept > 700); /* it holds some 1500 */
+    unsigned total = 0;
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++) {
+        EXPECT(evictions(cluster, node) > KEYS / 6); /* each has its share */
+        total += evictions(cluster, node);
+    }
+    EXPECT_EQ(total, KEYS - kept);
+    EXPECT_EQ(cluster->evicted, total);
+    cluster_close(cluster);
+}
+
+TEST(evict, what_is_read_stays_wherever_it_is_read)
+{
+    for (unsigned reader = 1; reader <= CLUSTER_NODES; reader++) {
+        struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);
+        for (unsigned i = 0; i < HOT; i++)
+            ASSERT_EQ(ask(cluster, 1, REQUEST_SET, name("hot", i)), OUTCOME_STORED);
+        fill(cluster, KEYS, HOT, reader);
+        for (unsigned i = 0; i < HOT; i++)
+            EXPECT(has(cluster, 2, name("hot", i)));
+        cluster_close(cluster);
+    }
+}
+
+TEST(evict, without_it_a_full_store_refuses)
+{
+    struct cluster *cluster = cluster_open_sized(SEGMENT_BYTES, equal_logs);
+    enum outcome outcome = OUTCOME_STORED;
+    for (unsigned i = 0; i < KEYS && outcome == OUTCOME_STORED; i++)
+        outcome = ask(cluster, 1, REQUEST_SET, name("key", i));
+    EXPECT_EQ(outcome, OUTCOME_NO_MEMORY);
+    EXPECT(has(cluster, 1, name("key", 0)));
+    cluster_close(cluster);
+}
+
+TEST(evict, the_smallest_store_decides_and_all_members_make_room_for_it)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){4 * MANY, MANY, 4 * MANY});
+    fill(cluster, KEYS, 0, 0);
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        EXPECT(evictions(cluster, node) > KEYS / 8);
+    cluster_close(cluster);
+}
+
+static const struct message *first_ask(const struct cluster *cluster)
+{
+    for (unsigned at = cluster->head; at != cluster->tail; at++)
+        if (cluster->queue[at % CLUSTER_QUEUE].bytes->type == MSG_EVICT_ASK)
+            return cluster->queue[at % CLUSTER_QUEUE].bytes;
+    return NULL;
+}
+
+/* Sets keys until some member has asked for keys to evict, and nobody has answered yet. *number: of one of the keys. */
+static unsigned fill_until_asked(struct cluster *cluster, unsigned *number)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        request(cluster, 1, REQUEST_SET, name("key", i));
+        for (unsigned to = 2; to <= CLUSTER_NODES; to++)
+            while (first_ask(cluster) == NULL && (cluster_deliver(cluster, 1, to) || cluster_deliver(cluster, to, 1) ||
+                                                  cluster_deliver(cluster, to, 5 - to)))
+                ;
+        if (i % 16 == 0 && first_ask(cluster) == NULL)
+            cluster_tick(cluster, 10000);
+        const struct message *message = first_ask(cluster);
+        uint64_t hash;
+        if (message == NULL)
+            continue;
+        memcpy(&hash, message_key(message).data, sizeof(hash));
+        for (*number = 0; *number < i; ++*number)
+            if (hash_key(name("key", *number)) == hash)
+                return message->from;
+    }
+    test_fail(__FILE__, __LINE__, "nobody asks");
+    return 0;
+}
+
+TEST(evict, a_value_that_came_meanwhile_stays)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);
+    unsigned number, node = fill_until_asked(cluster, &number);
+    ASSERT(has(cluster, node, name("key", number)));
+    unsigned set = request(cluster, node, REQUEST_SET, name("key", number));
+    cluster_settle(cluster);
+    EXPECT_EQ(cluster->replies[set].outcome, OUTCOME_STORED);
+    EXPECT(has(cluster, 1, name("key", number)));
+    EXPECT(has(cluster, 3, name("key", number)));
+    EXPECT(evictions(cluster, node) > 0); /* others of the batch */
+    cluster_close(cluster);
+}
+
+TEST(evict, a_key_that_is_read_while_the_others_are_asked_stays)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);
+    unsigned number, node = fill_until_asked(cluster, &number);
+    request(cluster, node, REQUEST_GET, name("key", number));
+    cluster_settle(cluster);
+    EXPECT(has(cluster, node, name("key", number)));
+    cluster_close(cluster);
+}
+
+TEST(evict, what_a_lost_channel_or_a_dead_member_was_asked_for_does_not_stop_it)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);
+    unsigned number, node = fill_until_asked(cluster, &number);
+    unsigned other = node % CLUSTER_NODES + 1, third = 6 - node - other;
+    cluster_lose(cluster, node, other);
+    cluster_up(cluster, node, other);
+    cluster_settle(cluster);
+    unsigned before = evictions(cluster, node);
+    for (unsigned i = 0; i < 300; i++)
+        ASSERT_EQ(ask(cluster, node, REQUEST_SET, name("more", i)), OUTCOME_STORED);
+    EXPECT(evictions(cluster, node) > before);
+    cluster_crash(cluster, third);
+    uint8_t left = (uint8_t)(7 & ~node_bit(third));
+    cluster_install(cluster, node, 2, left, 0);
+    cluster_install(cluster, other, 2, left, 0);
+    cluster_settle(cluster);
+    before = evictions(cluster, node);
+    for (unsigned i = 0; i < 300; i++)
+        ASSERT_EQ(ask(cluster, node, REQUEST_SET, name("rest", i)), OUTCOME_STORED);
+    EXPECT(evictions(cluster, node) > before);
+    cluster_close(cluster);
+}
+
+/* An upload that fills the store: its pieces have no value yet that could be evicted. */
+TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
+{
+    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
+    static uint8_t keys[KEYS][PIECE_KEY_SIZE];
+    static char big[2000];
+    enum outcome outcome = OUTCOME_STORED;
+    unsigned count = 0;
+    for (; count < KEYS && outcome == OUTCOME_STORED; count++) {
+        piece_key(ts_make(1, 1, 1), count, keys[count]);
+        memset(big, 'b', sizeof(big));
+        big[0] = 1, big[1] = 'k';
+        struct request piece = {.type = REQUEST_SET,
+                                .key = slice_make(keys[count], PIECE_KEY_SIZE),
+                                .value = slice_make(big, sizeof(big))};
+        unsigned reply = cluster_request_full(cluster, 1, &piece);
+        cluster_settle(cluster);
+        for (int i = 0; i < 200 && !cluster->replies[reply].done; i++) {
+            cluster_tick(cluster, 10000);
+            cluster_settle(cluster);
+        }
+        ASSERT(cluster->replies[reply].done);
+        outcome = cluster->replies[reply].outcome;
+    }
+    EXPECT_EQ(outcome, OUTCOME_NO_MEMORY);
+    EXPECT(count > 50);
+    EXPECT_EQ(evictions(cluster, 1), 0);
+    cluster_close(cluster);
+}
