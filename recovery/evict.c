@@ -324,7 +324,6 @@ static void choose(struct evict *evict, struct replica *replica)
     uint64_t walk = WALK_MAX;
     unsigned chains = CHAINS_MAX;
     uint64_t enough = evict->proposed_bytes + need(evict, replica);
-    move_probation(evict, replica);
     while (walk > 0 && chains > 0 && evict->turns < TURNS_MAX && evict->proposed_bytes < enough) {
         if (evict->open == NULL)
             open_batch(evict);
@@ -362,7 +361,10 @@ void evict_advance(struct evict *evict, struct replica *replica)
     give_up_late(evict, replica);
     replica->may_evict = is_on(replica) && !evict->barren;
     evict->wants_turn = false;
-    if (!is_on(replica) || need(evict, replica) == 0)
+    if (!is_on(replica))
+        return;
+    move_probation(evict, replica);
+    if (need(evict, replica) == 0)
         return;
     choose(evict, replica);
     close_batch(evict, replica);

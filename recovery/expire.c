@@ -5,6 +5,7 @@
 enum {
     TURN_US = 10000,
     CHAINS = 256, /* in one turn: some 0.1 ms */
+    TRIES_MAX = 20,
 };
 
 void expire_init(struct expire *expire)
@@ -63,14 +64,17 @@ static void visit(void *user, const struct found *found)
         expire->left = true;
 }
 
-static void delete_found(struct expire *expire, struct replica *replica, const struct chain *chain)
+/* False: some are not at rest, or there is no room now. */
+static bool delete_found(struct expire *expire, struct replica *replica, const struct chain *chain)
 {
+    bool all = true;
     for (unsigned i = 0; i < chain->count; i++) {
         struct found found;
-        if (!store_find_hash(replica->store, chain->hashes[i], &found) ||
+        if (store_find_hash(replica->store, chain->hashes[i], &found) &&
             !deletes_start(&expire->deletes, replica, REQUEST_EXPIRE, &found))
-            expire->left = true;
+            all = false;
     }
+    return all;
 }
 
 /* ---- the walk ---- */
@@ -123,6 +127,31 @@ static bool is_in_a_hurry(const struct replica *replica)
     return replica->starved > 0 || replica_excess(replica) > 0;
 }
 
+/* One chain. False: enough for this turn. What can't be deleted now is tried again for some turns, then left to the next walk. */
+static bool walk_chain(struct expire *expire, struct replica *replica)
+{
+    if (expire->deletes.free_count < EXPIRE_FOUND)
+        return false;
+    struct chain chain = {
+        .expire = expire, .share = deletes_share(replica), .now = replica_now(replica)};
+    uint64_t before = expire->position;
+    if (!store_scan(replica->store, &expire->position, visit, &chain)) {
+        end(expire, replica);
+        return false;
+    }
+    if (delete_found(expire, replica, &chain)) {
+        expire->tries = 0;
+        return true;
+    }
+    if (expire->tries++ < TRIES_MAX) {
+        expire->position = before;
+        return false;
+    }
+    expire->tries = 0;
+    expire->left = true;
+    return true;
+}
+
 void expire_on_tick(struct expire *expire, struct replica *replica)
 {
     take_finished(expire, replica);
@@ -132,16 +161,9 @@ void expire_on_tick(struct expire *expire, struct replica *replica)
     expire->turn_us = replica->mono_us;
     if (!expire->walking && is_due(expire, replica))
         begin(expire, replica);
-    for (unsigned i = 0; expire->walking && i < CHAINS; i++) {
-        if (expire->deletes.free_count < EXPIRE_FOUND)
+    for (unsigned i = 0; expire->walking && i < CHAINS; i++)
+        if (!walk_chain(expire, replica))
             return;
-        struct chain chain = {.expire = expire,
-                              .share = deletes_share(replica),
-                              .now = replica_now(replica)};
-        if (!store_scan(replica->store, &expire->position, visit, &chain))
-            end(expire, replica);
-        delete_found(expire, replica, &chain);
-    }
 }
 
 bool expire_wants_turn(const struct expire *expire, const struct replica *replica)

@@ -23,6 +23,7 @@ struct expire {
     uint32_t first;      /* the earliest exptime of what the walk has left alone */
     uint64_t flush_ts;   /* of the flush as the walk began; 0: none that is VALID */
     uint64_t flushed_ts; /* a walk has found everything gone that this flush made absent */
+    unsigned tries;      /* at the present chain */
     bool left;           /* the walk has left something that it may not leave */
     uint64_t deleted, checked, walks;
 };

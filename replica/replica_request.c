@@ -319,7 +319,7 @@ enum execute replica_execute(struct replica *replica, struct request *request)
                             : expire_first(replica, request, &found, &now);
     } else if (request->type == REQUEST_EXPIRE) {
         now.record = now.flushed ? found.record : NULL;
-    } else if (now.expired || (request->type == REQUEST_EVICT && !may_evict(replica, request, &found))) {
+    } else if (now.expired || (request->type == REQUEST_EVICT && !(any && may_evict(replica, request, &found)))) {
         now.record = NULL;
     }
     see(replica, request, &found, now.record);
