@@ -126,7 +126,7 @@ check-tsan threads: export TSAN_OPTIONS = suppressions=$(CURDIR)/t/tsan.supp
 check-tsan: load
 	$(MAKE) VARIANT=tsan threads build/tsan/healcached
 	HEALCACHED=build/tsan/healcached setarch -R t/e2e/run one_node many_pipelined killed_under_load sasl_of sighup dump_of dump_ends watch_ \
-	    tls_serves exchanged udp_garbage
+	    tls_serves exchanged udp_garbage readers_on
 
 # The tests in which several threads run at once; address layout fixed, as ThreadSanitizer needs it.
 THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))
