@@ -16,7 +16,7 @@
 #include "pmem/medium_file_private.h"
 #include "pmem/medium_guard.h"
 
-enum { TMPFS_MAGIC_NUMBER = 0x01021994 };
+enum { TMPFS_MAGIC_NUMBER = 0x01021994, PAGE = 4096 };
 
 static struct file_medium *file_of(struct medium *medium)
 {
@@ -159,6 +159,20 @@ static void drain(struct medium *medium, uint64_t cookie)
     }
 }
 
+/* What could not be written counts as clean from then on: a sync of it after the next start would do nothing, and succeed. The
+ * flusher has ended, so its ranges are the owner's. */
+static void make_dirty_again(struct file_medium *file)
+{
+    const struct ranges *taken = &file->flusher.taken;
+    for (uint32_t i = 0; i < taken->count; i++) {
+        uint32_t number = taken->numbers[i];
+        volatile uint8_t *base = base_of(file, number);
+        for (size_t at = taken->from[number]; at < taken->to[number]; at = (at / PAGE + 1) * PAGE)
+            base[at] = base[at];
+    }
+    file->failed = true;
+}
+
 static enum status drained(struct medium *medium, uint64_t *cookie)
 {
     struct file_medium *file = file_of(medium);
@@ -170,6 +184,7 @@ static enum status drained(struct medium *medium, uint64_t *cookie)
     }
     int error = atomic_load(&file->flusher.error);
     if (error != 0) {
+        make_dirty_again(file);
         char name[FILE_NAME_SIZE];
         segment_file_name(atomic_load(&file->flusher.error_number), name);
         file_complain(file, name, "cannot be synced", error);

@@ -57,7 +57,7 @@ struct file_medium {
     bool is_volatile; /* tmpfs */
     bool told;        /* that there is no room for more segments */
     uint32_t count_max;
-    bool failed;      /* a segment could not be made, for another reason than space; final */
+    bool failed;      /* final: a sync failed, or a segment could not be made, for another reason than space */
     uint64_t cookie;  /* of the newest drain on DAX */
     uint32_t number_last; /* the segment of the newest flush */
     _Atomic uint64_t drains;

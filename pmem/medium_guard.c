@@ -17,6 +17,7 @@ enum {
 
 static _Atomic(struct file_medium *) media[MEDIA_MAX];
 static int exit_code;
+static const char *remove_beside;
 
 static _Thread_local sigjmp_buf probe_end;
 static _Thread_local volatile sig_atomic_t probing;
@@ -81,6 +82,17 @@ static void tell(const struct file_medium *file, uint32_t number, const uint8_t 
     log_error_in_signal(line.text);
 }
 
+static void remove_file(const struct file_medium *file)
+{
+    struct line path = {.used = 0};
+    if (remove_beside == NULL)
+        return;
+    add_text(&path, file->directory);
+    add_text(&path, "/");
+    add_text(&path, remove_beside);
+    (void)unlink(path.text);
+}
+
 static void on_bus(int number, siginfo_t *info, void *context)
 {
     (void)context;
@@ -94,13 +106,15 @@ static void on_bus(int number, siginfo_t *info, void *context)
         return;
     }
     tell(file, segment, at, info->si_code);
+    remove_file(file);
     _exit(exit_code);
 }
 
-void medium_guard_install(int code)
+void medium_guard_install(int code, const char *beside)
 {
     struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
     exit_code = code;
+    remove_beside = beside;
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
 }

@@ -270,7 +270,7 @@ enum status index_memory_open(struct index_memory *memory, const char *directory
     *memory = (struct index_memory){.fd = -1, .where = where, .keep = {.grow = grow, .user = memory}};
     if (directory == NULL)
         return use_own(memory, size);
-    int length = snprintf(memory->link, sizeof(memory->link), "%s/index", directory);
+    int length = snprintf(memory->link, sizeof(memory->link), "%s/" INDEX_FILE_NAME, directory);
     if (length < 0 || (size_t)length >= sizeof(memory->link))
         return STATUS_TOO_LARGE;
     if (strcmp(where, "none") == 0 || !fill_whose(&memory->keep, directory)) {

@@ -17,6 +17,8 @@
 #include "base/status.h"
 #include "store/store.h"
 
+#define INDEX_FILE_NAME "index" /* DIR/shard-N/index */
+
 enum { INDEX_PATH_SIZE = 4096 };
 
 struct index_memory {

@@ -11,6 +11,7 @@
 #include "server/clock.h"
 #include "server/control.h"
 #include "server/disk.h"
+#include "server/index_memory.h"
 #include "server/listener.h"
 #include "server/process.h"
 #include "server/sasl.h"
@@ -397,7 +398,7 @@ int node_run(const struct options *options)
     watchers_open(&node.watchers);
     prefixes_open(&node.prefixes, options->delimiter, options->detail);
     process_ignore_signals();
-    medium_guard_install(EXIT_MEDIUM);
+    medium_guard_install(EXIT_MEDIUM, INDEX_FILE_NAME);
     int code = open_tls(&node);
     if (code == 0)
         code = open_auth(&node);

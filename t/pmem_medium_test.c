@@ -3,6 +3,7 @@
  * eventfd. */
 #include "pmem/medium.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -277,7 +279,17 @@ TEST(medium_file, carries_a_log_over_a_restart)
     }
 }
 
-/* A sync of what is no longer mapped fails, as one of a broken disk would. */
+static bool sync_fails;
+
+/* libpmem calls this one. */
+int msync(void *address, size_t size, int flags)
+{
+    if (!sync_fails)
+        return (int)syscall(SYS_msync, address, size, flags);
+    errno = EIO;
+    return -1;
+}
+
 TEST(medium_file, never_syncs_again_after_an_error)
 {
     struct medium *medium = open_file(test_directory());
@@ -289,10 +301,15 @@ TEST(medium_file, never_syncs_again_after_an_error)
         medium->ops->close(medium);
         return; /* DAX: there is no sync that could fail */
     }
-    ASSERT_EQ(munmap(base, SIZE), 0);
-    medium->ops->flush(medium, base, 64);
+    memset((uint8_t *)base + 100, 7, 9000);
+    sync_fails = true;
+    medium->ops->flush(medium, (uint8_t *)base + 100, 9000);
     medium->ops->drain(medium, 1);
     EXPECT(!await(medium, 1));
+    sync_fails = false;
+    EXPECT_EQ(((uint8_t *)base)[100], 7); /* made dirty again, not changed */
+    EXPECT_EQ(((uint8_t *)base)[99], 0);
+    EXPECT_EQ(((uint8_t *)base)[4096], 7);
     EXPECT(strstr(medium_file_message(medium), "segment-000000: cannot be synced") != NULL);
     medium->ops->flush(medium, other, 64);
     medium->ops->drain(medium, 2);
@@ -398,7 +415,7 @@ TEST(medium_guard, a_page_that_cannot_be_read_is_found_by_asking)
     const char *directory = test_directory();
     struct medium *medium = open_file(directory);
     ASSERT(medium != NULL);
-    medium_guard_install(GUARD_CODE);
+    medium_guard_install(GUARD_CODE, NULL);
     ASSERT(map_and_cut(medium, directory) != NULL);
     EXPECT(!medium->ops->readable(medium, 2));
     EXPECT(strstr(medium_file_message(medium), "segment-000002: the page at byte 8192") != NULL);
@@ -418,7 +435,7 @@ static int run_child(void (*body)(const char *), const char *directory, char *te
     pid_t pid = fork();
     if (pid == 0) {
         dup2(ends[1], STDERR_FILENO);
-        medium_guard_install(GUARD_CODE);
+        medium_guard_install(GUARD_CODE, "beside");
         body(directory);
         _exit(0);
     }
@@ -443,7 +460,11 @@ TEST(medium_guard, a_process_that_meets_one_ends_with_a_line_that_names_the_segm
 {
     char text[2048];
     const char *directory = test_directory();
+    make_file(directory, "beside", 4);
+    make_file(directory, "other", 4);
     int status = run_child(read_cut_segment, directory, text, sizeof(text));
+    EXPECT_EQ(size_of(directory, "beside"), -1);
+    EXPECT_EQ(size_of(directory, "other"), 4);
     EXPECT(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), GUARD_CODE);
     const char *named = strstr(text, directory);
