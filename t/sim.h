@@ -295,6 +295,21 @@ struct sim_large {
     uint64_t judged_ts[4]; /* by piece: of a delete that was judged when it began */
 };
 
+/* From a cold start of the group to the next (sim_era.c). */
+struct sim_era {
+    uint32_t cold_start;
+    uint64_t stamp; /* when it begins */
+    uint64_t ts[SIM_KEY_MAX];
+    struct sim_operation values[SIM_KEY_MAX]; /* what it begins with: a set, or a get: nothing */
+};
+
+enum { SIM_ERAS_MAX = 64 };
+
+struct sim_eras {
+    struct sim_era list[SIM_ERAS_MAX];
+    unsigned count;
+};
+
 struct sim_proposal {
     struct member_entry entry;
     unsigned by;
@@ -330,8 +345,11 @@ struct sim {
     unsigned open_ended[SIM_KEY_MAX]; /* commands that change it with an unknown outcome: the judge's work doubles with each */
     unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
 
-    uint64_t promised[SIM_SHARD_MAX][SIM_KEY_MAX + 1]; /* durable everywhere, says a persist: newest ts of each key */
+    uint64_t promised[SIM_SHARD_MAX][SIM_KEY_MAX + 1]; /* durable everywhere, says the model: newest ts of each key */
     uint64_t persists;
+    uint32_t cold_starts;
+    struct sim_era era_draft;
+    struct sim_eras eras[SIM_SHARD_MAX];
 
     struct sim_large *larges;
     uint32_t large_count, large_room;
@@ -480,6 +498,13 @@ void sim_model_read(struct sim *sim, const struct sim_shard *own, unsigned key);
 /* A persist comes to the shard; is answered. */
 void sim_model_persist(struct sim_call *call, const struct sim_shard *own);
 void sim_model_persisted(struct sim *sim, const struct sim_call *call, const struct sim_shard *own);
+
+/* ---- sim_era.c ---- */
+void sim_era_view(struct sim *sim, const struct view *view);
+bool sim_era_before_step(struct sim *sim, const struct sim_shard *shard); /* true: sim_era_after_step has to be called */
+void sim_era_after_step(struct sim *sim, const struct sim_shard *shard);
+size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number, const struct sim_operation *const *list, size_t count,
+                   struct sim_operation *copies);
 
 /* ---- sim_check.c ---- */
 void sim_check_step(struct sim *sim, unsigned node, unsigned shard);

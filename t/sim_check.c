@@ -328,25 +328,48 @@ static void report_key(struct sim *sim, const struct sim_operation *const *list,
     }
 }
 
+static void judge(struct sim *sim, unsigned key, const struct sim_operation *const *list, size_t count)
+{
+    uint64_t steps;
+    enum sim_verdict verdict = sim_linear_check(list, count, JUDGE_STEPS_MAX, &steps);
+    sim->judge_steps += steps;
+    if (verdict == SIM_LINEARIZABLE)
+        return;
+    report_key(sim, list, count);
+    if (verdict == SIM_UNDECIDED)
+        sim_fail(sim, "the judge gave up on key %u after %" PRIu64 " steps: undecided", key, steps);
+    sim_fail(sim, "the history of key %u (%zu commands) is not linearizable", key, count);
+}
+
+/* Each era by itself; there is one unless the group lost power altogether, and what its model allows to be lost. */
+static void judge_eras(struct sim *sim, unsigned key, const struct sim_operation *const *list, size_t count)
+{
+    struct sim_operation *copies = calloc(count + 1, sizeof(*copies));
+    const struct sim_operation **cut = calloc(count + 1, sizeof(*cut));
+    assert(copies != NULL && cut != NULL);
+    for (unsigned era = 0; era <= sim->eras[sim_key_shard(sim, key)].count; era++) {
+        size_t taken = sim_era_cut(sim, key, era, list, count, copies);
+        for (size_t i = 0; i < taken; i++)
+            cut[i] = &copies[i];
+        judge(sim, key, cut, taken);
+    }
+    free(cut);
+    free(copies);
+}
+
 static void judge_key(struct sim *sim, unsigned key, const struct sim_operation **list)
 {
     size_t count = 0;
-    uint64_t steps;
     for (uint32_t i = 0; i < sim->operation_count; i++) {
         const struct sim_operation *operation = &sim->history[i];
         bool flushes = operation->type == REQUEST_FLUSH && sim_key_shard(sim, operation->key) == sim_key_shard(sim, key);
         if (operation->type != REQUEST_PERSIST && (operation->key == key || flushes))
             list[count++] = operation;
     }
-    enum sim_verdict verdict = sim_linear_check(list, count, JUDGE_STEPS_MAX, &steps);
-    sim->judge_steps += steps;
-    if (verdict == SIM_LINEARIZABLE)
-        return;
-    report_key(sim, list, count);
-    free(list);
-    if (verdict == SIM_UNDECIDED)
-        sim_fail(sim, "the judge gave up on key %u after %" PRIu64 " steps: undecided", key, steps);
-    sim_fail(sim, "the history of key %u (%zu commands) is not linearizable", key, count);
+    if (sim->eras[sim_key_shard(sim, key)].count > 0)
+        judge_eras(sim, key, list, count);
+    else
+        judge(sim, key, list, count);
 }
 
 void sim_check_history(struct sim *sim)

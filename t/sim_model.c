@@ -90,6 +90,13 @@ static void check_everywhere(struct sim *sim, const struct sim_shard *own, unsig
     }
 }
 
+static void promise(struct sim *sim, const struct sim_shard *own, unsigned key, uint64_t ts)
+{
+    uint64_t *promised = &sim->promised[own->number][key];
+    if (ts > *promised)
+        *promised = ts;
+}
+
 void sim_model_wrote(struct sim *sim, struct sim_shard *own, unsigned key)
 {
     struct sim_shadow *shadow = &own->keys[key];
@@ -97,14 +104,19 @@ void sim_model_wrote(struct sim *sim, struct sim_shard *own, unsigned key)
     check_everywhere(sim, own, key, shadow->own_ts, durable, "acknowledges");
     if (shadow->own_ts > shadow->acked_ts)
         shadow->acked_ts = shadow->own_ts;
+    if (durable)
+        promise(sim, own, key, shadow->own_ts);
 }
 
 void sim_model_read(struct sim *sim, const struct sim_shard *own, unsigned key)
 {
     const struct sim_shadow *shadow = &own->keys[key];
     bool durable = model_row(sim->profile.model)->readable == MODEL_AT_DURABLE;
-    if (shadow->kind == RECORD_VALUE && shadow->state == STATE_VALID)
-        check_everywhere(sim, own, key, shadow->ts, durable, "answers a read of");
+    if (shadow->kind != RECORD_VALUE || shadow->state != STATE_VALID)
+        return;
+    check_everywhere(sim, own, key, shadow->ts, durable, "answers a read of");
+    if (durable)
+        promise(sim, own, key, shadow->ts);
 }
 
 void sim_model_persist(struct sim_call *call, const struct sim_shard *own)
@@ -120,9 +132,7 @@ void sim_model_persisted(struct sim *sim, const struct sim_call *call, const str
 {
     sim->persists++;
     for (unsigned key = 0; key <= SIM_KEY_MAX; key++) {
-        uint64_t *promised = &sim->promised[own->number][key];
         check_everywhere(sim, own, key, call->persists[key], true, "has persisted");
-        if (call->persists[key] > *promised)
-            *promised = call->persists[key];
+        promise(sim, own, key, call->persists[key]);
     }
 }

@@ -64,6 +64,7 @@ static void on_install(void *user, const struct view *view)
              view->members, view->healing);
     if (view->epoch > sim->newest.epoch) {
         sim_check_cold(sim, view);
+        sim_era_view(sim, view);
         sim->newest = *view;
     }
     if ((view->members & node_bit(n->id)) != 0)

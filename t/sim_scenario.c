@@ -554,6 +554,22 @@ static void elsewhere(struct sim *sim, struct sim_profile *p)
     p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
 }
 
+/* The same in models that lose answers by it. */
+static void blackout(struct sim *sim, struct sim_profile *p)
+{
+    dawn(sim, p);
+    p->blackout = true;
+    p->keep_majority = false;
+    p->crash = (unsigned)sim_below(sim, 3);
+    p->think_us = ONE_OF(sim, 3000, 20000);
+    p->flush_permille = p->expire_percent = 0;
+    if (sim_chance(sim, 50))
+        return;
+    only(p, REQUEST_SET, REQUEST_INCR, REQUEST_DELETE);
+    p->client_count = 4; /* as in churn_rmw */
+    p->operation_count = 1200;
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -584,6 +600,7 @@ static const struct scenario scenarios[] = {
     {"meta", "meta commands: who wins, what is stale", meta},
     {"tails", "slow media, and nodes that die when a round is stable", tails},
     {"dawn", "all nodes go down, and one of them has what was answered last", dawn},
+    {"blackout", "all nodes lose power, and with it what their model allows", blackout},
 };
 
 void sim_scenarios_print(FILE *file)

@@ -205,7 +205,10 @@ void sim_worker_step(struct sim *sim, unsigned node, unsigned number, struct eve
     if (event->wall_us / 1000000 > sim->wall_max)
         sim->wall_max = (uint32_t)(event->wall_us / 1000000);
     sim_medium_set_time(shard->medium, sim->now);
+    bool cold = sim_era_before_step(sim, shard);
     shard_step(shard->shard, event, &actions);
+    if (cold)
+        sim_era_after_step(sim, shard);
     sim->steps++;
     sim_check_step(sim, node, number);
     sim_aim_step(sim, shard);
