@@ -120,13 +120,13 @@ check-tidy: $(call libs,base pmem store replica recovery proto)
 check-asan:
 	$(MAKE) VARIANT=asan unit build/asan/healcached
 	HEALCACHED=build/asan/healcached t/e2e/run one_node bad_clients garbage dump_ watch_ stats_ binary_ sasl log_in ways_to \
-	    tls_ plain_text_to broken_records exchanged unix_socket udp_garbage udp_answers
+	    tls_ plain_text_to broken_records exchanged unix_socket udp_garbage udp_answers persist_
 
 check-tsan threads: export TSAN_OPTIONS = suppressions=$(CURDIR)/t/tsan.supp
 check-tsan: load
 	$(MAKE) VARIANT=tsan threads build/tsan/healcached
 	HEALCACHED=build/tsan/healcached setarch -R t/e2e/run one_node many_pipelined killed_under_load sasl_of sighup dump_of dump_ends watch_ \
-	    tls_serves exchanged udp_garbage readers_on
+	    tls_serves exchanged udp_garbage readers_on persist_waits
 
 # The tests in which several threads run at once; address layout fixed, as ThreadSanitizer needs it.
 THREAD_TESTS := $(filter $(B)/t/net_% $(B)/t/server_% $(B)/t/base_ring_% $(B)/t/pmem_medium_%,$(TESTS))

@@ -189,6 +189,7 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
     round->former_mark = round->mark;
     round->former_floor = floor;
     round->stable_count++;
+    round->stable_us = replica->mono_us;
     bool settled = !marks_late(replica) || round->stable_mark != 0;
     if (marks_late(replica))
         floor = former_floor;
@@ -309,4 +310,16 @@ void round_on_up(struct round *round, struct replica *replica, unsigned peer)
         send_plain(replica, bit, MSG_ROUND_START, 0, round->led, round->floor, round->led_wanted);
     if (round->asked.first != NULL && lowest(replica->view.members) == peer)
         send_plain(replica, bit, MSG_ROUND_WANTED, 0, 0, 0, 0);
+}
+
+/* MARKs themselves are nobody's data. */
+uint64_t round_unsettled(const struct round *round, const struct replica *replica)
+{
+    struct mark mark;
+    uint64_t tail = log_tail(store_log(replica->store)), settled = round->stable_mark;
+    if (store_mark_last(replica->store, &mark) && mark.lsn > settled)
+        settled = mark.lsn;
+    if (tail == round->logged_tail)
+        tail = round->content;
+    return tail > settled ? tail - settled : 0;
 }

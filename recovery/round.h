@@ -49,12 +49,16 @@ struct round {
     uint64_t stable;      /* newest stable round known here */
     uint64_t stable_mark; /* own settled mark of the newest stable round of this epoch; 0: none yet */
     uint64_t stable_count;
+    uint64_t stable_us; /* when it became so; 0: never */
     uint64_t logged_tail; /* log's tail behind the last MARK: nothing new, no new MARK */
     uint8_t logged_members;
     uint64_t logged_floor;
     uint64_t logged_lsn; /* of the last MARK */
     uint64_t content;    /* log's tail before it, and before MARKs right before it */
 };
+
+/* Appends here that are not known to be durable at every member. */
+uint64_t round_unsettled(const struct round *round, const struct replica *replica);
 
 void round_on_view(struct round *round, struct replica *replica);
 void round_on_tick(struct round *round, struct replica *replica);

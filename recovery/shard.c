@@ -376,6 +376,8 @@ void shard_stats(const struct shard *shard, struct shard_stats *stats)
     stats->pieces_collected = shard->collect.deleted;
     stats->round = shard->round.stable;
     stats->rounds = shard->round.stable_count;
+    stats->stable_us = shard->round.stable_us;
+    stats->unsettled = round_unsettled(&shard->round, replica);
     stats->persists = shard->round.persists;
     stats->persist_waiting = shard->round.persist_count;
     stats->cold = replica->cold;

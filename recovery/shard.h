@@ -81,6 +81,8 @@ struct shard_stats {
     uint64_t pieces_collected; /* of large values that are gone */
     uint64_t round;         /* newest stable round */
     uint64_t rounds;
+    uint64_t stable_us;     /* when the newest became so; 0: never */
+    uint64_t unsettled;     /* appends here that are not known to be durable at every member */
     uint64_t persists, persist_waiting; /* REQUEST_PERSIST: answered OK; waiting now */
     bool cold;              /* began anew: serves when a round is stable */
     uint64_t floor, clock;

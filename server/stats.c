@@ -76,6 +76,8 @@ static void add_shard(struct shard_stats *total, const struct shard_stats *shard
     total->replays += shard->replays;
     total->asks += shard->asks;
     total->rounds += shard->rounds;
+    total->unsettled += shard->unsettled;
+    total->persist_waiting += shard->persist_waiting;
     total->expired += shard->expired;
     total->expired_unfetched += shard->expired_unfetched;
     total->expired_by_walk += shard->expired_by_walk;
@@ -106,6 +108,9 @@ void stats_sum(const struct node *node, struct totals *totals)
         add_shard(&totals->shard, &published.shard);
         add_medium(&totals->medium, &published.medium);
         totals->parked += published.parked;
+        totals->undurable += published.undurable;
+        if (i == 0 || published.shard.stable_us < totals->stable_us)
+            totals->stable_us = published.shard.stable_us;
         totals->commands += published.jobs_taken;
         totals->buffers += published.buffers;
         totals->item_count +=

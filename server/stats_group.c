@@ -163,4 +163,11 @@ void stats_core(struct text *text, const struct node *node)
     stat_number(text, "core_replays", totals.shard.replays);
     stat_number(text, "core_asks", totals.shard.asks);
     stat_number(text, "core_rounds", totals.shard.rounds);
+    stat_number(text, "persists_waiting", totals.shard.persist_waiting);
+    stat_number(text, "records_not_durable_here", totals.undurable);
+    stat_number(text, "records_not_durable_everywhere", totals.shard.unsettled);
+    if (totals.stable_us == 0)
+        stat_text(text, "stable_round_ms_ago", "never");
+    else
+        stat_number(text, "stable_round_ms_ago", (clock_mono_us() - totals.stable_us) / 1000);
 }

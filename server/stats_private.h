@@ -29,6 +29,8 @@ struct totals {
     struct store_stats store;
     struct shard_stats shard; /* numbers only */
     struct medium_file_stats medium; /* the kind is that of a shard: they lie in one directory */
+    uint64_t undurable;
+    uint64_t stable_us; /* of the shard whose newest stable round is the oldest; 0: one has none */
     uint64_t parked;
     uint64_t commands;   /* of clients, under way */
     uint64_t buffers;    /* for reading from clients */

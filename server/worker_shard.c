@@ -290,6 +290,7 @@ static void tell_full(struct worker *worker, const struct shard_stats *stats)
 void worker_publish(struct worker *worker)
 {
     struct published published = {
+        .undurable = log_tail(store_log(worker->store)) - worker->durable,
         .parked = worker->parked.count,
         .jobs_taken = worker->jobs.taken,
         .buffers = worker->buffer_total,

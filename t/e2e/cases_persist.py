@@ -171,11 +171,15 @@ def case_persist_waits_for_a_paused_node_and_is_answered_when_it_returns_or_is_r
             c.send(b"persist\r\n")
             gone.send(b"persist\r\n")
             check(is_silent(c, 0.5), "it has to wait")
+            check(counter(node, "persists_waiting") == 2, "persists_waiting")
             check(other.ask(b"persist") == b"OK" and other.get(b"k") == b"v", "others do not")
             gone.socket.close()
             check(is_silent(c, 0.2), "it still waits")
+            other.send(b"set k2 0 0 1\r\nv\r\n")
+            wait_until("it shows", lambda: counter(node, "records_not_durable_everywhere") > 0, 10)
             paused.signal(signal.SIGCONT)
             check(c.line() == b"OK", "it has returned")
+            check(other.line() == b"STORED", "a set that had to wait")
             check(c.set(b"k", b"w") == b"STORED", "set")
             paused.signal(signal.SIGSTOP)
             c.send(b"mp O1\r\n")
@@ -185,6 +189,9 @@ def case_persist_waits_for_a_paused_node_and_is_answered_when_it_returns_or_is_r
             paused.signal(signal.SIGCONT)
             paused.wait_serving()
             check(c.set(b"k", b"x") == b"STORED" and c.ask(b"persist") == b"OK", "all are there again")
+            for name in ("here", "everywhere"):
+                wait_until(name, lambda name=name: counter(node, f"records_not_durable_{name}") == 0, 10)
+            check(counter(node, "stable_round_ms_ago") < 60000 and counter(node, "persists_waiting") == 0, "rounds go on")
 
 
 def case_a_node_alone_cannot_say_and_keeps_the_scope():
