@@ -178,7 +178,7 @@ check-guest: all $(B)/t/pmem_medium_test
 	t/guest/run -t 600 t/guest/check
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
-$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/replay.c bench/trace.c,$(wildcard bench/*.c))) $(B)/libbase.a
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/sync.c bench/replay.c bench/trace.c,$(wildcard bench/*.c))) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm
 
 .PHONY: load bench-quick
@@ -209,6 +209,14 @@ bench-memory: all
 # One line: what the parsers take for a request.
 $(B)/bench/parse: $(B)/bench/parse.o $(call libs,$(USES_proto))
 	$(CC) $(LDFLAGS) $^ -o $@
+
+# What the ways of making mapped files durable cost on the disk of the current directory.
+$(B)/bench/sync: $(B)/bench/sync.o
+	$(CC) $(LDFLAGS) $^ -o $@
+
+.PHONY: bench-sync
+bench-sync: $(B)/bench/sync
+	$(B)/bench/sync
 
 .PHONY: bench-parse
 bench-parse: $(B)/bench/parse

@@ -15,7 +15,9 @@ enum {
     FILE_NAME_SIZE = 32,
 };
 
-/* The part of each segment that waits to be synced. */
+/* The part of each segment that waits to be synced: from the first to the last dirty byte. Clean pages between cost nothing, each
+ * call waits for the disk's cache: eight pages of a file cost 1.3 ms in one msync, as in an fdatasync, and 9 ms in
+ * eight (bench/sync.c, median, virtual disk). */
 struct ranges {
     uint32_t count;
     uint32_t numbers[FILE_SEGMENT_COUNT_MAX];

@@ -287,6 +287,15 @@ def case_a_node_of_a_group_on_a_full_disk_bounds_the_group_and_heals():
                 if answer == b"STORED":
                     held[key] = value
         check(refused > 50, "it was never full")
+        other = cluster.nodes[2]  # its absence is an entry in the agreed log, also on the full disk
+        for i in range(3):
+            other.kill()
+            with cluster.nodes[0].connect() as connection:
+                key = held.popitem()[0]
+                check(connection.ask(b"delete " + key) == b"DELETED", "delete without one of three")
+            other.start()
+            other.wait_serving()
+        check(node.process.poll() is None, f"{node.name} has ended: {node.log_text()[-500:]}")
         node.kill()  # and its disk is gone
         with cluster.nodes[2].connect() as connection:
             for key in list(held)[:20]:
