@@ -30,11 +30,10 @@ static void init(struct log *log, const struct log_options *options)
     log->options = *options;
     log->medium = options->medium;
     log->segment_count = options->segment_count_max;
-    log->open = SEGMENT_NONE;
     log->growing = true;
-    log->tail = 1;
-    log->durable = 1;
     log->grace = 1;
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        log->streams[i] = (struct stream){.open = SEGMENT_NONE, .tail = 1, .durable = 1};
 }
 
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan,
@@ -70,31 +69,37 @@ void log_close(struct log *log)
         free(log);
 }
 
-/* Makes room for `size` bytes at the tail. */
-static enum status make_room(struct log *log, uint64_t size, uint32_t reserve)
+static bool fits_open(const struct log *log, enum log_stream stream, uint64_t size)
+{
+    uint32_t open = log->streams[stream].open;
+    return open != SEGMENT_NONE && size <= log->medium->segment_size - log->segments[open].used;
+}
+
+/* Makes room for `size` bytes at the tail of a stream. */
+static enum status make_room(struct log *log, enum log_stream stream, uint64_t size,
+                             uint32_t reserve)
 {
     if (size > log_record_size_max(log))
         return STATUS_TOO_LARGE;
-    if (log->open != SEGMENT_NONE &&
-        size <= log->medium->segment_size - log->segments[log->open].used)
-        return STATUS_OK;
-    return segment_open_next(log, reserve);
+    return fits_open(log, stream, size) ? STATUS_OK : segment_open_next(log, stream, reserve);
 }
 
-static place_t count_append(struct log *log, const struct record *record, uint64_t lsn)
+static place_t count_append(struct log *log, enum log_stream to, const struct record *record,
+                            uint64_t lsn)
 {
-    struct segment *segment = &log->segments[log->open];
-    place_t place = place_make(log->open, segment->used);
+    struct stream *stream = &log->streams[to];
+    struct segment *segment = &log->segments[stream->open];
+    place_t place = place_make(stream->open, segment->used);
     uint32_t size = (uint32_t)record_size(record);
-    log_note_segment(log, log->open);
-    log_note(log, &log->tail, sizeof(log->tail));
-    log->more[log->open].last = segment->used;
+    log_note_segment(log, stream->open);
+    log_note(log, &stream->tail, sizeof(stream->tail));
+    log->more[stream->open].last = segment->used;
     segment->used += size;
     segment->live += size;
     if (lsn > segment->lsn_max)
         segment->lsn_max = lsn;
-    log->more[log->open].count++;
-    log->tail++;
+    log->more[stream->open].count++;
+    stream->tail++;
     return place;
 }
 
@@ -106,32 +111,48 @@ enum status log_append_nodrain(struct log *log, const struct record_spec *spec, 
     if (spec->value.size > RECORD_VALUE_SIZE_MAX ||
         spec->value_tail.size > RECORD_VALUE_SIZE_MAX - spec->value.size)
         return STATUS_TOO_LARGE;
-    enum status status = make_room(log, record_spec_size(spec), reserve);
+    enum status status = make_room(log, STREAM_HOT, record_spec_size(spec), reserve);
     if (status != STATUS_OK)
         return status;
-    *place = count_append(
-        log, record_write(log, log->open, log->segments[log->open].used, spec, log->tail),
-        log->tail);
+    const struct stream *hot = &log->streams[STREAM_HOT];
+    const struct record *record =
+        record_write(log, hot->open, log->segments[hot->open].used, spec, hot->tail);
+    *place = count_append(log, STREAM_HOT, record, hot->tail);
     return STATUS_OK;
 }
 
-enum status log_copy_nodrain(struct log *log, place_t from, place_t *to)
+uint32_t log_stream_open(const struct log *log, enum log_stream stream)
+{
+    return log->streams[stream].open;
+}
+
+uint32_t log_generation(const struct log *log)
+{
+    return log->generation;
+}
+
+bool log_segment_is_durable(const struct log *log, uint32_t number)
+{
+    return log->segments[number].lsn_max < log->streams[STREAM_HOT].durable;
+}
+
+enum status log_copy_nodrain(struct log *log, place_t from, enum log_stream stream, place_t *to)
 {
     const struct record *record = log_record(log, from);
-    enum status status = make_room(log, record_size(record), 0);
+    assert(log_lsn(log, from) < log->streams[STREAM_HOT].durable);
+    enum status status = make_room(log, stream, record_size(record), 0);
     if (status != STATUS_OK)
         return status;
-    record_copy(log, log->open, log->segments[log->open].used, record, log_lsn(log, from));
-    *to = count_append(log, record, log_lsn(log, from));
+    uint32_t open = log->streams[stream].open;
+    record_copy(log, open, log->segments[open].used, record, log_lsn(log, from));
+    *to = count_append(log, stream, record, log_lsn(log, from));
     log_dead(log, from);
     return STATUS_OK;
 }
 
 bool log_has_room(const struct log *log, uint64_t size, uint32_t reserve)
 {
-    return log->free_count > reserve ||
-           (log->open != SEGMENT_NONE &&
-            size <= log->medium->segment_size - log->segments[log->open].used);
+    return log->free_count > reserve || fits_open(log, STREAM_HOT, size);
 }
 
 uint64_t log_record_size_max(const struct log *log)
@@ -151,24 +172,27 @@ uint64_t log_lsn(const struct log *log, place_t place)
 
 uint64_t log_tail(const struct log *log)
 {
-    return log->tail;
+    return log->streams[STREAM_HOT].tail;
 }
 
 void log_ask_drain(struct log *log)
 {
-    log->cookie++;
-    log->tail_asked = log->tail;
+    struct drain drain = {.cookie = ++log->cookie};
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        log->streams[i].tail_asked = drain.tail[i] = log->streams[i].tail;
     log->flushed = false;
     /* Full: the newest note is merged into this one, which only reports it later. */
     if (log->drain_count == DRAIN_COUNT_MAX)
         log->drain_count--;
-    log->drains[log->drain_count++] = (struct drain){.cookie = log->cookie, .tail = log->tail};
+    log->drains[log->drain_count++] = drain;
     log->medium->ops->drain(log->medium, log->cookie);
 }
 
 void log_drain(struct log *log)
 {
-    if (log->tail != log->tail_asked || log->flushed)
+    const struct stream *hot = &log->streams[STREAM_HOT], *cold = &log->streams[STREAM_COLD];
+    bool copied = cold->tail != cold->tail_asked && !FAULT(COPIES_UNDRAINED);
+    if (hot->tail != hot->tail_asked || copied || log->flushed)
         log_ask_drain(log);
 }
 
@@ -180,8 +204,9 @@ static void take_drains(struct log *log)
         done++;
     if (done == 0)
         return;
-    if (log->drains[done - 1].tail > log->durable)
-        log->durable = log->drains[done - 1].tail;
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        if (log->drains[done - 1].tail[i] > log->streams[i].durable)
+            log->streams[i].durable = log->drains[done - 1].tail[i];
     log->drain_count -= done;
     memmove(log->drains, log->drains + done, log->drain_count * sizeof(log->drains[0]));
     segments_note_progress(log);
@@ -195,7 +220,8 @@ enum status log_durable(struct log *log, uint64_t *durable)
     take_drains(log);
     segments_move(log);
     take_drains(log);
-    *durable = FAULT(NO_DRAIN) ? log->tail : log->durable;
+    const struct stream *hot = &log->streams[STREAM_HOT];
+    *durable = FAULT(NO_DRAIN) ? hot->tail : hot->durable;
     return STATUS_OK;
 }
 

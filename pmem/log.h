@@ -1,13 +1,16 @@
 /* log.h: the log of one shard, which is also its store. Owner thread only. Format: doc/format.md.
  *
- * The log is a set of segments. Records are appended at the tail of the newest one; a full segment is sealed.
- * Space comes back by cleaning: the store copies what lives in a victim to the tail (log_copy_nodrain) and gives the
+ * The log is a set of segments. Records are appended at a tail: the newest segment of a stream; a full segment is sealed.
+ * There are two streams: the hot one takes what is new, the cold one what cleaning has found alive, so that records of
+ * one age lie together, and a segment of old ones is seldom cleaned.
+ * Space comes back by cleaning: the store copies what lives in a victim to a tail (log_copy_nodrain) and gives the
  * segment back (log_segment_give). Nothing is overwritten before the copies are durable.
  *
  *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable, unread)--> FREE
  *
- * lsn: every append, copies included, takes the next number; a copied record keeps its first number in its
- * header, so durability is counted in appends and recency in first appends.
+ * lsn: each stream numbers its appends. The lsn of a record is the hot stream's number at which it was first appended: a
+ * copy keeps it. So durability is counted in appends and recency in first appends; log_tail and log_durable are numbers
+ * of the hot stream. A drain is of both streams.
  *
  * Order of durability (invariants, checked by t/pmem_log_test and the simulator):
  *  1. log_durable() never passes a record that would be lost by a power cut now.
@@ -15,7 +18,8 @@
  *  3. A segment given back stays intact until every append made before the giving is durable.
  *  4. With options.readers: records of a segment given back are not written over before every reader of another thread has let go of
  *     what it may have found before the giving (log_grace_ask). Its header is: readers look at records only.
- *  5. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
+ *  5. What is not durable is not copied: a restart finds the hot stream up to some append, and no record behind that.
+ *  6. On a scan, of the records of one key the one with the highest lsn is current, whatever its ts. */
 #ifndef PMEM_LOG_H
 #define PMEM_LOG_H
 
@@ -31,7 +35,7 @@
 typedef uint64_t place_t;
 
 enum {
-    LOG_FORMAT_VERSION = 2,
+    LOG_FORMAT_VERSION = 3,
     LOG_SEGMENT_COUNT_MAX = 4096,
     LOG_SEGMENT_SIZE_MAX = 1 << 28,
     LOG_SEGMENT_OVERHEAD = 128, /* bytes that hold no records */
@@ -58,6 +62,12 @@ struct log_options {
     struct journal *journal; /* for memory that is to be taken over; notes are of the caller's update. NULL: none */
 };
 
+enum log_stream {
+    STREAM_HOT,
+    STREAM_COLD,
+    STREAM_COUNT,
+};
+
 enum segment_state {
     SEGMENT_FREE,
     SEGMENT_OPEN,
@@ -69,10 +79,12 @@ enum segment_state {
 struct segment {
     uint8_t *base; /* NULL: never mapped */
     enum segment_state state;
-    uint32_t generation;   /* grows for ever over the whole log */
+    enum log_stream stream;
+    uint32_t generation;   /* grows for ever over both streams */
     uint32_t used;         /* bytes, header included */
     uint32_t live;         /* bytes of records that are current */
-    uint64_t append_first; /* number of the first append in it */
+    uint64_t append_first; /* its stream's number of the first append in it */
+    uint64_t lsn_base;     /* the hot stream's number at its opening: whatever was dead then is not copied into it */
     uint64_t lsn_max;      /* newest first-append number in it */
     uint64_t wait;         /* DRAINING, ERASING: the drain that ends the state */
     uint64_t grace;        /* the same: the period in which it was given back */
@@ -88,7 +100,7 @@ struct log_report {
     uint32_t corrupt_segment; /* the first such, for the message */
 };
 
-/* Called for every valid record, in the order of appending. */
+/* Called for every valid record, segment by segment in the order of their opening. */
 typedef void (*log_scan_t)(void *user, const struct record *record, place_t place);
 
 /* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten
@@ -111,13 +123,17 @@ uint64_t log_memory_size(void);
 enum status log_take_over(struct log **log, const struct log_options *options, bool undone,
                           struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
 
-/* Appends a record; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that must remain
- * (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */
+/* Appends a record to the hot stream; durable only when log_durable() is beyond its lsn. `reserve`: the free segments that
+ * must remain (cleaning itself passes 0). STATUS_NO_SPACE: nothing was appended; clean and retry. STATUS_TOO_LARGE: never fits. */
 enum status log_append_nodrain(struct log *log, const struct record_spec *spec, uint32_t reserve,
                                place_t *place) MUST_CHECK;
 
-/* Copies a record to the tail; it keeps its lsn (recency). The original becomes dead. */
-enum status log_copy_nodrain(struct log *log, place_t from, place_t *to) MUST_CHECK;
+/* Everything in it is a copy of, or is itself, what is durable: it may be cleaned. */
+bool log_segment_is_durable(const struct log *log, uint32_t number);
+
+/* Copies a record, of such a segment, to the tail of a stream; it keeps its lsn (recency). The original becomes dead. STATUS_NO_SPACE: nothing
+ * has changed. */
+enum status log_copy_nodrain(struct log *log, place_t from, enum log_stream stream, place_t *to) MUST_CHECK;
 
 /* log_append_nodrain() of so many bytes would find room. */
 bool log_has_room(const struct log *log, uint64_t size, uint32_t reserve);
@@ -130,10 +146,10 @@ const struct record *log_record(const struct log *log, place_t place);
 /* Position of the record at `place` in the order of first appending; a copy made by cleaning keeps it. */
 uint64_t log_lsn(const struct log *log, place_t place);
 
-/* The number the next append will take: everything appended so far is below it. */
+/* The number the next append will take: everything appended so far, copies apart, is below it. */
 uint64_t log_tail(const struct log *log);
 
-/* Asks for durability of everything appended so far; cheap when there is nothing new. */
+/* Asks for durability of everything appended so far, copies too; cheap when there is nothing new. */
 void log_drain(struct log *log);
 
 /* Every append numbered below *durable survives a power cut. Also moves DRAINING and ERASING segments on; call it
@@ -159,6 +175,13 @@ uint32_t log_segment_free_count(const struct log *log); /* FREE and mappable; no
  * Returns what it is. Not kept over a restart. */
 uint32_t log_resize(struct log *log, uint32_t count);
 
+/* The segment at the tail of a stream; LOG_SEGMENT_NONE: none is open. */
+#define LOG_SEGMENT_NONE UINT32_MAX
+uint32_t log_stream_open(const struct log *log, enum log_stream stream);
+
+/* The newest that any segment has had: the next one to be opened takes the next. */
+uint32_t log_generation(const struct log *log);
+
 /* One more than the number of the last segment that was ever used. */
 uint32_t log_segment_used_count(const struct log *log);
 
@@ -170,6 +193,9 @@ bool log_is_sound(const struct log *log, place_t place);
 
 /* The opening scan found damage in it. */
 bool log_segment_is_damaged(const struct log *log, uint32_t number);
+
+/* Ends the open segment of a stream, if there is one, where it is now: it may be cleaned. */
+void log_stream_end(struct log *log, enum log_stream stream);
 
 /* Gives a sealed segment back, after its live records were copied. */
 void log_segment_give(struct log *log, uint32_t number);

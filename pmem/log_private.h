@@ -33,27 +33,31 @@ struct segment_header {
     uint32_t version;
     struct log_identity identity;
     uint32_t segment_size;
-    uint32_t number;
+    uint16_t number;
+    uint16_t stream; /* enum log_stream */
     uint32_t generation;
-    uint32_t life; /* of the log, when the segment was opened */
-    uint64_t append_first;
-    uint64_t durable; /* log_durable() when the segment was opened: all below was safe and must be
-                         found */
+    uint32_t life;         /* of the log, when the segment was opened */
+    uint64_t append_first; /* in its stream */
+    uint64_t lsn_base;     /* the hot stream's number at its opening; records tell their lsn from here */
 };
 static_assert(sizeof(struct segment_header) == SEGMENT_LINE,
               "the segment header is part of the format");
 static_assert((int)SEGMENT_RECORDS == (int)LOG_SEGMENT_OVERHEAD, "what callers reckon with");
 static_assert(sizeof(struct log_identity) == 16, "the identity is part of the format");
 
-/* How many records of the segment are known to be durable: written after the fact and flushed now
- * and then, so it may lag. If fewer are found, the rest did not fail to arrive: it was damaged. */
+/* How many records of the segment, and how much of each stream, are known to be durable: written
+ * after the fact and flushed now and then, so it may lag. If less is found, the rest did not fail to
+ * arrive: it was damaged. */
 struct segment_progress {
     uint32_t crc; /* of all that follows */
     uint32_t generation;
     uint64_t count;
-    uint64_t append_first; /* as in the header, should that be damaged */
-    uint32_t life;         /* so is this */
-    uint8_t reserved[36];
+    uint64_t durable[STREAM_COUNT]; /* every append below was safe */
+    uint64_t append_first;          /* as in the header, should that be damaged... */
+    uint64_t lsn_base;
+    uint32_t life;
+    uint16_t stream; /* ...up to here */
+    uint8_t reserved[10];
 };
 static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
               "the progress line is part of the format");
@@ -70,10 +74,17 @@ struct segment_more {
     bool unusable; /* cannot be mapped or read */
 };
 
-/* A drain that was asked for: when it is done, every append below `tail` is durable. */
+/* A drain that was asked for: when it is done, every append below the tails is durable. */
 struct drain {
     uint64_t cookie;
+    uint64_t tail[STREAM_COUNT];
+};
+
+struct stream {
+    uint32_t open; /* segment; SEGMENT_NONE: none */
     uint64_t tail;
+    uint64_t tail_asked; /* the tail at the newest drain */
+    uint64_t durable;
 };
 
 struct log {
@@ -85,11 +96,8 @@ struct log {
     uint32_t free_count;
     uint32_t moving_count;  /* DRAINING and ERASING */
     uint32_t unnoted_count; /* SEALED, progress not complete */
-    uint32_t open;          /* SEGMENT_NONE: none */
     uint32_t generation;    /* the newest given out or seen */
-    uint64_t tail;
-    uint64_t tail_asked; /* the tail at the newest drain */
-    uint64_t durable;
+    struct stream streams[STREAM_COUNT];
     uint64_t cookie; /* of the newest drain */
     uint64_t cookie_done;
     bool flushed; /* something other than a record was flushed since the newest drain */
@@ -102,7 +110,7 @@ struct log {
     bool own_memory; /* the log's, to be freed */
 };
 
-/* What a change of several words must be able to put back after the process was killed: tail, generation, open, segments and
+/* What a change of several words must be able to put back after the process was killed: tails, generation, open, segments and
  * `more` are changed behind a note. Counts of segments, cookies and drains are made anew by log_take_over(). */
 static inline void log_note(struct log *log, const void *at, uint32_t size)
 {
@@ -124,9 +132,9 @@ uint32_t segment_header_crc(const struct segment_header *header);
 uint32_t segment_progress_crc(const struct segment_progress *progress);
 uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t generation);
 
-/* Makes a free segment the open one; the former one is sealed. STATUS_NO_SPACE: no more than
- * `reserve` are free. */
-enum status segment_open_next(struct log *log, uint32_t reserve) MUST_CHECK;
+/* Makes a free segment the stream's open one; the former one is sealed. STATUS_NO_SPACE: no more
+ * than `reserve` are free. */
+enum status segment_open_next(struct log *log, enum log_stream stream, uint32_t reserve) MUST_CHECK;
 
 /* Ends segment `number` where it is now; writes SEAL if there is room. */
 void segment_seal(struct log *log, uint32_t number);
@@ -180,7 +188,7 @@ static inline int32_t lsn_delta_of(uint64_t lsn, uint64_t base)
 static inline uint64_t segment_lsn(const struct log *log, uint32_t number,
                                    const struct record *record)
 {
-    return log->segments[number].append_first + (uint64_t)(int64_t)record->lsn_delta;
+    return log->segments[number].lsn_base + (uint64_t)(int64_t)record->lsn_delta;
 }
 
 static inline place_t place_make(uint32_t number, uint32_t offset)

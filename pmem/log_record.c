@@ -111,7 +111,7 @@ struct record *record_write(struct log *log, uint32_t number, uint32_t offset,
     struct record *record = (void *)(log->segments[number].base + offset);
     *record = (struct record){
         .ts = spec->ts,
-        .lsn_delta = lsn_delta_of(lsn, log->segments[number].append_first),
+        .lsn_delta = lsn_delta_of(lsn, log->segments[number].lsn_base),
         .value_size = (uint32_t)(spec->value.size + spec->value_tail.size) & RECORD_VALUE_SIZE_MAX,
         .kind = (unsigned)spec->kind & 7,
         .key_size = (uint8_t)spec->key.size,
@@ -134,6 +134,6 @@ void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct
 {
     struct record *record = (void *)(log->segments[number].base + offset);
     memcpy(record, from, record_size(from));
-    record->lsn_delta = lsn_delta_of(lsn, log->segments[number].append_first);
+    record->lsn_delta = lsn_delta_of(lsn, log->segments[number].lsn_base);
     finish(log, number, offset, record);
 }

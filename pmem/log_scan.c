@@ -1,10 +1,11 @@
 /* What a restart finds. Three passes: look at every segment; decide what is torn and what is
  * damaged; hand over.
  *
- * After a power cut, appends that were not durable are there or not, in any pattern; so the log
- * ends at the first gap, and what lies behind the gap is cut off. But a gap below a number that was
- * known to be durable is damage: then everything readable is kept. Known durable: `durable` in any
- * header, the progress lines, and `lsn` of any MARK.
+ * After a power cut, appends that were not durable are there or not, in any pattern; so each stream
+ * ends at its first gap, and what lies behind the gap is cut off. A cold tail that is torn loses
+ * nothing: what was copied there is still where it was. But a gap below a number that was known to
+ * be durable is damage: then everything readable is kept. Known durable: the progress lines, and
+ * `lsn` of any MARK.
  *
  * Cut-off records must not come back: a power cut may keep records and lose the header of their
  * segment, whose generation is then given out again. So checksums depend on the life of the log, too:
@@ -25,9 +26,10 @@ struct found_segment {
     uint32_t generation;
     uint32_t end;     /* the first byte that is no part of the gapless run of records */
     uint32_t behind;  /* the first sound record behind the gap; 0: none */
-    uint64_t lsn_max; /* of all sound records, those behind the gap too */
     bool sealed;
     bool damaged;
+    bool headless; /* its header is broken: it is neither cut off nor gone on with */
+    bool cut;      /* lies behind the end of its stream */
 };
 
 struct scan {
@@ -35,8 +37,8 @@ struct scan {
     struct log_report *report;
     struct found_segment *found;
     uint32_t found_count;
-    uint64_t known_durable;
-    uint64_t seen; /* above every append number and lsn seen */
+    uint64_t known_durable[STREAM_COUNT];
+    uint64_t seen[STREAM_COUNT]; /* above every append number seen; the hot one, every lsn too */
 };
 
 static void at_least(uint64_t *number, uint64_t to)
@@ -63,7 +65,7 @@ enum status segment_check_header(const struct log *log, uint32_t number)
     if (memcmp(&header->identity, &log->options.identity, sizeof(header->identity)) != 0 ||
         header->segment_size != log->medium->segment_size)
         return STATUS_FOREIGN;
-    return header->number == number ? STATUS_OK : STATUS_CORRUPT;
+    return header->number == number && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
 }
 
 /* An erased header still says which generation is used up. */
@@ -96,11 +98,17 @@ static void add_damaged(struct scan *scan, uint32_t number)
     struct segment *segment = &log->segments[number];
     const struct segment_progress *progress = segment->base == NULL ? NULL : sound_progress(log, number);
     segment->generation = progress == NULL ? 0 : progress->generation;
-    segment->append_first = progress == NULL ? 0 : progress->append_first;
-    log->more[number].life = progress == NULL ? 0 : progress->life;
-    at_least(&scan->seen, segment->append_first);
-    add_found(scan, number, segment->generation)->damaged = true;
+    struct found_segment *found = add_found(scan, number, segment->generation);
+    found->damaged = found->headless = true;
     note_damage(scan, number);
+    if (progress == NULL)
+        return;
+    segment->stream = progress->stream == STREAM_COLD ? STREAM_COLD : STREAM_HOT;
+    segment->append_first = progress->append_first;
+    segment->lsn_base = progress->lsn_base;
+    log->more[number].life = progress->life;
+    at_least(&scan->seen[segment->stream], segment->append_first);
+    at_least(&scan->seen[STREAM_HOT], segment->lsn_base);
 }
 
 static void add_sound(struct scan *scan, uint32_t number)
@@ -108,18 +116,24 @@ static void add_sound(struct scan *scan, uint32_t number)
     struct log *log = scan->log;
     const struct segment_header *header = segment_header_of(log, number);
     const struct segment_progress *progress = sound_progress(log, number);
+    struct segment *segment = &log->segments[number];
     add_found(scan, number, header->generation);
-    log->segments[number].generation = header->generation;
-    log->segments[number].append_first = header->append_first;
+    segment->generation = header->generation;
+    segment->stream = (enum log_stream)header->stream;
+    segment->append_first = header->append_first;
+    segment->lsn_base = header->lsn_base;
     log->more[number].life = header->life;
     log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
-    at_least(&scan->known_durable, header->durable);
-    at_least(&scan->seen, header->append_first);
-    bool counts = progress != NULL && progress->generation == header->generation;
-    if (counts && progress->count > 0) {
-        log->more[number].progress = progress->count;
-        at_least(&scan->known_durable, header->append_first + progress->count);
-    }
+    at_least(&scan->seen[segment->stream], header->append_first);
+    at_least(&scan->seen[STREAM_HOT], header->lsn_base);
+    if (progress == NULL || progress->generation != header->generation ||
+        progress->life != header->life)
+        return;
+    log->more[number].progress = progress->count;
+    if (progress->count > 0)
+        at_least(&scan->known_durable[segment->stream], header->append_first + progress->count);
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        at_least(&scan->known_durable[i], progress->durable[i]);
 }
 
 /* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could not be mapped. */
@@ -166,16 +180,16 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
     return STATUS_OK;
 }
 
-static void note_record(struct scan *scan, struct found_segment *found, const struct record *record)
+static void note_record(struct scan *scan, const struct found_segment *found,
+                        const struct record *record)
 {
-    uint64_t lsn = segment_lsn(scan->log, found->number, record);
-    at_least(&found->lsn_max, lsn);
-    at_least(&scan->seen, lsn + 1);
+    if (record->kind != RECORD_SEAL)
+        at_least(&scan->seen[STREAM_HOT], segment_lsn(scan->log, found->number, record) + 1);
     struct mark mark;
     if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
         return;
     memcpy(&mark, record_value(record).data, sizeof(mark));
-    at_least(&scan->known_durable, mark.lsn);
+    at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
 }
 
 /* Follows the gapless run; then looks whether anything sound lies behind the gap. */
@@ -194,7 +208,8 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     }
     found->end = offset;
     found->sealed = found->sealed || size - offset < RECORD_SIZE_MIN;
-    at_least(&scan->seen, segment->append_first + log->more[found->number].count);
+    at_least(&scan->seen[segment->stream],
+             segment->append_first + log->more[found->number].count);
     while (!found->sealed &&
            (offset = record_search(log, found->number, found->generation, offset)) != 0) {
         const struct record *record = (const void *)(segment->base + offset);
@@ -225,17 +240,30 @@ static int compare_found(const void *a, const void *b)
     return left->number < right->number ? -1 : 1;
 }
 
-/* The log ended here. Nothing behind may come back, so the end is made clean: sealed, unless
+static enum log_stream stream_of(const struct scan *scan, const struct found_segment *found)
+{
+    return scan->log->segments[found->number].stream;
+}
+
+static bool is_of(const struct scan *scan, const struct found_segment *found,
+                  enum log_stream stream)
+{
+    return !found->headless && !found->cut && stream_of(scan, found) == stream;
+}
+
+/* The stream ended here. Nothing behind may come back, so the end is made clean: sealed, unless
  * nothing was cut off. */
 static void cut_off(struct scan *scan, uint32_t index)
 {
-    struct log *log = scan->log;
+    enum log_stream stream = stream_of(scan, &scan->found[index]);
     for (uint32_t i = index + 1; i < scan->found_count; i++) {
-        uint32_t number = scan->found[i].number;
-        scan->report->torn_bytes += scan->found[i].end - SEGMENT_RECORDS;
-        segment_erase_first(log, number);
+        struct found_segment *found = &scan->found[i];
+        if (!is_of(scan, found, stream))
+            continue;
+        scan->report->torn_bytes += found->end - SEGMENT_RECORDS;
+        found->cut = true;
+        segment_erase_first(scan->log, found->number);
     }
-    scan->found_count = index + 1;
 }
 
 /* Bytes of a record that began to be written at the end of the run. */
@@ -255,10 +283,10 @@ static void decide(struct scan *scan)
     for (uint32_t i = 0; i < scan->found_count; i++) {
         struct found_segment *found = &scan->found[i];
         uint64_t end = log->segments[found->number].append_first + log->more[found->number].count;
-        if (found->damaged)
+        if (found->damaged || found->cut)
             continue;
         if (log->more[found->number].progress > log->more[found->number].count ||
-            (!found->sealed && end < scan->known_durable)) {
+            (!found->sealed && end < scan->known_durable[stream_of(scan, found)])) {
             found->damaged = true;
             note_damage(scan, found->number);
         } else if (!found->sealed) {
@@ -315,31 +343,37 @@ static uint64_t numbers_lost(const struct scan *scan)
     return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
 }
 
-/* Goes on in the newest segment if it ends cleanly and its next append number is the next one of
- * the log. */
-static void settle_tail(struct scan *scan)
+/* NULL: the stream holds nothing. */
+static const struct found_segment *newest_of(const struct scan *scan, enum log_stream stream)
+{
+    const struct found_segment *newest = NULL;
+    for (uint32_t i = 0; i < scan->found_count; i++)
+        if (is_of(scan, &scan->found[i], stream))
+            newest = &scan->found[i];
+    return newest;
+}
+
+/* Goes on in the newest segment of the stream if it ends cleanly and its next append number is the
+ * stream's next one. */
+static void settle_tail(struct scan *scan, enum log_stream stream)
 {
     struct log *log = scan->log;
-    log->tail = scan->seen + numbers_lost(scan);
-    at_least(&log->tail, scan->known_durable);
-    log->durable = scan->known_durable;
-    if (scan->found_count == 0)
+    struct stream *settled = &log->streams[stream];
+    settled->tail = scan->seen[stream] + numbers_lost(scan);
+    at_least(&settled->tail, scan->known_durable[stream]);
+    settled->durable = scan->known_durable[stream];
+    const struct found_segment *newest = newest_of(scan, stream);
+    if (newest == NULL || newest->damaged || newest->sealed)
         return;
-    const struct found_segment *newest = &scan->found[scan->found_count - 1];
     struct segment *segment = &log->segments[newest->number];
-    if (newest->damaged || newest->sealed)
-        return;
-    uint64_t end = segment->append_first + log->more[newest->number].count;
-    if (end == log->tail && newest->behind == 0) {
+    struct segment_more *more = &log->more[newest->number];
+    log->unnoted_count -= more->progress < more->count;
+    if (segment->append_first + more->count == settled->tail && newest->behind == 0) {
         segment->state = SEGMENT_OPEN;
-        log->more[newest->number].progress_used = segment->used;
-        log->open = newest->number;
-        if (log->more[newest->number].progress < log->more[newest->number].count)
-            log->unnoted_count--;
+        more->progress_used = segment->used;
+        settled->open = newest->number;
         return;
     }
-    if (log->more[newest->number].progress < log->more[newest->number].count)
-        log->unnoted_count--;
     segment_seal(log, newest->number);
 }
 
@@ -360,20 +394,24 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
 {
     struct log *log = scan->log;
     for (uint32_t i = 0; i < scan->found_count; i++) {
+        if (scan->found[i].cut)
+            continue;
         settle_segment(scan, &scan->found[i]);
         hand_over(scan, &scan->found[i], call, user);
     }
     settle_free(log);
-    settle_tail(scan);
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        settle_tail(scan, (enum log_stream)i);
     if (FAULT(RESTART_LSN) && scan->found_count > 0)
-        log->tail = log->segments[scan->found[0].number].append_first;
+        log->streams[STREAM_HOT].tail = log->segments[scan->found[0].number].lsn_base;
     log_ask_drain(log);
 }
 
 enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,
                      uint32_t *bad_segment)
 {
-    struct scan scan = {.log = log, .report = report, .known_durable = 1, .seen = 1};
+    struct scan scan = {
+        .log = log, .report = report, .known_durable = {1, 1}, .seen = {1, 1}};
     scan.found = calloc(SEGMENT_COUNT_MAX, sizeof(*scan.found));
     if (scan.found == NULL)
         return STATUS_NO_MEMORY;

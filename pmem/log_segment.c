@@ -49,12 +49,19 @@ static void set_state(struct log *log, uint32_t number, enum segment_state state
     segment->state = state;
 }
 
-static void write_progress(struct log *log, uint32_t number, uint64_t count)
+static void write_progress(struct log *log, uint32_t number)
 {
     const struct segment *segment = &log->segments[number];
     struct segment_progress made = {
-        .generation = segment->generation, .count = count, .append_first = segment->append_first,
-        .life = log->more[number].life};
+        .generation = segment->generation,
+        .count = log->more[number].progress,
+        .append_first = segment->append_first,
+        .lsn_base = segment->lsn_base,
+        .life = log->more[number].life,
+        .stream = (uint16_t)segment->stream,
+    };
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        made.durable[i] = log->streams[i].durable;
     made.crc = segment_progress_crc(&made);
     memcpy(segment_progress_of(log, number), &made, sizeof(made));
 }
@@ -68,15 +75,16 @@ static void write_header(struct log *log, uint32_t number)
         .version = LOG_FORMAT_VERSION,
         .identity = log->options.identity,
         .segment_size = log->medium->segment_size,
-        .number = number,
+        .number = (uint16_t)number,
+        .stream = (uint16_t)segment->stream,
         .generation = segment->generation,
         .life = log->more[number].life,
         .append_first = segment->append_first,
-        .durable = log->durable,
+        .lsn_base = segment->lsn_base,
     };
     made.crc = segment_header_crc(&made);
     memcpy(&header->crc, &made.crc, sizeof(made) - offsetof(struct segment_header, crc));
-    write_progress(log, number, 0);
+    write_progress(log, number);
     atomic_store_explicit((_Atomic uint64_t *)&header->magic, SEGMENT_MAGIC, memory_order_release);
     log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
 }
@@ -92,22 +100,29 @@ void segment_erase(struct log *log, uint32_t number)
 void segment_seal(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
+    struct stream *stream = &log->streams[segment->stream];
     log_note_segment(log, number);
-    log_note(log, &log->tail, sizeof(log->tail));
-    log_note(log, &log->open, sizeof(log->open));
+    log_note(log, &stream->tail, sizeof(stream->tail));
+    log_note(log, &stream->open, sizeof(stream->open));
     if (log->medium->segment_size - segment->used >= sizeof(struct record)) {
         const struct record_spec spec = {.kind = RECORD_SEAL};
-        record_write(log, number, segment->used, &spec, log->tail);
+        record_write(log, number, segment->used, &spec, segment->lsn_base);
         segment->used += (uint32_t)sizeof(struct record);
         log->more[number].count++;
-        log->tail++;
+        stream->tail++;
     }
     if (segment->state == SEGMENT_OPEN)
         set_state(log, number, SEGMENT_SEALED);
     if (!log->more[number].damaged && log->more[number].progress < log->more[number].count)
         log->unnoted_count++;
-    if (log->open == number)
-        log->open = SEGMENT_NONE;
+    if (stream->open == number)
+        stream->open = SEGMENT_NONE;
+}
+
+void log_stream_end(struct log *log, enum log_stream stream)
+{
+    if (log->streams[stream].open != SEGMENT_NONE)
+        segment_seal(log, log->streams[stream].open);
 }
 
 /* A mapped one if there is any, else the next one that was never used. */
@@ -185,27 +200,28 @@ static enum status map_free(struct log *log, uint32_t reserve, uint32_t *number)
     return status;
 }
 
-enum status segment_open_next(struct log *log, uint32_t reserve)
+enum status segment_open_next(struct log *log, enum log_stream stream, uint32_t reserve)
 {
     uint32_t number;
     enum status status = map_free(log, reserve, &number);
     if (status != STATUS_OK)
         return status;
-    if (log->open != SEGMENT_NONE)
-        segment_seal(log, log->open);
+    log_stream_end(log, stream);
     struct segment *segment = &log->segments[number];
     log_note_segment(log, number);
     log_note(log, &log->generation, sizeof(log->generation));
-    log_note(log, &log->open, sizeof(log->open));
+    log_note(log, &log->streams[stream].open, sizeof(log->streams[stream].open));
+    segment->stream = stream;
     segment->generation = ++log->generation;
     segment->used = SEGMENT_RECORDS;
     segment->live = 0;
-    segment->append_first = log->tail;
+    segment->append_first = log->streams[stream].tail;
+    segment->lsn_base = log_tail(log);
     segment->lsn_max = 0;
     log->more[number] = (struct segment_more){.progress_used = SEGMENT_RECORDS, .life = log->options.life};
     log->more[number].crc_seed = segment_crc_seed(log, number, segment->generation);
     set_state(log, number, SEGMENT_OPEN);
-    log->open = number;
+    log->streams[stream].open = number;
     write_header(log, number);
     return STATUS_OK;
 }
@@ -307,6 +323,16 @@ void log_grace_pass(struct log *log, uint64_t number)
         log->grace_passed = number;
 }
 
+/* With what the segments given back leave behind, what proves that their copies were safe. */
+static void flush_progress(struct log *log)
+{
+    for (unsigned i = 0; i < STREAM_COUNT; i++) {
+        uint32_t open = log->streams[i].open;
+        if (open != SEGMENT_NONE)
+            log->medium->ops->flush(log->medium, segment_progress_of(log, open), SEGMENT_LINE);
+    }
+}
+
 static void end_draining(struct log *log, uint32_t number)
 {
     if (log->segments[number].base != NULL)
@@ -332,6 +358,7 @@ void segments_move(struct log *log)
         }
         if (!erased)
             return;
+        flush_progress(log);
         log_ask_drain(log);
         if (log->medium->ops->drained(log->medium, &log->cookie_done) != STATUS_OK)
             return; /* log_durable says it the next time */
@@ -344,16 +371,17 @@ static void note_progress(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
     struct segment_more *more = &log->more[number];
-    if (more->damaged || segment->base == NULL || log->durable <= segment->append_first)
+    uint64_t durable = log->streams[segment->stream].durable;
+    if (more->damaged || segment->base == NULL || durable <= segment->append_first)
         return;
-    uint64_t count = log->durable - segment->append_first;
+    uint64_t count = durable - segment->append_first;
     bool complete = count >= more->count;
     if (complete)
         count = more->count;
     if (count <= more->progress)
         return;
-    write_progress(log, number, count);
     more->progress = count;
+    write_progress(log, number);
     bool sealed = segment->state != SEGMENT_OPEN;
     log->unnoted_count -= sealed && complete;
     if ((sealed && complete) ||
@@ -367,8 +395,9 @@ static void note_progress(struct log *log, uint32_t number)
 
 void segments_note_progress(struct log *log)
 {
-    if (log->open != SEGMENT_NONE)
-        note_progress(log, log->open);
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        if (log->streams[i].open != SEGMENT_NONE)
+            note_progress(log, log->streams[i].open);
     for (uint32_t i = 0; log->unnoted_count > 0 && i < log->segment_count; i++)
         if (log->segments[i].state == SEGMENT_SEALED || log->segments[i].state == SEGMENT_DRAINING)
             note_progress(log, i);

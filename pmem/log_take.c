@@ -12,7 +12,10 @@ static void begin_life(struct log *log, const struct log_options *options)
     log->own_memory = false;
     log->growing = true;
     log->cookie = log->cookie_done = 0;
-    log->tail_asked = 0;
+    for (unsigned i = 0; i < STREAM_COUNT; i++) {
+        log->streams[i].open = SEGMENT_NONE;
+        log->streams[i].tail_asked = 0;
+    }
     log->drain_count = 0;
     log->flushed = true;
     log->grace = 1;
@@ -33,7 +36,8 @@ static enum status compare(const struct log *log, uint32_t number)
     if (!in_use(segment) || log->more[number].damaged)
         return STATUS_OK;
     if (segment_check_header(log, number) != STATUS_OK || header->generation != segment->generation ||
-        header->append_first != segment->append_first || segment->used < SEGMENT_RECORDS ||
+        header->append_first != segment->append_first || header->lsn_base != segment->lsn_base ||
+        header->stream != segment->stream || segment->used < SEGMENT_RECORDS ||
         segment->used > log->medium->segment_size)
         return STATUS_CORRUPT;
     uint32_t last = log->more[number].last;
@@ -111,7 +115,7 @@ static void settle_used(struct log *log, uint32_t number, struct log_report *rep
         log->medium->ops->flush(log->medium, segment->base, complete ? SEGMENT_RECORDS : segment->used);
     if (segment->state == SEGMENT_OPEN) {
         void_tail(log, number);
-        log->open = number;
+        log->streams[segment->stream].open = number;
     } else {
         log->unnoted_count += !more->damaged && more->progress < more->count;
     }
@@ -134,7 +138,6 @@ static void settle_free(struct log *log, uint32_t number)
 static void settle(struct log *log, struct log_report *report)
 {
     log->free_count = log->moving_count = log->unnoted_count = 0;
-    log->open = SEGMENT_NONE;
     for (uint32_t i = 0; i < SEGMENT_COUNT_MAX; i++) {
         struct segment *segment = &log->segments[i];
         switch (segment->state) {

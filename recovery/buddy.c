@@ -36,18 +36,9 @@ void buddy_on_open(struct buddy *buddy, struct replica *replica, const struct me
 
 uint64_t buddy_left_bytes(const struct buddy *buddy, const struct replica *replica)
 {
-    const struct log *log = store_log(replica->store);
-    uint64_t left = 0;
-    for (uint32_t i = 0; buddy->active && !buddy->walked && i < log_segment_count(log); i++) {
-        const struct segment *segment = log_segment(log, i);
-        bool holds = segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
-        if (!holds || segment->lsn_max < buddy->lsn_min || segment->generation < buddy->cursor.generation)
-            continue;
-        left += segment->used;
-        if (segment->generation == buddy->cursor.generation)
-            left -= buddy->cursor.offset < segment->used ? buddy->cursor.offset : segment->used;
-    }
-    return left;
+    if (!buddy->active || buddy->walked)
+        return 0;
+    return store_walk_left(replica->store, &buddy->cursor, buddy->lsn_min);
 }
 
 /* Sends the group's record, valid or not: one that is skipped would be missed for good (protocol check, flaw 6). */

@@ -161,6 +161,7 @@ static void walk(struct collect *collect, struct replica *replica, const struct 
     struct found found;
     if (grace_is_over(collect, replica, collect->noted_us))
         collect->seen_lsn = collect->noted_lsn;
+    collect->walks = true;
     while (store_walk(replica->store, &collect->cursor, 0, &budget, &found)) {
         if (found.record == NULL)
             return;
@@ -169,6 +170,7 @@ static void walk(struct collect *collect, struct replica *replica, const struct 
             return; /* Whoever is passed over now is met by the next walk. */
     }
     collect->cursor = (struct store_cursor){0};
+    collect->walks = false;
     collect->tail = 0;
     if (grace_is_over(collect, replica, collect->noted_us)) {
         collect->noted_lsn = log_tail(store_log(replica->store));
@@ -194,5 +196,5 @@ void collect_on_tick(struct collect *collect, struct replica *replica, const str
 
 bool collect_wants_turn(const struct collect *collect)
 {
-    return collect->cursor.generation != 0 || collect->hurries;
+    return collect->walks || collect->hurries;
 }

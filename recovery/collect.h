@@ -45,6 +45,7 @@ struct collect {
                            nearly full */
     bool hurries;       /* and there was something to delete in the last turn */
     struct store_cursor cursor;
+    bool walks; /* the cursor is in the middle of the log */
     uint64_t tail;
     uint64_t walk_us;             /* when the next walk begins */
     uint64_t noted_lsn, noted_us; /* the log's tail at the end of a walk, not of each one */

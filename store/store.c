@@ -268,6 +268,7 @@ static void make_current(struct store *store, const struct put *put, enum record
     const struct record *record = log_record(store->log, place);
     store_count_current(store, record);
     store->stats.put_bytes += record->kind == RECORD_VALUE ? record_size(record) : 0;
+    store->appended += record_size(record);
     uint64_t word = entry_make(store, put->hash, state, place);
     uint64_t *entry = put->former.entry;
     if (put->known) {

@@ -172,17 +172,22 @@ bool store_mark_last(const struct store *store, struct mark *mark);
 /* Forgets all marks, durably with the next drain: this node no longer knows what it has (corruption). */
 enum status store_drop_marks_nodrain(struct store *store) MUST_CHECK;
 
-/* Visits the current record of each key whose lsn is at or above `lsn_min`, in the order of the log. Segments without
- * any such are skipped. Stays right while the store changes between calls: a record that is current during the whole
+/* Visits the current record of each key whose lsn is at or above `lsn_min`, in the order of the log: its cold stream, then
+ * the hot one. Segments without any such are skipped. Stays right while the store changes between calls: a record that is current during the whole
  * walk is given at least once. Begin with a zeroed cursor; false: the end was reached. `budget` bytes of log are looked
  * at per call at most; *found->record is NULL when the budget ran out first. */
 enum { STORE_WALK_COST = 64 }; /* of looking at one record, in bytes of budget; what is done with it costs the caller */
 struct store_cursor {
-    uint32_t generation;
-    uint32_t offset;
+    struct {
+        uint32_t generation;
+        uint32_t offset;
+    } at[STREAM_COUNT];
 };
 bool store_walk(struct store *store, struct store_cursor *cursor, uint64_t lsn_min, uint64_t *budget,
                 struct found *found);
+
+/* Bytes of log that such a walk still has to look at, about. */
+uint64_t store_walk_left(const struct store *store, const struct store_cursor *cursor, uint64_t lsn_min);
 
 /* Visits the keys of one chain of the index, current records of any kind, and moves on; false: all were visited. *position is
  * 0 to begin. A key that has a record during the whole scan is visited exactly once, whatever is put, removed and cleaned

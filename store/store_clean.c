@@ -1,8 +1,13 @@
-/* Cleaning: copies what lives in a victim to the tail and gives the segment back.
+/* Cleaning: copies what lives in a victim to the cold tail and gives the segment back.
  *
- * Victim: the segment with the most dead bytes. But when tombstones hold much of the space and may
- * be dropped, the oldest one: a tombstone can go only after every segment that may hold an older
- * version has gone.
+ * Victim: the segment whose cleaning gains most for its cost, (1 - u) * age / (1 + u) with a share u
+ * alive and `age` since its youngest record was written (Rosenblum and Ousterhout, The Design and
+ * Implementation of a Log-Structured File System, section 3.5): what lies in an old one will hardly die by
+ * itself, while a young one is worth waiting for. But when tombstones hold much of the space and may be dropped,
+ * the oldest one: a tombstone can go only after every segment that may hold an older version has gone.
+ *
+ * A small log cannot spare a segment for a second tail, nor copy much for a small gain: there, copies go to the hot one,
+ * and the victim is the segment with the most dead bytes.
  *
  * Room is kept in steps: cleaning may use every free segment; what is urgent leaves some to
  * cleaning; overwriting by clients leaves as many again to what is urgent; and growing as many
@@ -79,28 +84,61 @@ uint64_t store_live_max(uint32_t segment_count, uint32_t segment_size)
 
 /* ---- choosing ---- */
 
-static uint32_t most_dead(const struct store *store)
+static bool has_cold_tail(const struct store *store)
 {
-    uint64_t dead_max = log_record_size_max(store->log) / GAIN_SHARE + GAIN_MIN;
+    return log_segment_limit(store->log) >= SEGMENTS_MANY;
+}
+
+/* Nothing is appended to it any more, and nothing in it can still be lost. */
+static bool may_go(const struct store *store, uint32_t number)
+{
+    return log_segment(store->log, number)->state == SEGMENT_SEALED &&
+           (log_segment_is_durable(store->log, number) || FAULT(COPY_EARLY));
+}
+
+/* The cold tail: cleaning may end it and clean it, when it stands in the way. */
+static bool is_cold_tail(const struct store *store, uint32_t number)
+{
+    const struct segment *segment = log_segment(store->log, number);
+    return segment->state == SEGMENT_OPEN && segment->stream == STREAM_COLD;
+}
+
+static double gain_of(const struct store *store, const struct segment *segment)
+{
+    double dead = segment->used - segment->live, size = log_record_size_max(store->log);
+    double age = (double)(log_tail(store->log) - segment->lsn_max);
+    bool greedy = store->policy == POLICY_GREEDY || !has_cold_tail(store);
+    return greedy ? dead : dead * age / (size + segment->live);
+}
+
+static uint32_t best_gain(const struct store *store)
+{
+    uint64_t dead_min = log_record_size_max(store->log) / GAIN_SHARE + GAIN_MIN;
+    double gain_max = -1;
     uint32_t victim = VICTIM_NONE;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
-        if (segment->state != SEGMENT_SEALED || segment->used - segment->live <= dead_max)
+        bool ended = may_go(store, i) || (is_cold_tail(store, i) && !has_cold_tail(store));
+        if (!ended || segment->used - segment->live <= dead_min)
             continue;
-        dead_max = segment->used - segment->live;
+        double gain = gain_of(store, segment);
+        if (gain <= gain_max)
+            continue;
+        gain_max = gain;
         victim = i;
     }
     return victim;
 }
 
+/* Also the cold tail: it may have been opened before any other segment that is left. */
 static uint32_t oldest(const struct store *store)
 {
     uint32_t victim = VICTIM_NONE;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
-        if (segment->state == SEGMENT_SEALED &&
+        if ((may_go(store, i) || is_cold_tail(store, i)) &&
             (victim == VICTIM_NONE ||
-             segment->generation < log_segment(store->log, victim)->generation))
+             segment->lsn_base < log_segment(store->log, victim)->lsn_base))
             victim = i;
     }
     return victim;
@@ -109,6 +147,13 @@ static uint32_t oldest(const struct store *store)
 static bool tombstones_heavy(const struct store *store)
 {
     return !store->forgetful && store->drop.lsn > 0 && store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
+}
+
+/* While little is copied, the cold tail stays open until all else is younger: what it holds of tombstones would
+ * never leave. */
+static bool may_sweep(const struct store *store)
+{
+    return !store->forgetful && store->drop.lsn > 0 && store->tombstone_bytes > 0;
 }
 
 /* Everything was copied twice and nothing died meanwhile: more of it would gain nothing. */
@@ -120,7 +165,7 @@ static bool stalled(const struct store *store)
 static uint32_t damaged(const struct store *store)
 {
     for (uint32_t i = 0; store->repair && i < log_segment_count(store->log); i++)
-        if (log_segment_is_damaged(store->log, i))
+        if (log_segment_is_damaged(store->log, i) && may_go(store, i))
             return i;
     return VICTIM_NONE;
 }
@@ -155,7 +200,7 @@ static uint32_t surplus(const struct store *store)
     for (uint32_t i = 0; i < limit; i++)
         room = room || log_segment(store->log, i)->state == SEGMENT_FREE;
     for (uint32_t i = limit; room && i < log_segment_count(store->log); i++)
-        if (log_segment(store->log, i)->state == SEGMENT_SEALED)
+        if (may_go(store, i) || is_cold_tail(store, i))
             victim = i;
     return victim;
 }
@@ -168,13 +213,13 @@ static uint32_t choose(const struct store *store)
         return VICTIM_NONE;
     if (is_over(store) && surplus(store) != VICTIM_NONE)
         return surplus(store);
-    uint32_t victim = VICTIM_NONE;
-    if (tombstones_heavy(store)) {
-        victim = oldest(store);
-        if (victim != VICTIM_NONE && log_segment(store->log, victim)->lsn_max >= store->drop.lsn)
-            victim = VICTIM_NONE;
-    }
-    return victim != VICTIM_NONE ? victim : most_dead(store);
+    uint32_t victim = may_sweep(store) ? oldest(store) : VICTIM_NONE;
+    if (victim != VICTIM_NONE &&
+        (is_cold_tail(store, victim) ||
+         (tombstones_heavy(store) &&
+           log_segment(store->log, victim)->lsn_max < store->drop.lsn)))
+        return victim;
+    return best_gain(store);
 }
 
 static bool room_is_low(const struct store *store)
@@ -201,18 +246,24 @@ bool store_wants_cleaning(const struct store *store)
 
 /* ---- copying ---- */
 
-/* No version older than `lsn` can be left outside the victim: copies of one were appended before
- * it, too. */
-static bool older_have_left(const struct store *store, uint64_t lsn)
+/* Where the oldest segment other than the victim begins. It only rises while the victim is cleaned, so
+ * it need not be looked for at each record. */
+static void note_oldest_left(struct store *store)
 {
-    if (store->forgetful || FAULT(DROP_BEFORE_OLDER))
-        return true;
+    store->oldest_left = UINT64_MAX;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         const struct segment *segment = log_segment(store->log, i);
-        if (i != store->victim && segment->state != SEGMENT_FREE && segment->append_first <= lsn)
-            return false;
+        if (i != store->victim && segment->state != SEGMENT_FREE &&
+            segment->lsn_base < store->oldest_left)
+            store->oldest_left = segment->lsn_base;
     }
-    return true;
+}
+
+/* No version older than `lsn` can be left outside the victim: copies of one were made before it was
+ * appended, so into segments that had been opened. */
+static bool older_have_left(const struct store *store, uint64_t lsn)
+{
+    return store->forgetful || store->oldest_left > lsn || FAULT(DROP_BEFORE_OLDER);
 }
 
 static bool may_drop(const struct store *store, const struct found *found)
@@ -244,7 +295,7 @@ static void drop_in_place(struct store *store, uint64_t budget)
            store->drop_walked < store->drop.lsn) {
         const struct store_cursor before = store->dropped;
         if (!store_walk(store, &store->dropped, 0, &budget, &found)) {
-            store->dropped = (struct store_cursor){.generation = 0};
+            store->dropped = (struct store_cursor){0};
             store->drop_walked = log_tail(store->log);
             return;
         }
@@ -265,7 +316,9 @@ static void drop_in_place(struct store *store, uint64_t budget)
 static enum status copy(struct store *store, const struct record *record, place_t place,
                         place_t *to)
 {
-    enum status status = log_copy_nodrain(store->log, place, to);
+    enum log_stream stream =
+        has_cold_tail(store) && store->policy != POLICY_ONE_TAIL ? STREAM_COLD : STREAM_HOT;
+    enum status status = log_copy_nodrain(store->log, place, stream, to);
     if (status != STATUS_OK)
         return status;
     store->stats.cleaned_bytes += record_size(record);
@@ -330,15 +383,26 @@ static bool step(struct store *store, uint64_t *budget)
     return true;
 }
 
+static void begin(struct store *store)
+{
+    store->victim = choose(store);
+    store->victim_offset = 0;
+    if (store->victim == VICTIM_NONE ||
+        log_segment(store->log, store->victim)->state != SEGMENT_OPEN)
+        return;
+    store_begin(store);
+    log_stream_end(store->log, STREAM_COLD);
+    store_commit(store);
+}
+
 void clean_more(struct store *store, uint64_t budget)
 {
     for (; budget > 0; come_down(store)) {
         if (!store_wants_cleaning(store))
             return;
-        if (store->victim == VICTIM_NONE) {
-            store->victim = choose(store);
-            store->victim_offset = 0;
-        }
+        if (store->victim == VICTIM_NONE)
+            begin(store);
+        note_oldest_left(store);
         while (budget > 0 && store->victim != VICTIM_NONE)
             if (!step(store, &budget))
                 return;
@@ -358,12 +422,13 @@ void store_clean(struct store *store, const struct store_drop *drop, uint64_t bu
     clean_more(store, budget);
 }
 
-/* Segments that were given back and are not free yet. */
+/* Segments that were given back and are not free yet, or that may be cleaned soon. */
 static bool segments_coming(const struct store *store)
 {
     for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
         enum segment_state state = log_segment(store->log, i)->state;
-        if (state == SEGMENT_DRAINING || state == SEGMENT_ERASING)
+        if (state == SEGMENT_DRAINING || state == SEGMENT_ERASING ||
+            (state == SEGMENT_SEALED && !may_go(store, i)))
             return true;
     }
     return false;

@@ -25,6 +25,13 @@ enum {
 
 static const uint32_t VICTIM_NONE = UINT32_MAX;
 
+/* How cleaning chooses: the others are there to be compared with (bench/clean.c). */
+enum clean_policy {
+    POLICY_BEST,     /* the most gain for its cost, copies to a tail of their own */
+    POLICY_ONE_TAIL, /* the most gain for its cost, copies to the hot tail */
+    POLICY_GREEDY,   /* the most dead, copies to the hot tail */
+};
+
 /* Entries are packed: from the front, without holes, over the whole chain. */
 struct bucket {
     uint64_t entries[BUCKET_ENTRIES];
@@ -91,7 +98,10 @@ struct store {
     uint32_t victim_offset;
     uint64_t copied; /* since data last died: more than twice the log means that cleaning gains
                         nothing */
-    uint32_t walk_segment; /* where the last walk was: saves searching */
+    uint32_t walk_segment[STREAM_COUNT]; /* where the last walk was: saves searching */
+    uint64_t appended;     /* bytes, by puts */
+    uint64_t oldest_left;  /* lsn_base of the oldest segment but the victim */
+    enum clean_policy policy;
     bool index_full;       /* during the opening scan */
     bool repair;           /* damaged segments may go */
 };

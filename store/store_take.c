@@ -16,7 +16,7 @@
 #define STORE_MAGIC 0x78646e696c616568ULL
 
 enum {
-    STORE_MEMORY_VERSION = 1,
+    STORE_MEMORY_VERSION = 2,
     CHECK_COST = 64, /* of an entry, in bytes of budget */
     CHAIN_MAX = 1 << 20,
     ALIVE_SLACK_US = 1000000, /* a turn may take so long */
@@ -120,7 +120,7 @@ static void begin_life(struct store *store, const struct store_options *options)
     store->drop = (struct store_drop){0};
     store->victim = VICTIM_NONE;
     store->copied = 0;
-    store->walk_segment = 0;
+    memset(store->walk_segment, 0, sizeof(store->walk_segment));
     store->dropped = (struct store_cursor){0};
     store->drop_walked = 0;
     store->forgetful = options->forgetful;

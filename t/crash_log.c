@@ -76,7 +76,8 @@ static struct log *open_log(struct crash_run *run, struct medium *medium,
     struct look look = {.run = run, .ledger = ledger, .found = found};
     struct log_options options = {.identity = {.cluster = 9, .node = 1, .shard_count = 1},
                                   .medium = medium,
-                                  .segment_count_max = run->segments};
+                                  .segment_count_max = run->segments,
+                                  .life = ++run->log_life};
     struct log_report report;
     uint32_t bad;
     memset(found, 0, sizeof(*found));
@@ -249,7 +250,6 @@ static void append(struct crash_life *life, uint8_t slot, struct record_spec *sp
         return;
     }
     ledger->written[number].lsn = log_lsn(life->log, place);
-    ledger->written[number].append = log_tail(life->log) - 1;
     if (life->current[slot] != 0)
         log_dead(life->log, life->place[slot]);
     life->current[slot] = number;
@@ -288,7 +288,7 @@ static void promise(struct crash_life *life)
     struct crash_ledger *ledger = &life->ledger;
     for (uint32_t i = 1; i <= ledger->count; i++) {
         const struct crash_written *written = &ledger->written[i];
-        if (written->alive && written->append != 0 && written->append < durable &&
+        if (written->alive && written->lsn != 0 && written->lsn < durable &&
             i > ledger->promised[written->slot])
             ledger->promised[written->slot] = i;
     }
@@ -312,17 +312,19 @@ void crash_turn(struct crash_life *life)
 
 void crash_copy(struct crash_life *life, uint32_t segment)
 {
+    enum log_stream stream = life->run->segments < CRASH_TWO_TAILS ? STREAM_HOT : STREAM_COLD;
+    if (going_on(life) && !log_segment_is_durable(life->log, segment))
+        return;
     for (unsigned slot = 0; slot < CRASH_SLOTS && going_on(life); slot++) {
         if (life->current[slot] == 0 || life->place[slot] >> PLACE_UNIT_BITS != segment)
             continue;
         place_t to;
         crash_medium_trap(life->medium);
-        enum status status = log_copy_nodrain(life->log, life->place[slot], &to);
+        enum status status = log_copy_nodrain(life->log, life->place[slot], stream, &to);
         store_trap_end();
         if (status != STATUS_OK)
             return;
         life->place[slot] = to;
-        life->ledger.written[life->current[slot]].append = log_tail(life->log) - 1;
     }
     if (!going_on(life))
         return;
@@ -338,7 +340,8 @@ void crash_clean(struct crash_life *life)
         return;
     for (uint32_t i = 0; i < log_segment_count(life->log); i++) {
         const struct segment *segment = log_segment(life->log, i);
-        if (segment->state == SEGMENT_SEALED && segment->used - segment->live > dead_max) {
+        bool may_go = log_segment_is_durable(life->log, i);
+        if (segment->state == SEGMENT_SEALED && may_go && segment->used - segment->live > dead_max) {
             dead_max = segment->used - segment->live;
             victim = i;
         }

@@ -26,14 +26,14 @@ enum {
     CRASH_SLOTS, /* one more: marks */
     CRASH_WRITTEN_MAX = 500,
     CRASH_DEPTH = 3,
+    CRASH_TWO_TAILS = 5, /* with so many segments, copies have a tail of their own */
 };
 
 struct crash_written {
     uint8_t kind, slot;
     bool alive; /* may be found */
     uint32_t size;
-    uint64_t lsn;    /* 0: not known yet */
-    uint64_t append; /* newest number of it: copies take another */
+    uint64_t lsn; /* 0: not known yet */
 };
 
 struct crash_ledger {
@@ -74,6 +74,7 @@ struct crash_run {
     struct crash_ledger *ledger; /* of the image that is being opened */
     struct crash_found look;
     uint32_t segments;
+    uint32_t log_life; /* of the newest opening */
     unsigned images_max;     /* a moment, beyond which they are drawn */
     unsigned second_percent; /* of the moments begin a second life */
     uint64_t moment_count, image_count, second_count, event_count;

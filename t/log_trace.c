@@ -25,8 +25,7 @@ struct written {
     uint32_t key;
     uint32_t size;
     uint64_t lsn;
-    uint64_t append; /* newest append number of it: copies take another */
-    bool seen;       /* by the scan of this life */
+    bool seen; /* by the scan of this life */
 };
 
 struct trace {
@@ -165,7 +164,7 @@ static void promise(struct trace *trace)
     trace->proved = trace->proved || durable >= trace->tail_first;
     for (uint64_t i = 1; i <= trace->written_count; i++) {
         const struct written *written = &trace->written[i];
-        if (written->seen && written->append < durable && i > trace->promised[written->key])
+        if (written->seen && written->lsn < durable && i > trace->promised[written->key])
             trace->promised[written->key] = i;
     }
 }
@@ -193,7 +192,7 @@ static void append(struct trace *trace)
              (unsigned long long)log_tail(trace->log));
     trace->written_count = number;
     trace->written[number] =
-        (struct written){.key = key, .size = size, .lsn = lsn, .append = lsn, .seen = true};
+        (struct written){.key = key, .size = size, .lsn = lsn, .seen = true};
     if (trace->current[key] != 0)
         log_dead(trace->log, trace->place[key]);
     trace->current[key] = number;
@@ -201,13 +200,15 @@ static void append(struct trace *trace)
 }
 
 /* As the store cleans: copies what is current of the segment with the most dead bytes, gives it
- * back. */
+ * back. Mostly to the cold tail; in a small log, copies go to the hot one. */
 static void clean(struct trace *trace)
 {
+    enum log_stream stream = prng_chance(&trace->prng, 80) ? STREAM_COLD : STREAM_HOT;
     uint32_t victim = UINT32_MAX, dead_max = 0;
     for (uint32_t i = 0; i < log_segment_count(trace->log); i++) {
         const struct segment *segment = log_segment(trace->log, i);
-        if (segment->state == SEGMENT_SEALED && segment->used - segment->live > dead_max) {
+        bool may_go = log_segment_is_durable(trace->log, i);
+        if (segment->state == SEGMENT_SEALED && may_go && segment->used - segment->live > dead_max) {
             dead_max = segment->used - segment->live;
             victim = i;
         }
@@ -218,10 +219,9 @@ static void clean(struct trace *trace)
         if (trace->current[key] == 0 || trace->place[key] >> PLACE_UNIT_BITS != victim)
             continue;
         place_t to;
-        if (log_copy_nodrain(trace->log, trace->place[key], &to) != STATUS_OK)
+        if (log_copy_nodrain(trace->log, trace->place[key], stream, &to) != STATUS_OK)
             return;
         trace->place[key] = to;
-        trace->written[trace->current[key]].append = log_tail(trace->log) - 1;
     }
     log_segment_give(trace->log, victim);
 }
@@ -243,6 +243,8 @@ static void step(struct trace *trace)
     } else if (dice < 98) {
         promise(trace);
     } else {
+        if (prng_chance(&trace->prng, 20))
+            log_stream_end(trace->log, STREAM_COLD);
         clean(trace);
     }
 }

@@ -78,6 +78,41 @@ TEST(crash, segments_are_cleaned_and_used_again)
     end_run("cleaning");
 }
 
+/* Copies have a tail of their own; both tails are open when the power goes. */
+TEST(crash, the_cold_tail_fills_and_is_cleaned_too)
+{
+    crash_run_begin(&run, CRASH_TWO_TAILS, 7);
+    struct crash_life *life = crash_life_begin(&run);
+    crash_put(life, 3, RECORD_VALUE, 1300);
+    crash_put(life, 4, RECORD_VALUE, 1300);
+    for (uint32_t i = 0; i < 12; i++) {
+        crash_put(life, i % 3, RECORD_VALUE, 1300);
+        crash_turn(life);
+        if (log_segment_free_count(life->log) < 3)
+            crash_clean(life);
+        if (i % 2 == 0)
+            crash_turn(life);
+    }
+    end_run("two tails");
+}
+
+TEST(crash, the_log_goes_on_behind_torn_tails)
+{
+    crash_run_begin(&run, CRASH_TWO_TAILS, 8);
+    struct crash_life *life = crash_life_begin(&run);
+    for (uint32_t i = 0; i < 12; i++) {
+        crash_put(life, i % 3 == 0 ? 4 : i % 2, RECORD_VALUE, 1300);
+        if (i % 4 == 1)
+            crash_turn(life);
+        if (log_segment_free_count(life->log) < 4)
+            crash_clean(life);
+        if (i % 4 == 2)
+            crash_power(life, i == 2 ? CRASH_SOME : i == 6 ? CRASH_NOTHING : CRASH_ALL);
+    }
+    crash_turn(life);
+    end_run("two torn tails");
+}
+
 TEST(crash, marks_prove_what_was_durable)
 {
     crash_run_begin(&run, 3, 5);

@@ -252,6 +252,94 @@ TEST(log, reports_a_segment_that_was_cut_short)
     medium->ops->close(medium);
 }
 
+/* Fills segment 0 with records of which every third lives, and copies those to the cold tail. */
+static struct log *make_copies(struct medium *medium)
+{
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place, to, lives[100];
+    uint32_t live_count = 0;
+    struct log *log = open_log(medium, &report, &count);
+    for (int i = 0; i < 100; i++) {
+        EXPECT_EQ(append(log, "key", 1500, &place), STATUS_OK);
+        if (place >> PLACE_UNIT_BITS == 0 && i % 3 == 0)
+            lives[live_count++] = place;
+    }
+    log_drain(log);
+    EXPECT_EQ(log_durable(log, &durable), STATUS_OK);
+    for (uint32_t i = 0; i < live_count; i++)
+        EXPECT_EQ(log_copy_nodrain(log, lives[i], STREAM_COLD, &to), STATUS_OK);
+    EXPECT_EQ(log_tail(log), 103); /* two SEALs, and no copy */
+    return log;
+}
+
+TEST(log, a_cold_tail_that_is_torn_loses_nothing)
+{
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct medium *medium = sim_medium_open(SIZE, COUNT, seed);
+        struct log_report report;
+        uint64_t count;
+        log_close(make_copies(medium));
+        sim_medium_cut(medium);
+        struct log *log = open_log(medium, &report, &count);
+        ASSERT(log != NULL);
+        EXPECT(count >= 100);
+        EXPECT_EQ(report.corrupt_count, 0);
+        EXPECT(log_tail(log) >= 103);
+        log_close(log);
+        medium->ops->close(medium);
+    }
+}
+
+TEST(log, goes_on_at_both_tails_after_a_restart)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count, durable;
+    place_t place, copy;
+    struct log *log = make_copies(medium);
+    log_segment_give(log, 0);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    EXPECT_EQ(log_segment(log, 0)->state, SEGMENT_FREE);
+    log_close(log);
+    sim_medium_cut(medium);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    ASSERT_EQ(append(log, "key", 10, &place), STATUS_OK);
+    EXPECT_EQ(log_lsn(log, place), 103);
+    log_drain(log);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    ASSERT_EQ(log_copy_nodrain(log, place, STREAM_COLD, &copy), STATUS_OK);
+    EXPECT_EQ(log_segment(log, (uint32_t)(place >> PLACE_UNIT_BITS))->generation, 3);
+    EXPECT_EQ(log_segment(log, (uint32_t)(copy >> PLACE_UNIT_BITS))->generation, 4);
+    EXPECT_EQ(log_segment(log, (uint32_t)(copy >> PLACE_UNIT_BITS))->stream, STREAM_COLD);
+    EXPECT_EQ(log_lsn(log, copy), 103);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
+/* Behind the drain the segment they came from is gone: they may not pass for a torn tail. */
+TEST(log, reports_damage_in_the_cold_tail)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count, durable;
+    struct log *log = make_copies(medium);
+    log_segment_give(log, 0);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    log_close(log);
+    sim_medium_cut(medium);
+    sim_medium_poke(medium, 3, 10000, 0xff);
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(report.corrupt_count, 1);
+    EXPECT_EQ(report.corrupt_segment, 3);
+    EXPECT_EQ(log_segment(log, 3)->stream, STREAM_COLD);
+    EXPECT_EQ(log_segment(log, 3)->state, SEGMENT_SEALED);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
 TEST(log, refuses_what_never_fits_and_what_does_not_fit_now)
 {
     struct medium *medium = sim_medium_open(SIZE, 2, 1);

@@ -7,6 +7,8 @@ void sim_draw_small_log(struct sim *sim, struct sim_profile *p)
 {
     p->segment_size = 4096;
     p->segment_count = 6 + (uint32_t)sim_below(sim, 4);
+    if (sim_chance(sim, 50))
+        p->segment_count += 10; /* with a cold tail */
     p->operation_count = 1500 + (unsigned)sim_below(sim, 1500);
     p->safety_us = sim_between(sim, 3000000, 6000000);
     p->pad_max = 150;

@@ -60,6 +60,16 @@ TEST(store_fault, a_discard_that_voids_only_one_record_is_found)
     EXPECT(found(FAULT_DISCARD_ONE));
 }
 
+TEST(store_fault, a_copy_of_what_is_not_durable_is_found)
+{
+    EXPECT(found(FAULT_COPY_EARLY));
+}
+
+TEST(store_fault, a_walk_that_leaves_out_copies_is_found)
+{
+    EXPECT(found(FAULT_WALK_LEAVES_COPIES));
+}
+
 TEST(store_fault, faults_of_the_log_are_found_here_too)
 {
     EXPECT(found(FAULT_TORN_RECORD));

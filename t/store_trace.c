@@ -12,7 +12,8 @@
 
 enum {
     SIZE = 16384,
-    COUNT = 12,
+    COUNT_SMALL = 12, /* one tail */
+    COUNT_LARGE = 18, /* two */
     KEYS = 150,
     LIVES = 8,
     STEPS_MAX = 1500,
@@ -26,13 +27,13 @@ struct put {
     uint32_t key;
     uint32_t kind;
     uint64_t lsn;
-    uint64_t append; /* at or above the number under which it was appended last */
 };
 
 struct trace {
     struct prng prng;
     struct medium *medium;
     uint32_t lives;
+    uint32_t segment_count;
     struct store *store;
     void *index;
     uint64_t index_size;
@@ -187,7 +188,7 @@ static void restart(struct trace *trace)
     struct store_options options = {
         .log = {.identity = {.cluster = 1, .node = 1, .shard_count = 1},
                 .medium = trace->medium,
-                .segment_count_max = COUNT,
+                .segment_count_max = trace->segment_count,
                 .life = ++trace->lives},
         .index = trace->index,
         .index_size = trace->index_size,
@@ -216,7 +217,7 @@ static void promise(struct trace *trace)
         FAIL(trace, "the medium failed");
     for (uint32_t key = 0; key < KEYS; key++) {
         uint64_t number = trace->current[key];
-        if (number > trace->promised[key] && trace->puts[number].append < trace->durable)
+        if (number > trace->promised[key] && trace->puts[number].lsn < trace->durable)
             trace->promised[key] = number;
     }
     for (unsigned i = 0; i < NODES; i++)
@@ -252,8 +253,7 @@ static void put(struct trace *trace)
         return;
     }
     trace->put_count = number;
-    trace->puts[number] = (struct put){
-        .key = key, .kind = kind, .lsn = found.lsn, .append = found.lsn};
+    trace->puts[number] = (struct put){.key = key, .kind = kind, .lsn = found.lsn};
     trace->current[key] = number;
     trace->touched[key] = true;
     if (invalid && prng_chance(&trace->prng, 80))
@@ -374,9 +374,10 @@ const char *store_trace_run(uint64_t seed)
     static struct trace trace;
     memset(&trace, 0, sizeof(trace));
     trace.prng.state = seed;
-    trace.medium = sim_medium_open(SIZE, COUNT, seed + 1);
+    trace.segment_count = prng_chance(&trace.prng, 50) ? COUNT_SMALL : COUNT_LARGE;
+    trace.medium = sim_medium_open(SIZE, trace.segment_count, seed + 1);
     trace.puts = calloc(RECORDS_MAX + 100000, sizeof(*trace.puts));
-    trace.index_size = store_index_size((uint64_t)SIZE * COUNT);
+    trace.index_size = store_index_size((uint64_t)SIZE * trace.segment_count);
     trace.index = aligned_alloc(64, (trace.index_size + 63) / 64 * 64);
     restart(&trace);
     for (unsigned i = 0; i < LIVES && trace.failure[0] == 0; i++) {
