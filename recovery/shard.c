@@ -36,6 +36,7 @@ static struct replica_options replica_options(const struct shard_options *option
         .model = options->model,
         .was_early = options->was_early,
         .evicts = options->evicts,
+        .evict_above = options->evict_above,
     };
 }
 

@@ -32,6 +32,7 @@ struct shard_options {
     enum model model;          /* the same at all nodes of the group; 0: synch */
     bool evicts;               /* a store that is full makes room; else it refuses what would make it grow */
     bool was_early;            /* another model was in use here before, and it was an early one (model_is_early) */
+    uint64_t evict_above;      /* with `evicts`: it keeps the live data below so many bytes; 0: below what the store holds */
     bool full;                 /* --recovery=full: trust nothing of what the log holds */
 };
 

@@ -107,6 +107,7 @@ struct replica_options {
     enum model model;    /* the same at all nodes of the group */
     bool was_early;      /* what the log holds may have been written in a model that is early */
     bool evicts;         /* a full store makes room */
+    uint64_t evict_above;
 };
 
 /* Which records are not trusted: those in [lsn_min, lsn_end). They become UNCONFIRMED by a walk of many turns; until it is over,
@@ -248,7 +249,7 @@ static inline uint8_t replica_full_flag(const struct replica *replica)
 /* What this node's store has too much; told with each acknowledgement. */
 static inline uint64_t replica_excess(const struct replica *replica)
 {
-    return replica->options.evicts ? store_excess(replica->store) : 0;
+    return replica->options.evicts ? store_excess(replica->store, replica->options.evict_above) : 0;
 }
 
 /* Somebody would have no room for more. */

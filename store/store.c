@@ -350,11 +350,12 @@ uint64_t store_growth_max(const struct store *store, unsigned peers)
     return kept * log_record_size_max(store->log) / (2 * (peers + 1));
 }
 
-uint64_t store_excess(const struct store *store)
+uint64_t store_excess(const struct store *store, uint64_t level)
 {
     enum { MARGIN_SHARE = 128 };
     uint64_t max = clean_live_max(store);
-    uint64_t level = max - max / MARGIN_SHARE;
+    if (level == 0)
+        level = max - max / MARGIN_SHARE;
     return store->stats.live_bytes > level ? store->stats.live_bytes - level : 0;
 }
 

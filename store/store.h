@@ -206,9 +206,9 @@ bool store_hand(struct store *store, uint64_t *position, const struct store_shar
 uint32_t store_expires_first(const struct store *store);
 void store_set_expires_first(struct store *store, uint32_t second);
 
-/* By how much the live data are above the level at which clients' writes are near having to wait: some of them should go
- * now; 0: below. */
-uint64_t store_excess(const struct store *store);
+/* By how much the live data are above `level`, or, if that is 0, above the level at which clients' writes are near having to
+ * wait; 0: below. */
+uint64_t store_excess(const struct store *store, uint64_t level);
 
 /* Cleaning: reclaims space, `budget` bytes of copying and scanning at most; call each turn while store_wants_cleaning().
  * Tombstones and DISCARDs may be dropped only when VALID, lsn below drop->lsn, ts version at most drop->floor, and every older

@@ -92,6 +92,8 @@ struct sim_profile {
     uint64_t down_max_us, pause_max_us, partition_max_us;
     bool wall_frozen;       /* the wall clock stands still: versions grow by the rules alone, not by time */
     bool meta;              /* some commands become meta commands */
+    bool evicts;            /* full stores make room */
+    uint32_t evict_above;   /* of shard_options */
     uint64_t wall_spread_us; /* wall clocks differ by up to this */
     unsigned expire_percent;
     unsigned flush_permille;
@@ -366,7 +368,7 @@ struct sim {
 
     /* counters, for people */
     uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
-    uint64_t cleaned_bytes, forgotten; /* tombstones that were dropped */
+    uint64_t cleaned_bytes, forgotten, evictions; /* forgotten: tombstones that were dropped */
     uint64_t uploads, downloads, pieces_read, pieces_late, pieces_deleted;
     uint64_t local_reads, elsewhere_reads, refused, unknown, late_leases, verifications, judge_steps;
 

@@ -160,6 +160,7 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
     operation.outcome = OUTCOME_UNKNOWN;
     operation.started_us = sim->now;
     operation.wall_max = UINT32_MAX; /* until it is answered */
+    operation.evicts = sim->profile.evicts;
     operation.wall_min = sim->profile.wall_jump != 0 ? 0 : (uint32_t)(sim_wall(sim, node) / 1000000);
     struct sim_call *call = calloc(1, sizeof(*call));
     assert(call != NULL);

@@ -5,7 +5,7 @@
  * t/sim_linear_test.c.
  *
  * Operations with an unknown outcome may take effect at any time after their start, or never. A record past its
- * exptime may become absent at any moment from then on. Cas uniques are opaque: an update makes a unique that
+ * exptime may become absent at any moment from then on, and so may any record where there is eviction: but absent it stays. Cas uniques are opaque: an update makes a unique that
  * nobody saw before, touch keeps it. */
 #ifndef T_SIM_LINEAR_H
 #define T_SIM_LINEAR_H
@@ -34,6 +34,7 @@ struct sim_operation {
     uint32_t flags, exptime;
     uint64_t cas, delta, initial;
     bool large; /* the value is a manifest */
+    bool evicts; /* the key may have been evicted right before */
     bool whole; /* append, prepend: it is that of the result */
     bool compare, vivify; /* these and the next ones as in struct request */
     uint8_t options;
@@ -70,7 +71,7 @@ struct sim_state {
 
 enum sim_variant {
     SIM_AS_IT_IS,
-    SIM_EXPIRED_FIRST, /* the record passes its exptime first */
+    SIM_EXPIRED_FIRST, /* the record passes its exptime first, or is evicted */
     SIM_DELETED_ONLY,  /* a set without an answer: it may have found no room, and deleted the old value */
     SIM_VARIANT_COUNT,
 };

@@ -205,6 +205,8 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
         .slow_us = sim->profile.slow_us,
         .walk_bytes = sim->profile.walk_bytes,
         .collect_us = sim->profile.collect_us,
+        .evicts = sim->profile.evicts,
+        .evict_above = sim->profile.evict_above,
         .model = sim->profile.model,
         .full = full,
     };

@@ -296,11 +296,11 @@ static void summarize(const struct sim *sim, struct sim_result *result)
              "%s, %" PRIu64 " persists, %u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64 " refused, %" PRIu64
              " unknown, %" PRIu64 " local reads, %" PRIu64 " by other workers, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
              " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64 " power cuts %" PRIu64
-             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", judge %" PRIu64,
+             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", evicted %" PRIu64 ", judge %" PRIu64,
              model_name(p->model), sim->persists, p->node_count, p->shard_count, p->key_count, p->client_count, (double)sim->now / 1e6, sim->operation_count,
              sim->refused, sim->unknown, sim->local_reads, sim->elsewhere_reads, sim->late_leases, sim->steps, sim->messages,
              sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions, sim->power_cuts, sim->pauses, sim->resets,
-             sim->partitions, sim->removals, sim->cleaned_bytes, sim->forgotten, sim->judge_steps);
+             sim->partitions, sim->removals, sim->cleaned_bytes, sim->forgotten, sim->evictions, sim->judge_steps);
 }
 
 void sim_run(const struct sim_options *options, struct sim_result *result)

@@ -484,6 +484,36 @@ static void large(struct sim *sim, struct sim_profile *p)
     p->flush_permille = (unsigned)ONE_OF(sim, 0, 0, 5);
 }
 
+/* Logs that hold about half of what the keys would take, each read and written at all nodes. */
+static void evict(struct sim *sim, struct sim_profile *p)
+{
+    churn_sets(sim, p);
+    p->node_count = 3 + 2 * (unsigned)sim_below(sim, 2);
+    p->evicts = true;
+    p->evict_above = (uint32_t)ONE_OF(sim, 600, 1200);
+    p->segment_size = 4096;
+    p->segment_count = (uint32_t)ONE_OF(sim, 4, 6, 9);
+    p->pad_max = 150;
+    p->key_count = SIM_KEY_MAX;
+    p->window = 0;
+    p->operation_count = 1200;
+    p->safety_us = 6000000;
+    p->client_count = 6;
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+    p->round_us = 30000;
+    p->crash = sometimes(sim, 60, 4);
+    p->power_cut = sometimes(sim, 20, 1);
+    p->pause = sometimes(sim, 40, 4);
+    p->partition = sometimes(sim, 40, 4);
+    p->reset = sometimes(sim, 40, 4);
+    p->expire_percent = (unsigned)ONE_OF(sim, 0, 20);
+    p->fault_gap_us = ONE_OF(sim, 100000, 300000);
+    p->down_max_us = ONE_OF(sim, 30000, 300000);
+    p->weight[REQUEST_SET] = 12;
+    p->weight[REQUEST_GET] = 12;
+    p->weight[REQUEST_ADD] = p->weight[REQUEST_CAS] = p->weight[REQUEST_INCR] = 3;
+}
+
 /* ---- for the models in which a write is answered, or read, before it is durable ---- */
 
 /* Slow media, and nodes that die when a round has just become stable: with what they have behind their marks. */
@@ -596,6 +626,7 @@ static const struct scenario scenarios[] = {
     {"lingers", "the same, and healing that has to wait", lingers},
     {"resets", "connections that break inside an epoch", resets},
     {"large", "values in pieces, and who collects what is left of them", large},
+    {"evict", "stores that are full and make room", evict},
     {"elsewhere", "reads by other workers than the owner, who are stopped in the middle", elsewhere},
     {"meta", "meta commands: who wins, what is stale", meta},
     {"tails", "slow media, and nodes that die when a round is stable", tails},

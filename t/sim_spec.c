@@ -294,7 +294,8 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
         return operation->type == REQUEST_SET;
     }
     if (expired) {
-        if (!before->exists || before->exptime == 0 || before->exptime > operation->wall_max)
+        bool past = before->exptime != 0 && before->exptime <= operation->wall_max;
+        if (!before->exists || !(past || operation->evicts))
             return false;
         *after = (struct sim_state){0};
     } else if (before->exists && before->exptime != 0 && before->exptime < operation->wall_min) {

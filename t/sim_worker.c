@@ -178,6 +178,7 @@ static void take(void *user, const struct action *action)
         sim_node_healed(sim, shard->node, shard->number, action->epoch);
         break;
     case ACTION_EVICTED:
+        sim->evictions++;
         break;
     case ACTION_SUSPECT:
         sim_note(sim, action->epoch, "%u.%u   suspects %02x in epoch %u", shard->node, shard->number, action->to,
