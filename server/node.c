@@ -256,11 +256,14 @@ static void say_too_small(const struct node *node)
     }
     if (!over)
         return;
-    log_warn("-m %llu: %llu MB are in use and -m leaves room for %llu MB: nothing is lost and all "
-             "is served, but what makes the data grow is refused as out of memory; start with a "
-             "larger -m, or delete",
+    log_warn("-m %llu: %llu MB are in use and -m leaves room for %llu MB: %s",
              (unsigned long long)node->options.memory_size >> 20,
-             (unsigned long long)(live + (1 << 20) - 1) >> 20, (unsigned long long)most >> 20);
+             (unsigned long long)(live + (1 << 20) - 1) >> 20, (unsigned long long)most >> 20,
+             node->options.no_eviction
+                 ? "nothing is lost and all is served, but what makes the data grow is refused as "
+                   "out of memory; start with a larger -m, or delete"
+                 : "items are evicted until it fits, on all nodes of the group; with -M none "
+                   "would be");
 }
 
 static int run(struct node *node, struct listeners *listeners)

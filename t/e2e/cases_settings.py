@@ -62,6 +62,23 @@ def case_a_smaller_m_than_the_data_loses_nothing_and_says_so():
         check_large(node, range(1400, 1600))
 
 
+def case_a_smaller_m_than_the_data_evicts_until_it_fits():
+    with Cluster(3, arguments=("-m", "64", "-t", "2")) as cluster:
+        node = cluster.start().nodes[2]
+        fill_large(node, 800)  # some 38 MB
+        node.stop()
+        set_option(node, "-m", "16")
+        text = restart(node)
+        check(lines_matching(text, "-m 16: 3[0-9] MB are in use and .* items are evicted until it fits"), text)
+        for each in cluster.nodes:
+            with each.connect() as connection:
+                wait_until(f"{each.name} has come down", lambda connection=connection: int(connection.stats()["bytes"]) < 18 << 20, 30)
+        with node.connect() as connection:
+            check(connection.set(b"one-more", VALUE) == b"STORED", "there is room")
+            there = sum(connection.get(b"large%d" % i) is not None for i in range(800))
+        check(150 < there < 400, f"{there} of 800 items are left")
+
+
 def case_a_smaller_m_than_before_is_kept_when_the_data_fits():
     """The log was spread over all of the old -m; afterwards it takes no more than the new one."""
     with Cluster(1, arguments=("-m", "128", "-t", "2")) as cluster:
