@@ -11,7 +11,8 @@ import time
 
 from binary import (ADD, ADDQ, APPEND, APPENDQ, AUTH_CONTINUE, AUTH_ERROR, Binary, DECREMENT, DELETE, DELETEQ, EXISTS,
                     FLUSH, FLUSHQ, FOREVER, GAT, GATK, GATKQ, GATQ, GET, GETK, GETKQ, GETQ, INCREMENT, INCREMENTQ,
-                    INVALID, NON_NUMERIC, NOOP, NOT_FOUND, NOT_SERVING, NOT_STORED, OK, PREPEND, QUIT, QUITQ, REPLACE,
+                    INVALID, NON_NUMERIC, NOOP, NOT_FOUND, NOT_SERVING, NOT_STORED, OK, PERSIST, PERSISTQ, PREPEND,
+                    QUIT, QUITQ, REPLACE,
                     REPLACEQ, SASL_AUTH, SASL_LIST, SASL_STEP, SET, SETQ, STAT, TOO_LARGE, TOUCH, UNKNOWN, VERSION,
                     counting, packet, seconds, storing)
 from cluster import Cluster, Failure, check, wait_until
@@ -327,7 +328,7 @@ EXTRAS = {SET: 8, ADD: 8, REPLACE: 8, SETQ: 8, ADDQ: 8, REPLACEQ: 8, INCREMENT: 
           GAT: 4, GATQ: 4, GATK: 4, GATKQ: 4}
 STORING = (SET, ADD, REPLACE, SETQ, ADDQ, REPLACEQ, APPEND, PREPEND, APPENDQ)
 KEYED = (*EXTRAS, APPEND, PREPEND, APPENDQ, GET, GETQ, GETK, GETKQ, DELETE, DELETEQ)
-PLAIN = (NOOP, VERSION, STAT, FLUSH, FLUSHQ)
+PLAIN = (NOOP, VERSION, STAT, FLUSH, FLUSHQ, PERSIST, PERSISTQ)
 
 
 def any_request(draw):
@@ -502,7 +503,7 @@ def check_dialogues(port):
 
 
 def check_strangers(port):
-    for opcode in (GET, SET, SETQ, NOOP, QUIT, STAT, FLUSH, 0x1b, 0x30):
+    for opcode in (GET, SET, SETQ, NOOP, QUIT, STAT, FLUSH, PERSIST, PERSISTQ, 0x1b, 0x30):
         with Binary(port) as c:
             extras = storing() if opcode in (SET, SETQ) else b""
             key = b"k" if opcode in (GET, SET, SETQ) else b""
@@ -677,7 +678,7 @@ def case_text_clients_log_in_with_a_set():
         file = write(path, "users", "bob:secret\nalice:a:b c\r\nlast:end")
         with bare_node("-Y", file) as node:
             with node.connect() as c:
-                for line in (b"get a", b"mn", b"version", b"quit", b"", b"stats", b"set a 0 0 x", b"add a 0 0 1"):
+                for line in (b"get a", b"mn", b"version", b"quit", b"", b"stats", b"set a 0 0 x", b"add a 0 0 1", b"persist", b"mp"):
                     same(f"{line}", c.ask(line), b"CLIENT_ERROR unauthenticated")
                 same("wrong", c.ask(login(b"bob", b"wrong")), b"CLIENT_ERROR authentication failure")
                 same("no space", c.ask(b"set a 0 0 3\r\nbob"), b"CLIENT_ERROR bad authentication token format")

@@ -3,11 +3,10 @@ import select
 import signal
 import time
 
-from binary import GET, NOOP, OK, SET, Binary, packet, storing
+from binary import GET, NOOP, OK, PERSIST, PERSISTQ, SET, Binary, packet, storing
 from cases_sockets import Single, answer_udp
 from cluster import Cluster, check, lines_matching, wait_until
 
-PERSIST, PERSISTQ = 0xe0, 0xe1
 MODELS = ("synch", "strict", "read-enforced", "eventual", "scope")
 NOT_DURABLE = b"SERVER_ERROR not known to be durable: this node is not serving (no quorum, healing or starting)"
 
