@@ -321,6 +321,113 @@ TEST(stall, who_waits_for_the_medium_is_told_that_the_outcome_is_unknown)
     cluster_close(cluster);
 }
 
+/* ---- views, channels, questions ---- */
+
+/* Node 2 has it in view 1, node 3 in view 2: that is not enough, of neither kind. */
+TEST(views, what_was_taken_in_an_older_one_does_not_count)
+{
+    static const enum model models[] = {MODEL_STRICT, MODEL_READ_ENFORCED, MODEL_EVENTUAL};
+    for (unsigned i = 0; i < 3; i++) {
+        struct cluster *cluster = cluster_open_model(models[i]);
+        unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+        EXPECT(cluster_deliver(cluster, 1, 2));
+        while (cluster_deliver(cluster, 2, 1))
+            ;
+        cluster_install_all(cluster, 2, 7, 0);
+        while (cluster_deliver(cluster, 1, 3))
+            ;
+        while (cluster_deliver(cluster, 3, 1))
+            ;
+        EXPECT_TEXT(reply_of(cluster, set), "...");
+        EXPECT_TEXT(cluster_get(cluster, 1, "k"), "...");
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        cluster_close(cluster);
+    }
+}
+
+TEST(views, a_healing_node_is_waited_for)
+{
+    static const enum model models[] = {MODEL_STRICT, MODEL_READ_ENFORCED, MODEL_EVENTUAL};
+    for (unsigned i = 0; i < 3; i++) {
+        struct cluster *cluster = cluster_open_model(models[i]);
+        cluster_crash(cluster, 3);
+        cluster_install_all(cluster, 2, 3, 0);
+        cluster_settle(cluster);
+        cluster_restart(cluster, 3);
+        cluster_install_all(cluster, 3, 3, 4);
+        unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+        while (cluster_deliver(cluster, 1, 2) || cluster_deliver(cluster, 2, 1))
+            ;
+        EXPECT_TEXT(reply_of(cluster, set), "...");
+        EXPECT_TEXT(cluster_get(cluster, 2, "k"), "...");
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        EXPECT_TEXT(cluster_get(cluster, 2, "k"), "v");
+        cluster_close(cluster);
+    }
+}
+
+TEST(channel, what_it_loses_is_said_again)
+{
+    static const enum model models[] = {MODEL_STRICT, MODEL_READ_ENFORCED, MODEL_EVENTUAL};
+    for (unsigned i = 0; i < 9; i++) {
+        struct cluster *cluster = cluster_open_model(models[i / 3]);
+        unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+        for (unsigned moved = 0; moved < i % 3; moved++) /* its INV is lost; TAKEN, and ACK; or ACK alone */
+            EXPECT(moved == 0 ? cluster_deliver(cluster, 1, 2) : cluster_deliver(cluster, 2, 1));
+        cluster_lose(cluster, 1, 2);
+        cluster_up(cluster, 1, 2);
+        cluster_settle(cluster);
+        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        expect_everywhere(cluster, "k", "v");
+        cluster_close(cluster);
+    }
+}
+
+/* It has the value, and its client waits for the medium: who asks about it may read it. */
+TEST(strict, a_lost_val_is_found_before_the_write_is_durable)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    EXPECT(cluster_deliver(cluster, 1, 2));
+    EXPECT(cluster_deliver(cluster, 1, 3));
+    EXPECT(cluster_deliver(cluster, 2, 1));
+    EXPECT(cluster_deliver(cluster, 3, 1));
+    cluster_lose(cluster, 1, 3); /* its VAL */
+    cluster_settle(cluster);
+    EXPECT_TEXT(cluster_get(cluster, 3, "k"), "...");
+    for (unsigned i = 0; i < 40; i++) {
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+    }
+    EXPECT_TEXT(cluster_get(cluster, 3, "k"), "v");
+    EXPECT_TEXT(reply_of(cluster, set), "...");
+    cluster_close(cluster);
+}
+
+/* The miss is answered when all have the delete; the next write waits until that is durable. */
+TEST(strict, expiry_is_over_for_readers_before_it_is_durable)
+{
+    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct request set = {.type = REQUEST_SET, .key = slice_text("k"), .value = slice_text("v"), .exptime = 1001};
+    cluster_request_full(cluster, 1, &set);
+    cluster_settle(cluster);
+    all_durable(cluster);
+    cluster->wall_us = 1001000000;
+    unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
+    unsigned add = cluster_request(cluster, 2, REQUEST_ADD, "k", "w");
+    EXPECT_TEXT(reply_of(cluster, get), "...");
+    cluster_settle(cluster);
+    EXPECT_TEXT(reply_of(cluster, get), "MISS");
+    EXPECT_TEXT(reply_of(cluster, add), "...");
+    all_durable(cluster);
+    all_durable(cluster);
+    EXPECT_TEXT(reply_of(cluster, add), "STORED");
+    expect_everywhere(cluster, "k", "w");
+    cluster_close(cluster);
+}
+
 /* ---- rounds, where VALID does not mean durable ---- */
 
 static uint64_t mark_of(struct cluster *cluster, unsigned node)
