@@ -145,13 +145,13 @@ def case_a_single_node_whose_segment_is_cut_serves_the_rest_and_says_so():
 
 # ---- a medium that does not sync (EIO) ----
 
-def preload(cluster):
-    """Nodes started from now on have an msync that fails while the returned path exists."""
+def preload(cluster, once=True):
+    """Nodes started with this environment have an msync that fails while the returned path exists: once, or each time."""
     library = os.path.join(cluster.directory, "failing_sync.so")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", os.path.join(ROOT, "t", "e2e", "failing_sync.c"),
                     "-o", library], check=True)
     trigger = os.path.join(cluster.directory, "fail-now")
-    return trigger, {"LD_PRELOAD": library, "FAILING_SYNC": trigger, "FAILING_SYNC_ONCE": "1"}
+    return trigger, {"LD_PRELOAD": library, "FAILING_SYNC": trigger, **({"FAILING_SYNC_ONCE": "1"} if once else {})}
 
 
 def start_with(node, environment):
@@ -185,6 +185,37 @@ def case_a_node_that_cannot_sync_stops_and_what_it_acknowledged_is_there():
         node.start()
         node.wait_serving()
         writer.verify([node])
+
+
+def case_nobody_is_told_of_a_write_that_was_not_synced():
+    if not can_preload():
+        return
+    with Cluster(1) as cluster:
+        node = cluster.nodes[0]
+        trigger, environment = preload(cluster, once=False)
+        start_with(node, environment)
+        node.wait_serving()
+        connections = [node.connect() for _ in range(20)]
+        check(all(connection.set(b"k%d" % i, b"old") == b"STORED" for i, connection in enumerate(connections)), "set")
+        with open(trigger, "w", encoding="utf-8"):
+            pass
+        for i, connection in enumerate(connections):
+            connection.send(b"set k%d 0 0 3\r\nnew\r\n" % i)
+        answers = set()
+        for connection in connections:
+            try:
+                answers.add(connection.line())
+            except ConnectionError:
+                answers.add(None)
+            connection.socket.close()
+        check(b"STORED" not in answers, f"{answers}")
+        await_end(node, "cannot be synced")
+        os.unlink(trigger)
+        node.start()
+        node.wait_serving()
+        with node.connect() as connection:
+            values = {connection.get(b"k%d" % i) for i in range(20)}
+        check(values <= {b"old", b"new"}, f"{values}")
 
 
 def case_a_group_goes_on_without_a_node_that_cannot_sync():
