@@ -63,15 +63,22 @@ void connection_set_due(struct connection *connection)
     worker->due = connection;
 }
 
-void connection_note_pending(struct connection *connection, const struct job *job, int change)
+void connection_begin_pending(struct connection *connection, struct job *job)
 {
-    connection->pending_count += (uint32_t)change;
-    connection->pending_at[job->owner % CONNECTION_SHARD_GROUPS] += (uint16_t)change;
+    job->key_group = job->request.hash % CONNECTION_KEY_GROUPS;
+    connection->pending_count++;
+    connection->pending_in[job->key_group]++;
 }
 
-bool connection_is_idle_at(const struct connection *connection, unsigned shard)
+void connection_end_pending(struct connection *connection, const struct job *job)
 {
-    return connection->pending_at[shard % CONNECTION_SHARD_GROUPS] == 0;
+    connection->pending_count--;
+    connection->pending_in[job->key_group]--;
+}
+
+bool connection_is_idle_on(const struct connection *connection, uint64_t hash)
+{
+    return connection->pending_in[hash % CONNECTION_KEY_GROUPS] == 0;
 }
 
 void connection_append(struct connection *connection, struct job *job)
@@ -88,7 +95,7 @@ void connection_append(struct connection *connection, struct job *job)
     if (job->done)
         connection_set_due(connection);
     else
-        connection_note_pending(connection, job, 1);
+        connection_begin_pending(connection, job);
 }
 
 /* The size of the next unknown value is guessed from the last ones: quickly up, slowly down. */
@@ -110,7 +117,7 @@ void connection_insert(struct connection *connection, struct job *after, struct 
     if (connection->last == after)
         connection->last = job;
     connection->job_count++;
-    connection_note_pending(connection, job, 1);
+    connection_begin_pending(connection, job);
 }
 
 void connection_submitted(const struct job *job)
@@ -163,7 +170,7 @@ void connection_done(struct worker *worker, struct job *job)
         job_give(&worker->jobs, job);
         return;
     }
-    connection_note_pending(connection, job, -1);
+    connection_end_pending(connection, job);
     if (job->wrote)
         connection->scope |= (uint64_t)1 << job->owner;
     connection_note_barrier(connection, job);

@@ -36,7 +36,7 @@ enum {
         64, /* keys asked for at once; fewer if values are large: their size is not known before */
     CONNECTION_HINT_INITIAL = 262144, /* assumed size of an unknown value */
     CONNECTION_TURN_MAX = 256 << 10,  /* bytes that are read in one turn, about */
-    CONNECTION_SHARD_GROUPS = 16
+    CONNECTION_KEY_GROUPS = 32
 };
 
 /* With -C: no item has this unique. */
@@ -82,7 +82,7 @@ struct connection {
     struct download *download; /* of the answer at the front, if it is large */
     uint32_t job_count;        /* in the list */
     uint32_t pending_count;    /* of these, not done */
-    uint16_t pending_at[CONNECTION_SHARD_GROUPS]; /* of these, by the number of their shard */
+    uint16_t pending_in[CONNECTION_KEY_GROUPS]; /* of these, by the hash of their key */
     uint32_t get_count;        /* of these, with a value of unknown size to come */
     uint64_t bytes;            /* of values in the list */
     uint64_t written;          /* of the first one's answer */
@@ -213,9 +213,10 @@ void connection_run_watchers(
 void connection_append(struct connection *connection, struct job *job);
 void connection_insert(struct connection *connection, struct job *after, struct job *job);
 void connection_submitted(const struct job *job); /* a large value, at last */
-void connection_note_pending(struct connection *connection, const struct job *job, int change);
-/* Nothing of this client is under way at the shard: a read of it may be answered at once and is in order. */
-bool connection_is_idle_at(const struct connection *connection, unsigned shard);
+void connection_begin_pending(struct connection *connection, struct job *job);
+void connection_end_pending(struct connection *connection, const struct job *job);
+/* Nothing of this client is under way on the key: a read of it may be answered at once, and is in order. */
+bool connection_is_idle_on(const struct connection *connection, uint64_t hash);
 void connection_set_due(struct connection *connection);
 
 #endif

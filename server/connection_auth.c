@@ -142,7 +142,7 @@ void connection_auth_done(struct worker *worker, struct sasl_call *call)
     } else {
         connection->asking = false;
         connection->sasl = call->dialogue;
-        connection_note_pending(connection, job, -1);
+        connection_end_pending(connection, job);
         answer(connection, call);
         connection_set_due(connection);
     }

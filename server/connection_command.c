@@ -124,7 +124,7 @@ static struct job *new_request(struct connection *connection, const struct text_
 void connection_submit(struct connection *connection, struct job *job)
 {
     struct worker *worker = connection->worker;
-    bool ordered = connection_is_idle_at(connection, job->owner);
+    bool ordered = connection_is_idle_on(connection, job->request.hash);
     connection_append(connection, job);
     if (ordered && worker_read(worker, job))
         connection_done(worker, job);

@@ -156,7 +156,7 @@ void worker_publish(struct worker *worker);
 
 /* worker_read.c */
 /* A read of another worker's shard that can be answered here and now: it is, and the job is as the owner would send it back. False:
- * submit it. Not while anything of the same client is under way at that shard, which must come first. */
+ * submit it. Not while anything of the same client is under way on that key, which must come first. */
 bool worker_read(struct worker *worker, struct job *job);
 void worker_stop_reading(struct worker *worker); /* at the end of each turn, and for ever at the end */
 void worker_pass_grace(struct worker *worker);   /* each turn: what readers of this shard have let go of is used again */
