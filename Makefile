@@ -201,6 +201,9 @@ $(B)/bench/replay: $(B)/bench/replay.o $(B)/bench/trace.o
 .PHONY: bench-hits
 bench-hits: all $(B)/bench/replay
 	bench/hits
+.PHONY: bench-restart
+bench-restart: all
+	bench/restart
 
 .PHONY: bench-memory
 bench-memory: all

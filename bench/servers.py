@@ -2,6 +2,7 @@
 
 A figure is printed as a line for scripts, `figure NAME VALUE UNIT`, and by rows in a table for people."""
 import contextlib
+import glob
 import json
 import os
 import signal
@@ -119,6 +120,13 @@ def servers(commands, ports, folder, environment=None):
             server.end()
 
 
+def remove_indexes(folder):
+    """Those of the data directories below: they lie in a RAM file system, and links lead to them."""
+    for link in glob.glob(os.path.join(folder, "**", "shard-*", "index"), recursive=True):
+        with contextlib.suppress(OSError):
+            os.unlink(os.readlink(link))
+
+
 def memcached_command(port, megabytes):
     return ["memcached", "-p", str(port), "-l", "127.0.0.1", "-U", "0", "-t", THREADS, "-m", str(megabytes), *USER]
 
@@ -141,6 +149,7 @@ def group(folder, name, durable, megabytes, more=(), environment=None):
         commands.append(command)
     with servers(commands, ports, folder, environment) as running:
         yield running
+    remove_indexes(folder)
 
 
 def load_start(targets, *arguments):
