@@ -201,6 +201,7 @@ $(B)/bench/replay: $(B)/bench/replay.o $(B)/bench/trace.o
 .PHONY: bench-hits
 bench-hits: all $(B)/bench/replay
 	bench/hits
+
 .PHONY: bench-restart
 bench-restart: all
 	bench/restart

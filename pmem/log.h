@@ -100,7 +100,8 @@ struct log_report {
     uint32_t corrupt_segment; /* the first such, for the message */
 };
 
-/* Called for every valid record, segment by segment in the order of their opening. */
+/* Called for every valid record, segment by segment in the order of their opening. The report's record_count is complete by then,
+ * but for damaged segments. */
 typedef void (*log_scan_t)(void *user, const struct record *record, place_t place);
 
 /* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten

@@ -26,6 +26,9 @@ struct found_segment {
     uint32_t generation;
     uint32_t end;     /* the first byte that is no part of the gapless run of records */
     uint32_t behind;  /* the first sound record behind the gap; 0: none */
+    uint64_t lsn_max; /* of the run, without SEAL */
+    uint64_t records; /* of the run, without SEAL */
+    uint32_t live;    /* their bytes */
     bool sealed;
     bool damaged;
     bool headless; /* its header is broken: it is neither cut off nor gone on with */
@@ -204,6 +207,11 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
         offset += (uint32_t)record_size(record);
         log->more[found->number].count++;
         found->sealed = record->kind == RECORD_SEAL;
+        if (!found->sealed) {
+            at_least(&found->lsn_max, segment_lsn(log, found->number, record));
+            found->live += (uint32_t)record_size(record);
+            found->records++;
+        }
         note_record(scan, found, record);
     }
     found->end = offset;
@@ -306,7 +314,9 @@ static void hand_over(struct scan *scan, const struct found_segment *found, log_
     uint32_t offset = 0;
     place_t place;
     const struct record *record;
-    while ((record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
+    segment->live = found->damaged ? 0 : found->live;
+    segment->lsn_max = found->damaged ? 0 : found->lsn_max;
+    while (found->damaged && (record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
         segment->live += (uint32_t)record_size(record);
         at_least(&segment->lsn_max, log_lsn(log, place));
         scan->report->record_count++;
@@ -393,6 +403,9 @@ static void settle_free(struct log *log)
 static void settle(struct scan *scan, log_scan_t call, void *user)
 {
     struct log *log = scan->log;
+    for (uint32_t i = 0; i < scan->found_count; i++)
+        if (!scan->found[i].damaged && !scan->found[i].cut)
+            scan->report->record_count += scan->found[i].records;
     for (uint32_t i = 0; i < scan->found_count; i++) {
         if (scan->found[i].cut)
             continue;

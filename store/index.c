@@ -105,9 +105,14 @@ uint64_t *index_find_place(const struct store *store, uint64_t hash, place_t pla
     const struct index *index = &store->index;
     struct bucket *bucket = &index->buckets[index_bucket_of(hash, index->main_count)];
     for (;; bucket = &index->buckets[bucket->overflow]) {
-        for (unsigned i = 0; i < BUCKET_ENTRIES; i++)
-            if (entry_place(entry_load(&bucket->entries[i])) == place)
-                return &bucket->entries[i];
+        for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
+            uint64_t word = entry_load(&bucket->entries[i]);
+            if (entry_place(word) != place)
+                continue;
+            if (entry_life(word) != life_of(store))
+                (void)entry_use_first(store, &bucket->entries[i]);
+            return &bucket->entries[i];
+        }
         if (bucket->overflow == 0)
             return NULL;
     }
@@ -311,6 +316,19 @@ static void split(struct store *store)
         cut_chain(index, head, write);
 }
 
+void index_presize(struct store *store, uint64_t entry_count)
+{
+    struct index *index = &store->index;
+    uint64_t count = entry_count / FILL_MAX + 1, max = index->total / 5 * 2;
+    assert(index->entry_count == 0);
+    if (count > max)
+        count = max;
+    if (count <= index->main_count)
+        return;
+    main_count_store(index, (uint32_t)count);
+    index_grant(store);
+}
+
 bool index_has_room(const struct store *store)
 {
     return overflow_room(&store->index) > 0;
@@ -334,7 +352,8 @@ uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word)
         return NULL;
     journal_note(index->journal, entry, sizeof(*entry));
     entry_store(entry, word);
-    access_store(index_access(index, entry), 0);
+    if (!index->fresh)
+        access_store(index_access(index, entry), 0);
     index->entry_count++;
     return entry;
 }

@@ -61,75 +61,6 @@ void store_count_dead(struct store *store, const struct record *record, place_t 
 
 /* ---- opening ---- */
 
-/* What FAULT(DISCARD_ONE) brings back: the newest version older than `lsn`. */
-static place_t find_older(const struct store *store, struct slice key, uint64_t lsn)
-{
-    place_t found = 0, place;
-    uint64_t newest = 0;
-    for (uint32_t i = 0; i < log_segment_count(store->log); i++) {
-        uint32_t offset = 0;
-        const struct record *record;
-        while ((record = log_segment_next(store->log, i, &offset, &place)) != NULL) {
-            uint64_t at = log_lsn(store->log, place);
-            if (at >= lsn || at < newest ||
-                !slice_equal(record_key(record), key) || record->kind == RECORD_MARK)
-                continue;
-            newest = at;
-            found = place;
-        }
-    }
-    return found;
-}
-
-/* Of the records of one key the one with the highest lsn is current: a DISCARD too, so it voids all
- * before it. */
-static void on_scanned(void *user, const struct record *record, place_t place)
-{
-    struct store *store = user;
-    if (record->kind == RECORD_MARK) {
-        mark_scanned(store, record, place);
-        return;
-    }
-    store_count_current(store, record);
-    uint64_t hash = hash_key(record_key(record));
-    uint64_t word = entry_make(store, hash, STATE_UNCONFIRMED, place);
-    uint64_t *entry = index_find(store, record_key(record), hash);
-    if (entry == NULL) {
-        store->index_full = store->index_full || index_insert(store, hash, word) == NULL;
-        return;
-    }
-    place_t other = entry_place(entry_load(entry));
-    const struct record *former = log_record(store->log, other);
-    uint64_t former_lsn = log_lsn(store->log, other);
-    if (former_lsn > log_lsn(store->log, place)) {
-        store_count_dead(store, record, place);
-        return;
-    }
-    if (FAULT(DISCARD_ONE) && record->kind == RECORD_DISCARD) {
-        place_t older = find_older(store, record_key(record), former_lsn);
-        entry_store(entry, entry_make(store, hash, STATE_UNCONFIRMED, older == 0 ? place : older));
-        return;
-    }
-    store_count_dead(store, former, other);
-    entry_store(entry, word);
-}
-
-/* What lies before the newest own mark was complete everywhere. */
-static void confirm(struct store *store)
-{
-    uint64_t below = mark_confirmed_below(store);
-    struct index_cursor cursor = {0};
-    uint64_t *entry;
-    while (below > 0 && (entry = index_next(store, &cursor)) != NULL) {
-        uint64_t word = entry_load(entry);
-        place_t place = entry_place(word);
-        const struct segment *segment =
-            log_segment(store->log, (uint32_t)(place >> PLACE_UNIT_BITS));
-        if (segment->lsn_max < below || log_lsn(store->log, place) < below)
-            entry_store(entry, entry_with_state(store, word, STATE_VALID));
-    }
-}
-
 enum status store_open(struct store **store, const struct store_options *options,
                        struct log_report *report, uint32_t *bad_segment)
 {
@@ -149,14 +80,14 @@ enum status store_open(struct store **store, const struct store_options *options
     struct log_options log = options->log;
     log.memory = store_log_memory(made);
     log.journal = made->keep != NULL ? &made->notes : NULL;
-    enum status status = log_open(&made->log, &log, on_scanned, made, report, bad_segment);
+    struct build build = {.store = made, .report = report};
+    enum status status = log_open(&made->log, &log, build_on_scanned, &build, report, bad_segment);
     if (status != STATUS_OK)
         return status;
-    if (made->index_full) {
+    if (!build_end(&build)) {
         log_close(made->log);
         return STATUS_NO_MEMORY;
     }
-    confirm(made);
     if (made->keep != NULL)
         store_set_ready(made, options);
     *store = made;

@@ -47,6 +47,7 @@ struct index {
     uint32_t total;         /* buckets in the range */
     uint32_t main_granted;  /* memory was asked for up to here... */
     uint32_t low_granted;   /* ...and from here on */
+    bool fresh;             /* being built: access words are zero, and stay out of the caches */
     uint32_t main_count;    /* at the bottom: one chain each */
     uint32_t overflow_low;  /* from the top down: the lowest overflow bucket ever used */
     uint32_t overflow_free; /* a list of those given back; 0: empty */
@@ -207,8 +208,10 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
 const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word);
 uint64_t *index_find_hash(const struct store *store, uint64_t hash);
 
-/* The entry of the record at `place`, if that is its key's current one. Touches no record. */
+/* The entry of the record at `place`, if that is its key's current one. Touches no record, unless a former life wrote the entry. */
 uint64_t *index_find_place(const struct store *store, uint64_t hash, place_t place);
+/* As many buckets as so many entries would have made; the index is empty. */
+void index_presize(struct store *store, uint64_t entry_count);
 
 /* NULL: no room. The key is not there yet. */
 uint64_t *index_insert(struct store *store, uint64_t hash, uint64_t word);
@@ -235,6 +238,27 @@ void store_fill_found(const struct store *store, uint64_t *entry, struct found *
 /* Books a record as current, or as dead: counters, and the log's. */
 void store_count_current(struct store *store, const struct record *record);
 void store_count_dead(struct store *store, const struct record *record, place_t place);
+
+/* ---- store_build.c ---- */
+
+enum { BUILD_BATCH = 64 };
+
+struct build {
+    struct store *store;
+    const struct log_report *report;
+    bool sized;
+    uint32_t count;
+    struct build_item {
+        place_t place;
+        uint64_t hash;
+    } items[BUILD_BATCH];
+};
+
+/* A log_scan_t; report->record_count is there before the first record is. */
+void build_on_scanned(void *user, const struct record *record, place_t place);
+
+/* After the last. False: the index has no room. */
+bool build_end(struct build *build);
 
 /* ---- store_mark.c ---- */
 
