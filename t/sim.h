@@ -50,6 +50,7 @@ struct sim_aim {
     unsigned orphan_permille; /* of INVs of a key in conflict: the sender dies, and nobody else gets that INV */
     unsigned reuse_percent;   /* of log segments that are opened: the node dies soon after */
     unsigned stable_percent;  /* of ROUND_STABLE: who receives it dies before its MARK can be durable */
+    bool tails;               /* and only while it has something that only others have durable */
     unsigned recoil_permille; /* of INVs sent: the sender dies before anybody gets it */
     unsigned forget_percent;  /* of tombstones dropped: the node dies soon after */
     unsigned turncoat_permille; /* of ACKs, while another follower lacks that INV: the sender of the ACK dies */

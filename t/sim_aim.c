@@ -53,6 +53,22 @@ static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint
     return false;
 }
 
+/* The node has a record, not durable, that is durable elsewhere: what a round that is stable must not leave out. */
+static bool has_tail(const struct sim *sim, unsigned node, unsigned number)
+{
+    const struct sim_shard *shard = &sim->nodes[node].shards[number];
+    for (unsigned key = 0; key < sim->profile.key_count; key++) {
+        const struct sim_shadow *shadow = &shard->keys[key];
+        if (shadow->kind != RECORD_VALUE || shadow->lsn < shard->durable)
+            continue;
+        for (unsigned other = 1; other <= sim->profile.node_count; other++)
+            if (sim->nodes[other].up &&
+                sim->nodes[other].shards[number].keys[key].appends[0].ts == shadow->ts)
+                return true;
+    }
+    return false;
+}
+
 void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct message *message)
 {
     const struct sim_aim *aim = &sim->profile.aim;
@@ -70,7 +86,7 @@ void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct 
         under_way(sim, message->from, shard, message->ts) &&
         strikes(sim, aim->manifest_permille, 1000))
         strike_at(sim, message->from, sim->now, true);
-    if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) &&
+    if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) && (!aim->tails || has_tail(sim, to, shard)) &&
         strikes(sim, aim->stable_percent, 100))
         strike_at(sim, to, sim->now, false);
 }

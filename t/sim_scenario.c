@@ -527,19 +527,20 @@ static void tails(struct sim *sim, struct sim_profile *p)
     p->window = 0;
     p->skew_percent = 0;
     p->crash = 0;
-    p->lag = 1;
     p->keep_majority = true;
-    p->aim.stable_percent = 10;
-    p->fault_gap_us = 60000;
+    p->aim.stable_percent = 70;
+    p->aim.tails = true;
+    p->fault_gap_us = 30000;
     p->lag_max_us = 30000;
     p->lag_time_max_us = 300000;
     p->drain_min_us = 2000;
     p->drain_max_us = ONE_OF(sim, 10000, 40000);
+    p->lag = 8;
     p->round_us = 30000;
-    p->operation_count = 2000;
+    p->operation_count = 1000;
     p->safety_us = 6000000;
-    p->think_us = 2000;
-    p->down_max_us = 30000;
+    p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
+    p->down_max_us = 10000;
 }
 
 /* All nodes go down at once, again and again, with media so slow that only one of them still has what was answered last. */
