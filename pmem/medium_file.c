@@ -261,13 +261,20 @@ static enum status open_directory(struct file_medium *file)
     return STATUS_IO;
 }
 
-/* A nameless file of the directory tells whether it is on persistent memory. */
+/* The first segment that is there tells whether all lie on persistent memory: a new file would need space. */
 static bool probe_pmem(const struct file_medium *file)
 {
     size_t size = 0;
     int is_pmem = 0;
-    void *base = pmem_map_file(file->directory, file->medium.segment_size,
-                               PMEM_FILE_CREATE | PMEM_FILE_TMPFILE, 0600, &size, &is_pmem);
+    void *base = NULL;
+    for (uint32_t i = 0; base == NULL && i < FILE_SEGMENT_COUNT_MAX; i++) {
+        char path[FILE_PATH_SIZE + FILE_NAME_SIZE];
+        struct stat stat_of;
+        medium_file_path(&file->medium, i, path, sizeof(path));
+        if (lstat(path, &stat_of) == 0 && S_ISREG(stat_of.st_mode) &&
+            stat_of.st_size == (off_t)file->medium.segment_size)
+            base = pmem_map_file(path, 0, 0, 0, &size, &is_pmem);
+    }
     if (base == NULL)
         return false;
     pmem_unmap(base, size);

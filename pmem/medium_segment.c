@@ -15,7 +15,7 @@
 #define HALF_SUFFIX ".new"
 #define ASIDE_SUFFIX ".damaged"
 
-enum { BTRFS_MAGIC_NUMBER = 0x9123683e };
+enum { BTRFS_MAGIC_NUMBER = 0x9123683e, ASIDE_MAX = 100 };
 
 void segment_file_name(uint32_t number, char name[FILE_NAME_SIZE])
 {
@@ -101,9 +101,12 @@ bool segment_file_exists(const struct file_medium *file, uint32_t number)
 
 bool segment_file_put_aside(struct file_medium *file, uint32_t number)
 {
-    char name[FILE_NAME_SIZE], aside[FILE_NAME_SIZE + sizeof(ASIDE_SUFFIX)];
+    char name[FILE_NAME_SIZE], aside[FILE_NAME_SIZE + sizeof(ASIDE_SUFFIX) + 4];
     segment_file_name(number, name);
     snprintf(aside, sizeof(aside), "%s" ASIDE_SUFFIX, name);
+    /* An older one stays: its bad blocks would be given to somebody. */
+    for (unsigned i = 2; i < ASIDE_MAX && faccessat(file->directory_fd, aside, F_OK, AT_SYMLINK_NOFOLLOW) == 0; i++)
+        snprintf(aside, sizeof(aside), "%s" ASIDE_SUFFIX "-%u", name, i);
     if (renameat(file->directory_fd, name, file->directory_fd, aside) != 0 ||
         fsync(file->directory_fd) != 0) {
         file_complain(file, name, "cannot be renamed", errno);

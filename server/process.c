@@ -103,4 +103,5 @@ int process_drop_user(const struct options *options)
 void process_ignore_signals(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* Files that may grow no further (ulimit -f) are as a full disk. */
 }

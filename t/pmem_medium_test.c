@@ -371,6 +371,9 @@ TEST(medium_file, a_damaged_segment_is_put_aside_and_made_anew)
     EXPECT_EQ(size_of(directory, "segment-000000.damaged"), SIZE);
     EXPECT_EQ(medium->ops->map(medium, 0, false, &base), STATUS_NOT_FOUND);
     EXPECT(!medium->ops->replace(medium, 7));
+    EXPECT(medium->ops->replace(medium, 1)); /* the older one stays */
+    EXPECT_EQ(size_of(directory, "segment-000001.damaged"), 1000);
+    EXPECT_EQ(size_of(directory, "segment-000001.damaged-2"), SIZE);
     medium->ops->close(medium);
 }
 
