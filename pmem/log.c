@@ -48,12 +48,10 @@ enum status log_open(struct log **log, const struct log_options *options, log_sc
     if (made == NULL)
         return STATUS_NO_MEMORY;
     init(made, options);
-    made->options.journal = NULL; /* what is half scanned is worth nothing */
     made->own_memory = options->memory == NULL;
     *log = made;
     uint64_t durable;
     enum status status = log_scan(made, scan, user, report, bad_segment);
-    made->options.journal = options->journal;
     if (status == STATUS_OK)
         status = log_durable(made, &durable);
     if (status != STATUS_OK) {
@@ -232,6 +230,11 @@ void log_dead(struct log *log, place_t place)
     assert(segment->live >= size);
     log_note(log, &segment->live, sizeof(segment->live));
     segment->live -= size;
+}
+
+void log_set_journal(struct log *log, struct journal *journal)
+{
+    log->journal = journal;
 }
 
 uint32_t log_segment_count(const struct log *log)

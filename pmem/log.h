@@ -59,7 +59,6 @@ struct log_options {
     bool readers; /* other threads read records, too: segments given back wait for log_grace_pass() */
     uint32_t life; /* another at each opening, durable before: part of the checksums of what is written */
     void *memory; /* the caller's, zeroed, of log_memory_size() bytes, 64-byte aligned; NULL: the log takes its own */
-    struct journal *journal; /* for memory that is to be taken over; notes are of the caller's update. NULL: none */
 };
 
 enum log_stream {
@@ -114,6 +113,10 @@ void log_close(struct log *log);
 
 /* The size of options.memory. */
 uint64_t log_memory_size(void);
+
+/* From now on changes are noted, inside the caller's brackets: the memory is to be taken over. What was scanned is worth nothing
+ * before it is complete, so not from the beginning. */
+void log_set_journal(struct log *log, struct journal *journal);
 
 /* Goes on with the memory of a process that has ended, in the same boot and with the same options (segment_count_max may
  * differ), after the journal was rolled back: nothing is scanned, no record but those at the tail is looked at. What that process

@@ -107,6 +107,7 @@ struct log {
     uint64_t grace;        /* the period of now: of those who are given back, until log_grace_ask() ends it */
     uint64_t grace_given;  /* the last in which a segment was given back */
     uint64_t grace_passed; /* nobody reads any more what was given back until its end */
+    struct journal *journal; /* NULL: nothing is noted */
     bool own_memory; /* the log's, to be freed */
 };
 
@@ -114,7 +115,7 @@ struct log {
  * `more` are changed behind a note. Counts of segments, cookies and drains are made anew by log_take_over(). */
 static inline void log_note(struct log *log, const void *at, uint32_t size)
 {
-    journal_note(log->options.journal, at, size);
+    journal_note(log->journal, at, size);
 }
 
 /* The whole of a segment's row. */

@@ -10,6 +10,7 @@ static void begin_life(struct log *log, const struct log_options *options)
     log->medium = options->medium;
     log_find_tables(log);
     log->own_memory = false;
+    log->journal = NULL;
     log->growing = true;
     log->cookie = log->cookie_done = 0;
     for (unsigned i = 0; i < STREAM_COUNT; i++) {

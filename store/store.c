@@ -79,7 +79,6 @@ enum status store_open(struct store **store, const struct store_options *options
     index_grant(made);
     struct log_options log = options->log;
     log.memory = store_log_memory(made);
-    log.journal = made->keep != NULL ? &made->notes : NULL;
     struct build build = {.store = made, .report = report};
     enum status status = log_open(&made->log, &log, build_on_scanned, &build, report, bad_segment);
     if (status != STATUS_OK)

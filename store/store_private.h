@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/fault.h"
 #include "store/store.h"
 
 enum {
@@ -174,7 +175,7 @@ static inline place_t entry_place(uint64_t word)
 /* What a former life said of a record is void: the newest mark decides, as after a scan. */
 static inline enum record_state entry_state(const struct store *store, uint64_t word)
 {
-    if (entry_life(word) == life_of(store))
+    if (entry_life(word) == life_of(store) || FAULT(OLD_STATES))
         return (enum record_state)((word >> STATE_SHIFT) & ((1U << STATE_BITS) - 1));
     bool confirmed = log_lsn(store->log, entry_place(word)) < store->confirmed_below;
     return confirmed ? STATE_VALID : STATE_UNCONFIRMED;

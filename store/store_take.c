@@ -52,10 +52,11 @@ static void fill_origin(struct store_origin *origin, const struct store_options 
     memcpy(origin->whose, options->keep->whose, sizeof(origin->whose));
 }
 
-static void set_journal(struct store *store, struct journal *journal)
+static void use_journal(struct store *store)
 {
-    store->journal = journal;
-    store->index.journal = journal;
+    store->journal = &store->notes;
+    store->index.journal = &store->notes;
+    log_set_journal(store->log, &store->notes);
 }
 
 void store_set_ready(struct store *store, const struct store_options *options)
@@ -64,7 +65,7 @@ void store_set_ready(struct store *store, const struct store_options *options)
     fill_origin(&header->made, options);
     header->crc = crc32c(0, &header->made, sizeof(header->made));
     header->magic = STORE_MAGIC;
-    set_journal(store, &store->notes);
+    use_journal(store);
     atomic_signal_fence(memory_order_seq_cst);
     *(volatile uint32_t *)&header->ready = 1;
 }
@@ -116,7 +117,6 @@ static void begin_life(struct store *store, const struct store_options *options)
     void *memory = store_index_memory(store, options->index_size, &size);
     store->keep = options->keep;
     index_find_parts(&store->index, memory, size);
-    set_journal(store, &store->notes);
     store->drop = (struct store_drop){0};
     store->victim = VICTIM_NONE;
     store->copied = 0;
@@ -151,12 +151,12 @@ enum status store_take_over(struct store **store, const struct store_options *op
     taken->header.life++;
     struct log_options log = options->log;
     log.memory = store_log_memory(taken);
-    log.journal = &taken->notes;
     enum status status = log_take_over(&taken->log, &log, undone, report, bad_segment);
     if (status != STATUS_OK) {
         *why = "the segments are not those that it speaks of";
         return status == STATUS_CORRUPT ? STATUS_NOT_FOUND : status;
     }
+    use_journal(taken);
     index_grant(taken);
     taken->confirmed_below = mark_confirmed_below(taken);
     *store = taken;

@@ -78,6 +78,8 @@ struct sim_profile {
     uint64_t lease_us, suspect_us, election_us, boot_grace_us;
     uint32_t drift_ppm, round_us, ask_us, slow_us;
     uint32_t walk_bytes; /* of the log a turn; 0: as in the product, which is all there is */
+    unsigned take_percent; /* of the nodes that are killed leave an index that is taken over, if their power stays */
+    bool only_kills;       /* nobody's power fails */
     unsigned control_loss_percent;
     uint8_t victims;       /* nodes that crash and pause; 0: all */
     bool keep_majority;    /* crashes and pauses leave most nodes alone */
@@ -233,6 +235,7 @@ struct sim_shard {
     struct store *store;
     struct shard *shard;
     void *store_memory, *shard_memory;
+    void *left; /* by a killed process: its index, to be taken over; NULL: none */
     uint64_t durable;
     uint64_t drain_at; /* when the medium is looked at next; SIM_FOREVER: nothing under way */
     uint64_t grace, grace_asked; /* as in the server: sim_reader.c */
@@ -430,6 +433,7 @@ void sim_consensus_free(struct sim *sim);
 void sim_node_start(struct sim *sim, unsigned node);
 void sim_node_crash(struct sim *sim, unsigned node);
 void sim_node_free(struct sim *sim, unsigned node);
+void sim_node_forget(struct sim_shard *shard); /* what a killed process has left */
 void sim_node_count(struct sim *sim, unsigned node); /* adds to the counters what its stores say */
 void sim_node_tick(struct sim *sim, unsigned node);
 void sim_node_mail(struct sim *sim, unsigned node, unsigned shard, const struct sim_mail *mail);

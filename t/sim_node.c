@@ -6,7 +6,7 @@
 
 #include "t/sim.h"
 
-enum { INDEX_SIZE = 1 << 16, OP_COUNT_MAX = 64, VALUE_SIZE_MAX = 1024 };
+enum { INDEX_SIZE = 1 << 16, OP_COUNT_MAX = 64, VALUE_SIZE_MAX = 1024, CHECK_BUDGET = 512 };
 
 /* ---- what the member wants done ---- */
 
@@ -133,22 +133,48 @@ static void *take_memory(size_t size)
     return memory;
 }
 
+/* False: the memory was zeroed, for a scan. */
+static bool take_over(struct sim *sim, struct sim_shard *shard, const struct store_options *options,
+                      struct log_report *report)
+{
+    const struct sim_node *n = &sim->nodes[shard->node];
+    uint32_t bad_segment;
+    const char *why;
+    shard->left = NULL;
+    if (!n->damaged && !n->rotten) {
+        enum status status = store_take_over(&shard->store, options, report, &bad_segment, &why);
+        if (status == STATUS_OK) {
+            sim_note(sim, report->record_count, "%u.%u takes its index over", n->id, shard->number);
+            return true;
+        }
+        /* It may die again and again before it has looked at everything. */
+        if (strstr(why, "never checked") == NULL)
+            sim_fail(sim, "node %u: an index is not taken over: %s", n->id, why);
+    }
+    memset(options->index, 0, options->index_size);
+    return false;
+}
+
 static enum status open_store(struct sim *sim, struct sim_shard *shard, struct log_report *report)
 {
+    static const struct store_keep keep = {.whose = "the simulation"};
     struct log_identity identity = {.cluster = 0x51,
                                     .node = shard->node,
                                     .shard = shard->number,
                                     .shard_count = (uint16_t)sim->profile.shard_count};
     uint64_t index_size = store_index_size((uint64_t)sim->profile.segment_size * sim_segment_count(sim, shard->node));
     uint32_t bad_segment;
-    shard->store_memory = take_memory(index_size);
+    shard->store_memory = shard->left != NULL ? shard->left : take_memory(index_size);
     struct store_options options = {.log = {.identity = identity,
                                             .medium = shard->medium,
                                             .segment_count_max = sim_segment_count(sim, shard->node),
                                             .readers = true,
                                             .life = (uint32_t)sim->nodes[shard->node].incarnation},
                                     .index = shard->store_memory,
-                                    .index_size = index_size};
+                                    .index_size = index_size,
+                                    .keep = sim->profile.take_percent > 0 ? &keep : NULL};
+    if (shard->left != NULL && take_over(sim, shard, &options, report))
+        return STATUS_OK;
     enum status status = store_open(&shard->store, &options, report, &bad_segment);
     if (status != STATUS_OK) {
         shard->store = NULL;
@@ -165,6 +191,12 @@ static void close_store(struct sim_shard *shard)
     free(shard->store_memory);
     shard->store = NULL;
     shard->store_memory = NULL;
+}
+
+void sim_node_forget(struct sim_shard *shard)
+{
+    free(shard->left);
+    shard->left = NULL;
 }
 
 /* What an operator does with a disk that is refused: it is replaced. Only a damaged one may be refused. */
@@ -304,10 +336,24 @@ void sim_node_free(struct sim *sim, unsigned node)
     }
 }
 
+/* By chance of its own: the rest of the run draws as it would without. */
+static void leave_indexes(struct sim *sim, struct sim_node *n)
+{
+    struct prng prng = {sim->options.seed ^ n->id << 8 ^ n->incarnation};
+    for (unsigned number = 0; number < sim->profile.shard_count; number++) {
+        struct sim_shard *shard = &n->shards[number];
+        if (!prng_chance(&prng, sim->profile.take_percent))
+            continue;
+        shard->left = shard->store_memory;
+        shard->store_memory = NULL;
+        shard->store = NULL;
+    }
+}
+
 void sim_node_crash(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
-    bool power = sim_chance(sim, 70) && sim_model_may_lose_power(sim, node);
+    bool power = sim_chance(sim, 70) && sim_model_may_lose_power(sim, node) && !sim->profile.only_kills;
     assert(n->up);
     sim_note(sim, node, "%u: %s", node, power ? "loses power" : "is killed");
     n->up = false;
@@ -319,6 +365,8 @@ void sim_node_crash(struct sim *sim, unsigned node)
     sim_network_died(sim, node);
     sim_worker_drop_calls(sim, node);
     sim_node_count(sim, node);
+    if (!power)
+        leave_indexes(sim, n);
     sim_node_free(sim, node);
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         if (power)
@@ -354,6 +402,14 @@ static void heard_of(const struct sim *sim, unsigned node, uint64_t heard_us[MEM
     }
 }
 
+/* Of an index that was taken over. */
+static void check_some(struct sim *sim, const struct sim_node *n, struct sim_shard *shard)
+{
+    uint32_t bad_segment;
+    if (store_wants_check(shard->store) && store_check(shard->store, CHECK_BUDGET, &bad_segment) != STATUS_OK)
+        sim_fail(sim, "node %u: an index that was taken over does not hold", n->id);
+}
+
 void sim_node_tick(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
@@ -366,6 +422,7 @@ void sim_node_tick(struct sim *sim, unsigned node)
     for (unsigned number = 0; number < sim->profile.shard_count; number++) {
         struct event event = {.type = EVENT_TICK};
         sim_worker_notice_lease(sim, node, number);
+        check_some(sim, n, &n->shards[number]);
         shard_set_upload_floor(n->shards[number].shard, sim_large_floor(sim, node));
         sim_worker_step(sim, node, number, &event);
         sim_network_retry(sim, number, node);

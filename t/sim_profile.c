@@ -100,6 +100,14 @@ static void draw_walks(struct sim *sim, struct sim_profile *p)
         p->walk_bytes = choices[prng_below(&prng, sizeof(choices) / sizeof(choices[0]))];
 }
 
+/* Indexes that are taken over, in half of the runs. By chance of its own, too. */
+static void draw_takes(struct sim *sim, struct sim_profile *p)
+{
+    struct prng prng = {sim->options.seed ^ 0x7a4e0};
+    if (p->take_percent == 0 && prng_chance(&prng, 50))
+        p->take_percent = 80;
+}
+
 /* Large values in some runs of the swarm, with room for their pieces. By chance of its own, too. */
 static void draw_large(struct sim *sim, struct sim_profile *p)
 {
@@ -118,6 +126,7 @@ static bool finish(struct sim *sim, struct sim_profile *p)
 {
     draw_walks(sim, p);
     draw_large(sim, p);
+    draw_takes(sim, p);
     bool known = sim_model_draw(sim);
     if (sim->options.node_count != 0)
         p->node_count = sim->options.node_count;

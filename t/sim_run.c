@@ -273,6 +273,7 @@ static void free_all(struct sim *sim)
             struct medium *medium = sim->nodes[node].shards[shard].medium;
             if (medium != NULL)
                 medium->ops->close(medium);
+            sim_node_forget(&sim->nodes[node].shards[shard]);
             for (unsigned peer = 1; peer <= sim->profile.node_count; peer++) {
                 struct sim_channel *channel = &sim->channels[shard][node][peer];
                 while (channel->first != NULL) {

@@ -601,6 +601,15 @@ static void blackout(struct sim *sim, struct sim_profile *p)
     p->operation_count = 1200;
 }
 
+/* The machines live on, so each index is taken over; conflicts, so that states other than VALID are left. */
+static void kills(struct sim *sim, struct sim_profile *p)
+{
+    crashes(sim, p);
+    p->only_kills = true;
+    p->take_percent = 100;
+    p->down_max_us = ONE_OF(sim, 5000, 20000, 300000);
+}
+
 static const struct scenario scenarios[] = {
     {"calm", "no faults at all", calm},
     {"conflicts", "many commands on two keys", conflicts},
@@ -632,6 +641,7 @@ static const struct scenario scenarios[] = {
     {"meta", "meta commands: who wins, what is stale", meta},
     {"tails", "slow media, and nodes that die when a round is stable", tails},
     {"dawn", "all nodes go down, and one of them has what was answered last", dawn},
+    {"kills", "processes that are killed in the middle of everything, and take over what they left", kills},
     {"blackout", "all nodes lose power, and with it what their model allows", blackout},
 };
 
