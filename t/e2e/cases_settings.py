@@ -74,7 +74,7 @@ def case_a_smaller_m_than_the_data_evicts_until_it_fits():
             with each.connect() as connection:
                 wait_until(f"{each.name} has come down", lambda connection=connection: int(connection.stats()["bytes"]) < 18 << 20, 30)
         with node.connect() as connection:
-            check(connection.set(b"one-more", VALUE) == b"STORED", "there is room")
+            wait_until("there is room", lambda: connection.set(b"one-more", VALUE) == b"STORED", 30)
             there = sum(connection.get(b"large%d" % i) is not None for i in range(800))
         check(150 < there < 400, f"{there} of 800 items are left")
 
