@@ -6,6 +6,7 @@ from cases_borders import check_filled, check_refused, fill, patch
 from cluster import Cluster, Node, check, lines_matching, wait_until
 
 VALUE = b"x" * 50_000
+SMALL = ("-m", "16", "-t", "2")
 NO_MEMORY = b"SERVER_ERROR out of memory storing object"
 
 
@@ -160,7 +161,7 @@ def case_a_larger_m_than_the_segments_allow_is_cut_and_said():
 
 
 def case_another_segment_size_has_no_effect_and_is_said():
-    with Cluster(1, arguments=("-m", "64", "-t", "2")) as cluster:
+    with Cluster(1, arguments=SMALL) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
         node.stop()
@@ -170,7 +171,7 @@ def case_another_segment_size_has_no_effect_and_is_said():
 
 
 def case_another_number_of_shards_is_refused_with_the_right_one():
-    with Cluster(1) as cluster:
+    with Cluster(1, arguments=SMALL) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
         node.stop()
@@ -183,7 +184,7 @@ def case_another_number_of_shards_is_refused_with_the_right_one():
 
 
 def case_the_refusal_of_a_foreign_directory_says_what_to_do():
-    with Cluster(3) as cluster:
+    with Cluster(3, arguments=SMALL) as cluster:
         cluster.start()
         fill(cluster.nodes[0])
         for node in cluster.nodes:
@@ -193,7 +194,7 @@ def case_the_refusal_of_a_foreign_directory_says_what_to_do():
         second.data = first.data
         check_refused(second, ("its own --data, or as --node=1",))
         second.data = own
-        alone = Node(first.port, ["-m", "128", "-t", "2"], cluster.directory, "node1")
+        alone = Node(first.port, list(SMALL), cluster.directory, "node1")
         check_refused(alone, ("start with the --peers it was made with",))
         cluster.start()
         check_filled(second)
@@ -201,7 +202,7 @@ def case_the_refusal_of_a_foreign_directory_says_what_to_do():
 
 def case_an_identity_file_that_cannot_be_read_is_refused():
     """Empty, of another version, missing, no file at all; with the right one put back all is there."""
-    with Cluster(1) as cluster:
+    with Cluster(1, arguments=SMALL) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
         node.stop()
@@ -223,7 +224,7 @@ def case_an_identity_file_that_cannot_be_read_is_refused():
 
 
 def case_the_second_process_on_a_directory_names_the_first():
-    with Cluster(1) as cluster:
+    with Cluster(1, arguments=SMALL) as cluster:
         node = cluster.start().nodes[0]
         second = Node(node.port + 1, list(node.arguments), cluster.directory, node.name)
         second.log_path += ".second"
