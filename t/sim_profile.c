@@ -121,12 +121,23 @@ static void draw_large(struct sim *sim, struct sim_profile *p)
     p->segment_count += 12;
 }
 
+/* Reads by other workers in some runs of the swarm. By chance of its own, too. */
+static void draw_elsewhere(struct sim *sim, struct sim_profile *p)
+{
+    struct prng prng = {sim->options.seed ^ 0xe15e};
+    if (sim->options.scenario != NULL || !prng_chance(&prng, 15))
+        return;
+    p->elsewhere_percent = 20 + (unsigned)prng_below(&prng, 60);
+    p->elsewhere_max_us = 1000 + prng_below(&prng, 500000);
+}
+
 /* False: no such model. */
 static bool finish(struct sim *sim, struct sim_profile *p)
 {
     draw_walks(sim, p);
     draw_large(sim, p);
     draw_takes(sim, p);
+    draw_elsewhere(sim, p);
     bool known = sim_model_draw(sim);
     if (sim->options.node_count != 0)
         p->node_count = sim->options.node_count;

@@ -572,14 +572,18 @@ static void elsewhere(struct sim *sim, struct sim_profile *p)
 {
     cuts(sim, p);
     sim_draw_small_log(sim, p);
-    p->elsewhere_percent = 70;
-    p->elsewhere_max_us = ONE_OF(sim, 20000, 500000, 2000000);
+    p->elsewhere_percent = 80;
+    p->elsewhere_max_us = ONE_OF(sim, 20000, 800000, 800000);
+    p->node_count = 3;
     p->client_count = 8;
     p->segment_count = 6;
-    p->client_patience_us = 4000000;
-    p->removal = (unsigned)ONE_OF(sim, 0, 4);
-    p->suspect_us = p->lease_us = p->election_us = 60000;
-    p->partition_max_us = p->pause_max_us = ONE_OF(sim, 200000, 800000);
+    p->window = 0;
+    p->key_count = (unsigned)ONE_OF(sim, 2, 4, 4, SIM_KEY_MAX);
+    p->client_patience_us = 2000000;
+    p->fault_gap_us = 150000;
+    p->suspect_us = p->lease_us = p->election_us = 40000;
+    p->view_delay_us = 500;
+    p->partition_max_us = p->pause_max_us = ONE_OF(sim, 150000, 300000);
     p->weight[REQUEST_GET] = 12;
     p->flush_permille = (unsigned)ONE_OF(sim, 0, 10);
     p->think_us = 2 * p->safety_us * p->client_count / p->operation_count;
