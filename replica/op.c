@@ -40,10 +40,21 @@ struct op *op_take(struct replica *replica, struct slice key, uint64_t hash)
     return op;
 }
 
+/* What it was ready for has come to an end otherwise, in the same step. */
+static void forget_ready(struct replica *replica, struct op *op)
+{
+    struct op **link = &replica->ready;
+    while (*link != op)
+        link = &(*link)->ready_next;
+    *link = op->ready_next;
+    op->ready = false;
+}
+
 static void give(struct replica *replica, struct op *op)
 {
     struct op **link = op_slot(replica, op->hash);
-    assert(!op->ready);
+    if (op->ready)
+        forget_ready(replica, op);
     while (*link != op)
         link = &(*link)->hash_next;
     *link = op->hash_next;

@@ -107,8 +107,8 @@ static void await_own(struct replica *replica, struct op *op)
     if (model_awaits_durable(replica->model))
         defer(replica, &(struct deferred){
                            .need = op->own.lsn, .ts = op->own.ts, .token = op_token(replica, op)});
-    if (!model_is_early(replica->model) || replica_peers(replica) != 0)
-        return;
+    if (!model_is_early(replica->model) || replica_peers(replica) != 0 || op->ready)
+        return; /* ready still: the write before it was completed by something else in this step */
     op->ready = true;
     op->ready_next = replica->ready;
     replica->ready = op;
