@@ -156,21 +156,23 @@ static void grant(struct store *store, uint32_t from, uint32_t to)
         store_distrust(store);
 }
 
-/* In steps from both ends. */
-void index_grant(struct store *store)
+/* In steps from both ends; the same steps in each life. */
+void index_grant(struct store *store, bool ask)
 {
     struct index *index = &store->index;
     while (index->main_granted <= index->main_count && index->main_granted < index->total) {
         uint32_t left = index->total - index->main_granted;
         uint32_t count = left < INDEX_GROW_COUNT ? left : INDEX_GROW_COUNT;
-        grant(store, index->main_granted, index->main_granted + count);
+        if (ask)
+            grant(store, index->main_granted, index->main_granted + count);
         index->main_granted += count;
     }
     while (index->low_granted >= index->overflow_low && index->low_granted > 0) {
         uint32_t count =
             index->low_granted < INDEX_GROW_COUNT ? index->low_granted : INDEX_GROW_COUNT;
         index->low_granted -= count;
-        grant(store, index->low_granted, index->low_granted + count);
+        if (ask)
+            grant(store, index->low_granted, index->low_granted + count);
     }
 }
 
@@ -197,7 +199,7 @@ static uint32_t overflow_take(struct store *store)
         return 0;
     index->overflow_low--;
     if (index->overflow_low <= index->low_granted)
-        index_grant(store);
+        index_grant(store, true);
     return index->overflow_low;
 }
 
@@ -296,7 +298,7 @@ static void split(struct store *store)
         return;
     main_count_store(index, added + 1);
     if (index->main_count >= index->main_granted)
-        index_grant(store);
+        index_grant(store, true);
     struct spot read = {.bucket = head}, write = {.bucket = head};
     while (read.slot < BUCKET_ENTRIES) {
         uint64_t word = entry_load(&read.bucket->entries[read.slot]);
@@ -326,7 +328,7 @@ void index_presize(struct store *store, uint64_t entry_count)
     if (count <= index->main_count)
         return;
     main_count_store(index, (uint32_t)count);
-    index_grant(store);
+    index_grant(store, true);
 }
 
 bool index_has_room(const struct store *store)

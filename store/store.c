@@ -68,15 +68,13 @@ enum status store_open(struct store **store, const struct store_options *options
     struct store *made = options->index;
     uint64_t size;
     void *memory = store_index_memory(made, options->index_size, &size);
-    made->keep = options->keep;
-    if (made->keep != NULL && made->keep->grow != NULL &&
-        !made->keep->grow(made->keep->user, 0, (uint64_t)((uint8_t *)memory - (uint8_t *)made)))
-        made->keep = NULL; /* it lives and dies with the process */
+    bool kept = store_grant_head(options);
+    made->keep = kept ? options->keep : NULL; /* else it lives and dies with the process */
     made->header.life = made->header.checked = 1;
     made->victim = VICTIM_NONE;
     made->forgetful = options->forgetful;
     index_init(&made->index, memory, size);
-    index_grant(made);
+    index_grant(made, true);
     struct log_options log = options->log;
     log.memory = store_log_memory(made);
     struct build build = {.store = made, .report = report};

@@ -199,8 +199,8 @@ void index_init(struct index *index, void *memory, uint64_t size);
 /* Where the parts lie in `memory`. */
 void index_find_parts(struct index *index, void *memory, uint64_t size);
 
-/* Asks for the memory of the buckets in use. */
-void index_grant(struct store *store);
+/* Asks for the memory of the buckets in use, or has done so in a former life. */
+void index_grant(struct store *store, bool ask);
 
 /* NULL: the key is not there. */
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash);
@@ -281,6 +281,9 @@ unsigned store_chain_depth(uint32_t bucket, uint32_t main_count);
 /* Where the parts lie in the memory that store_options gives. */
 void *store_log_memory(const struct store *store);
 void *store_index_memory(const struct store *store, uint64_t index_size, uint64_t *size);
+
+/* Asks for the memory up to the index's. False: it does not outlive the process. */
+bool store_grant_head(const struct store_options *options);
 
 /* The first use of an entry that a former life has written: it becomes one of this life if its record holds, byte by byte. If not,
  * there is nothing true to answer: the process ends here, and the next start scans. Returns the new word. */

@@ -40,6 +40,15 @@ void *store_index_memory(const struct store *store, uint64_t index_size, uint64_
     return (uint8_t *)store + at;
 }
 
+bool store_grant_head(const struct store_options *options)
+{
+    const struct store_keep *keep = options->keep;
+    uint64_t size;
+    const uint8_t *end = store_index_memory(options->index, options->index_size, &size);
+    uint64_t head = (uint64_t)(end - (const uint8_t *)options->index);
+    return keep != NULL && (keep->grow == NULL || keep->grow(keep->user, 0, head));
+}
+
 static void fill_origin(struct store_origin *origin, const struct store_options *options)
 {
     memset(origin, 0, sizeof(*origin));
@@ -135,7 +144,7 @@ enum status store_take_over(struct store **store, const struct store_options *op
     struct store *taken = options->index;
     memset(report, 0, sizeof(*report));
     *bad_segment = 0;
-    *why = why_not(taken, options);
+    *why = store_grant_head(options) ? why_not(taken, options) : "there is no memory for it";
     if (*why != NULL)
         return STATUS_NOT_FOUND;
     bool undone = taken->notes.used != 0;
@@ -157,7 +166,7 @@ enum status store_take_over(struct store **store, const struct store_options *op
         return status == STATUS_CORRUPT ? STATUS_NOT_FOUND : status;
     }
     use_journal(taken);
-    index_grant(taken);
+    index_grant(taken, false);
     taken->confirmed_below = mark_confirmed_below(taken);
     *store = taken;
     return STATUS_OK;
