@@ -241,3 +241,40 @@ TEST(rule, who_is_removed_calls_a_command_that_only_waited_not_applied)
     EXPECT_TEXT(reply_of(cluster, append), "REFUSED");
     cluster_close(cluster);
 }
+
+/* A HEAL_OPEN comes when the buddy is an epoch further: a session of it would end, by its messages, the one that the node has opened
+ * meanwhile. */
+TEST(rule, a_session_of_an_older_view_does_not_end_that_of_this_one)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    cluster_restart(cluster, 3);
+    cluster_install_all(cluster, 3, 3, 4);
+    for (unsigned member = 1; member <= 2; member++) {
+        EXPECT(cluster_deliver(cluster, 3, member)); /* HEAL_ASK */
+        EXPECT(cluster_deliver(cluster, member, 3)); /* HEAL_OFFER */
+    }
+    for (unsigned i = 0; i < 4; i++)
+        cluster_tick(cluster, 1000); /* it opens its session, and lists */
+    cluster_install_all(cluster, 4, 3, 4);
+    while (cluster_deliver(cluster, 3, 1) || cluster_deliver(cluster, 3, 2))
+        ; /* HEAL_OPEN of epoch 3, HEAL_ASK of this one */
+    for (unsigned i = 0; i < 4; i++)
+        cluster_tick(cluster, 1000);
+    EXPECT(cluster_deliver(cluster, 1, 3)); /* HEAL_OFFER */
+    EXPECT(cluster_deliver(cluster, 2, 3));
+    while (cluster_deliver(cluster, 1, 3))
+        ; /* what the session of the older epoch had to say */
+    for (unsigned i = 0; i < 4; i++)
+        cluster_tick(cluster, 1000);
+    EXPECT(cluster->healed_epoch < 4); /* nobody has heard its HEAL_OPEN */
+    for (unsigned i = 0; i < 4; i++) {
+        cluster_settle(cluster);
+        cluster_tick(cluster, 10000);
+    }
+    EXPECT_EQ(cluster->healed_epoch, 4);
+    cluster_close(cluster);
+}
