@@ -226,6 +226,7 @@ void worker_retry_parked(struct worker *worker)
 static void fail(struct worker *worker)
 {
     worker->failed = true;
+    store_distrust(worker->store); /* a failed sync may have dropped what memory still shows: the next start reads */
     log_error("shard %u: the log's medium failed: nothing more can be made durable; stopping. %s",
               worker->number, segments_trouble(worker->node, worker->medium));
     tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
