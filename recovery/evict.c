@@ -7,10 +7,14 @@
 enum {
     PROBATION_SHARE = 10, /* of the live data */
     CHECKPOINT_SHARE = 16, /* of that */
+    QUANTUM_SHARE = 1024, /* of the room for live data */
+    LEVEL_SHARE = 256, /* of the room for live data */
+    LEVEL_US = 1000000,
     CHAINS_MAX = 512, /* of the index that the main hand looks at in a turn */
     WALK_MAX = 64 << 10, /* bytes of budget of the young hand in a turn */
     CHAIN_KEYS = 12, /* more in one chain than that are passed over */
     ASK_PATIENCE_US = 1000000,
+    PEERS_US = 200000, /* to make room in their shares */
     VAIN_US = 100000, /* before the next try */
     TURNS_MAX = 2 * (STORE_FREQUENCY_MAX + 1), /* of the main hand in vain */
     TURNS_YOUNG = STORE_FREQUENCY_MAX + 1, /* then the probation ends for all */
@@ -62,8 +66,45 @@ static uint64_t excess(const struct replica *replica)
         return most;
     store_stats(replica->store, &stats);
     uint64_t wanted = stats.live_bytes + replica->starved;
-    uint64_t lacks = wanted > stats.live_max ? wanted - stats.live_max : replica->starved;
+    uint64_t lacks = wanted > stats.live_max ? wanted - stats.live_max : 0;
     return lacks > most ? lacks : most;
+}
+
+/* Cleaning does not always reach what the store says it can hold: while somebody waits, here or elsewhere, though there seems to be room, the level
+ * sinks, and all members make room down to it, each in its share. It rises again as slowly as it has to. */
+static void move_level(struct evict *evict, struct replica *replica)
+{
+    struct store_stats stats;
+    bool stuck = replica->starved != 0 || store_is_full(replica->store);
+    if (replica->options.evict_above != 0 || replica->mono_us - evict->level_us < (stuck ? TICK_US : LEVEL_US))
+        return;
+    store_stats(replica->store, &stats);
+    uint64_t step = stats.live_max / LEVEL_SHARE;
+    uint64_t level = replica->evict_level;
+    if (stuck && stats.live_bytes + replica->starved <= stats.live_max) {
+        if (level == 0 || level > stats.live_bytes)
+            level = stats.live_bytes;
+        replica->evict_level = level > 2 * step ? level - step : step;
+    } else if (level != 0 && !stuck) {
+        replica->evict_level = level + step < stats.live_max ? level + step : 0;
+    }
+    evict->level_us = replica->mono_us;
+}
+
+/* Less is not worth a start: who has it first would do all the work, and the others, who hear of it a moment later, none. */
+static uint64_t quantum(const struct replica *replica)
+{
+    struct store_stats stats;
+    store_stats(replica->store, &stats);
+    return replica->options.evict_above != 0 ? 0 : stats.live_max / QUANTUM_SHARE;
+}
+
+/* It is another's store that is full, a smaller one. */
+static bool is_far_from_full(const struct replica *replica)
+{
+    struct store_stats stats;
+    store_stats(replica->store, &stats);
+    return stats.live_bytes < stats.live_max / 8 * 7 && replica->evict_level == 0;
 }
 
 /* Of that, what falls to this node and is not under way. */
@@ -78,6 +119,9 @@ static uint64_t need(const struct evict *evict, const struct replica *replica)
         under_way += evict->batches[i].bytes;
     unsigned count = deletes_share(replica).count;
     uint64_t mine = (all + count - 1) / count;
+    bool waits = replica->starved != 0 || replica_group_is_full(replica) || is_far_from_full(replica);
+    if (mine < quantum(replica) && !waits)
+        return 0;
     return mine > under_way ? mine - under_way : 0;
 }
 
@@ -94,6 +138,17 @@ static void note_gain(struct replica *replica, uint64_t gain)
     for (unsigned node = 0; node <= NODE_COUNT_MAX; node++)
         replica->excess[node] -= gain < replica->excess[node] ? gain : replica->excess[node];
     replica->starved -= gain < replica->starved ? gain : replica->starved;
+}
+
+/* While a configured node is away tombstones stay, for its return. When they hold half of the room, more of them would only
+ * displace what is left: then the store is full. */
+static bool is_all_graves(const struct replica *replica)
+{
+    struct store_stats stats;
+    if (replica->view.members == replica->view.configured)
+        return false;
+    store_stats(replica->store, &stats);
+    return stats.tombstone_bytes > stats.live_max / 2;
 }
 
 /* ---- deleting ---- */
@@ -294,7 +349,10 @@ static void move_young_hand(struct evict *evict, struct replica *replica, const 
     }
     if (found.record == NULL)
         return;
-    evict->young_lsn = found.lsn + 1;
+    const struct segment *segment =
+        log_segment(store_log(replica->store), (uint32_t)(found.place >> PLACE_UNIT_BITS));
+    if (segment->stream == STREAM_HOT) /* a copy may be younger than what the hand has come to */
+        evict->young_lsn = found.lsn + 1;
     const struct record *record = found.record;
     if (record->kind != RECORD_VALUE || record->key_size == 0 || found.state != STATE_VALID ||
         (record->key_size > RECORD_CLIENT_KEY_SIZE_MAX && !FAULT(EVICT_PIECES)) ||
@@ -347,8 +405,10 @@ static void note_barren(struct evict *evict, const struct replica *replica)
         return;
     if (evict->vain_us == 0)
         evict->vain_us = replica->mono_us;
-    evict->barren = going_bytes(replica) == 0 && evict->deletes.free_count == DELETES_MAX;
-    if (replica->mono_us - evict->vain_us < VAIN_US)
+    uint64_t vain_us = replica->mono_us - evict->vain_us;
+    uint64_t patience_us = other_members(replica) != 0 ? PEERS_US : 0; /* they may have something in their shares */
+    evict->barren = vain_us >= patience_us && going_bytes(replica) == 0 && evict->deletes.free_count == DELETES_MAX;
+    if (vain_us < patience_us + VAIN_US)
         return;
     evict->barren = false;
     evict->vain_us = 0;
@@ -364,14 +424,21 @@ void evict_advance(struct evict *evict, struct replica *replica)
     if (!is_on(replica))
         return;
     move_probation(evict, replica);
-    if (need(evict, replica) == 0)
+    move_level(evict, replica);
+    if (need(evict, replica) == 0) {
+        replica->starved = 0;
         return;
+    }
+    if (is_all_graves(replica)) {
+        replica->may_evict = false;
+        return;
+    }
     choose(evict, replica);
     close_batch(evict, replica);
     note_barren(evict, replica);
     replica->may_evict = !evict->barren;
     open_batch(evict);
-    evict->wants_turn = evict->open != NULL && !evict->barren && need(evict, replica) > 0;
+    evict->wants_turn = evict->open != NULL && evict->turns < TURNS_MAX && need(evict, replica) > 0;
     close_batch(evict, replica);
     replica->starved = 0; /* who still waits says so again */
 }

@@ -15,6 +15,9 @@
  * Only a member that serves a read knows of it. So before a batch of keys goes, the other members are asked (EVICT_ASK): a key that
  * was read there lately stays, and gives away one of the frequency that it has there.
  *
+ * Each eviction leaves a tombstone, which can go when all configured nodes are members. While one is away they stay, up to half of the room; from
+ * then on a full store refuses what would make it grow, as with -M.
+ *
  * Pieces of large values are never chosen: their manifest is, and the collector takes them after it (collect.h). */
 #ifndef RECOVERY_EVICT_H
 #define RECOVERY_EVICT_H
@@ -57,6 +60,7 @@ struct evict {
     uint64_t main; /* the main hand */
     unsigned turns; /* of it, since anything was found */
     bool barren;    /* there is nothing that could go */
+    uint64_t level_us; /* when the level last moved */
     uint64_t vain_us; /* since the hand has found nothing; 0: it has */
 
     struct evict_batch batches[EVICT_BATCHES];

@@ -177,7 +177,7 @@ static void log_mark(struct round *round, struct replica *replica)
 static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full, uint64_t excess)
 {
     replica->group_full = full;
-    replica->full_nodes = 0;
+    replica->full_nodes = replica->roomy_nodes = 0;
     memset(replica->excess, 0, sizeof(replica->excess));
     replica->excess[0] = excess;
     uint8_t present = replica->view.members;

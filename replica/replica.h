@@ -146,10 +146,12 @@ struct replica {
     uint32_t op_used, own_count, replay_count;
     uint64_t own_bytes, own_growth;
     uint8_t full_nodes; /* members whose stores are full, as far as their acknowledgements say */
-    bool group_full;    /* some member's was, as the last stable round says */
+    bool group_full;    /* some member's was, as the last stable round says, and not all have said since that theirs are not */
+    uint8_t roomy_nodes; /* whose acknowledgements have said so since that round */
     uint64_t excess[NODE_COUNT_MAX + 1]; /* store_excess() of each member, as far as it has told; [0]: of any, by the last round */
     bool may_evict; /* eviction will make room: commands that find none wait for it (recovery/evict.h) */
-    uint64_t starved; /* so much growth found no room, and waits */
+    uint64_t starved; /* so much growth found no room here, and waits */
+    uint64_t evict_level; /* for store_excess: to where there is room indeed; 0: as the store says */
     uint64_t acked_us[NODE_COUNT_MAX + 1]; /* when the node last acknowledged anything */
     uint32_t sweep; /* next op to look at for timeouts */
 
@@ -249,7 +251,8 @@ static inline uint8_t replica_full_flag(const struct replica *replica)
 /* What this node's store has too much; told with each acknowledgement. */
 static inline uint64_t replica_excess(const struct replica *replica)
 {
-    return replica->options.evicts ? store_excess(replica->store, replica->options.evict_above) : 0;
+    uint64_t level = replica->options.evict_above != 0 ? replica->options.evict_above : replica->evict_level;
+    return replica->options.evicts ? store_excess(replica->store, level) : 0;
 }
 
 /* Somebody would have no room for more. */

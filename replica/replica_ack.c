@@ -178,6 +178,11 @@ static void note_full(struct replica *replica, const struct message *message)
     replica->full_nodes &= (uint8_t)~bit;
     if ((message->flags & MESSAGE_FULL) != 0)
         replica->full_nodes |= bit;
+    else
+        replica->roomy_nodes |= bit;
+    uint8_t others = replica->view.members & (uint8_t)~node_bit(replica->options.self);
+    if (replica->options.evicts && (others & (uint8_t)~replica->roomy_nodes) == 0)
+        replica->group_full = false;
     if (bit != 0)
         replica->excess[message->from] = message->number[1];
 }

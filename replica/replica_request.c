@@ -122,7 +122,8 @@ static enum execute without_room(struct replica *replica, struct request *reques
     bool removes = plan->spec.kind == RECORD_TOMBSTONE;
     struct found found;
     if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
-        replica->starved = larger(replica->starved, growth);
+        if (!replica_group_is_full(replica)) /* else the others say what they have too much */
+            replica->starved = larger(replica->starved, growth);
         return EXECUTE_BLOCKED;
     }
     if (put == STATUS_BUSY)

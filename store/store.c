@@ -282,7 +282,7 @@ uint64_t store_excess(const struct store *store, uint64_t level)
 {
     enum { MARGIN_SHARE = 128 };
     uint64_t max = clean_live_max(store);
-    if (level == 0)
+    if (level == 0 || level > max - max / MARGIN_SHARE)
         level = max - max / MARGIN_SHARE;
     return store->stats.live_bytes > level ? store->stats.live_bytes - level : 0;
 }
@@ -299,6 +299,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
 {
     const struct index *index = &store->index;
     *stats = store->stats;
+    stats->tombstone_bytes = store->tombstone_bytes;
     stats->live_max = clean_live_max(store);
     stats->log_bytes = clean_log_bytes(store);
     stats->segment_count = log_segment_limit(store->log);

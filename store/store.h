@@ -228,6 +228,7 @@ struct store_stats {
     uint64_t value_count;     /* current VALUE records, pieces included */
     uint64_t piece_count;     /* of these, the pieces of large values */
     uint64_t tombstone_count; /* current TOMBSTONE and DISCARD records */
+    uint64_t tombstone_bytes; /* of these */
     uint64_t expiring_count;  /* current VALUE records with an exptime */
     uint64_t live_bytes;      /* of current records */
     uint64_t put_bytes;       /* of VALUE records appended so far, copies by cleaning left out */

@@ -20,6 +20,8 @@ static void trace(struct cluster *cluster, const struct cluster_message *item)
     const struct message *message = item->bytes;
     if (message->type >= MSG_ROUND_WANTED && message->type <= MSG_ROUND_STABLE)
         return;
+    if (cluster->traced > CLUSTER_TRACE - 512)
+        return; /* nobody reads so much */
     int size = snprintf(cluster->trace + cluster->traced, CLUSTER_TRACE - cluster->traced, "%u>%u %s %.*s\n",
                         item->from, item->to, message_name(message->type), (int)message->key_size,
                         (const char *)message_key(message).data);
