@@ -38,6 +38,7 @@ bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call)
     uint64_t delay = sim_below(sim, 300);
     if (!sim->settling && sim_chance(sim, 10))
         delay = sim_below(sim, sim->profile.elsewhere_max_us);
+    sim_check_reply(sim, node, call, OUTCOME_HIT, true); /* what is answered later is true now */
     call->tries++;
     call->waits = true;
     call->inside = true;
