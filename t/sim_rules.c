@@ -24,7 +24,9 @@ static uint64_t newest_of(const struct log *log, struct slice name)
         const struct record *record;
         uint32_t offset = 0;
         place_t place;
-        while ((record = log_segment_next(log, i, &offset, &place)) != NULL)
+        enum segment_state state = log_segment(log, i)->state;
+        bool in_use = state == SEGMENT_OPEN || state == SEGMENT_SEALED; /* after a take-over some are still given back */
+        while (in_use && (record = log_segment_next(log, i, &offset, &place)) != NULL)
             if (is_of(record, name) && log_lsn(log, place) > newest)
                 newest = log_lsn(log, place);
     }
