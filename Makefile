@@ -178,7 +178,7 @@ check-guest: all $(B)/t/pmem_medium_test
 	t/guest/run -t 600 t/guest/check
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
-$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/sync.c bench/replay.c bench/trace.c,$(wildcard bench/*.c))) $(B)/libbase.a
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/sync.c bench/replay.c bench/trace.c bench/clean.c bench/grow.c,$(wildcard bench/*.c))) $(B)/libbase.a
 	$(CC) $(LDFLAGS) $^ -o $@ -lm
 
 .PHONY: load bench-quick
@@ -194,6 +194,22 @@ bench-dump: all load
 .PHONY: bench-models
 bench-models: all load
 	bench/models
+
+# The store alone, in one process: what cleaning copies, and what the growth of the index holds up.
+$(B)/bench/clean $(B)/bench/grow: $(B)/bench/%: $(B)/bench/%.o $(call libs,$(USES_store))
+	$(CC) $(LDFLAGS) $^ -o $@ $(call syslibs,$(USES_store)) -lm
+
+# SPACE_SECONDS long; ARGUMENTS=--memory for a node without a log in files.
+SPACE_SECONDS ?= 3600
+.PHONY: bench-space
+bench-space: all
+	bench/space --seconds=$(SPACE_SECONDS) $(ARGUMENTS)
+
+.PHONY: bench-clean bench-grow
+bench-clean: $(B)/bench/clean
+	$(B)/bench/clean
+bench-grow: $(B)/bench/grow
+	$(B)/bench/grow
 
 $(B)/bench/replay: $(B)/bench/replay.o $(B)/bench/trace.o
 	$(CC) $(LDFLAGS) $^ -lm -o $@

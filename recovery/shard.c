@@ -9,7 +9,7 @@
 #include "recovery/heal.h"
 #include "recovery/round.h"
 
-enum { CLEAN_BUDGET = 256 << 10, ALIGN = 64 };
+enum { ALIGN = 64 };
 
 struct shard {
     struct replica replica;
@@ -213,7 +213,7 @@ static void clean(struct replica *replica)
         drop.lsn = mark.lsn;
         drop.floor = replica->floor;
     }
-    store_clean(replica->store, &drop, store_wants_cleaning(replica->store) ? CLEAN_BUDGET : 0);
+    store_clean_turn(replica->store, &drop);
 }
 
 static void on_tick(struct shard *shard)

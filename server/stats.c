@@ -59,6 +59,8 @@ static void add_store(struct store_stats *total, const struct store_stats *store
     total->live_max += store->live_max;
     total->log_bytes += store->log_bytes;
     total->segment_count += store->segment_count;
+    total->segment_free += store->segment_free;
+    total->put_bytes += store->put_bytes;
     total->index_bytes += store->index_bytes;
     total->cleaned_bytes += store->cleaned_bytes;
 }

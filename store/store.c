@@ -10,7 +10,7 @@
 #include "store/store_private.h"
 
 /* A put that finds no room cleans this many times its own size, and a sixteenth of a segment. */
-enum { PUT_CLEANS = 4 };
+enum { PUT_CLEANS = 4, PUT_CLEANS_SHARE = 16 };
 
 /* ---- counting ---- */
 
@@ -234,7 +234,9 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
     look_up(store, &put, urgent);
     enum status status = put_or_not(store, &put, state, found);
     if (status == STATUS_NO_SPACE) {
-        clean_more(store, PUT_CLEANS * spec_size(spec) + log_record_size_max(store->log) / 16);
+        uint64_t share = log_record_size_max(store->log) / PUT_CLEANS_SHARE;
+        clean_more(store, PUT_CLEANS * spec_size(spec) +
+                              (share < PUT_CLEANS_MAX ? share : PUT_CLEANS_MAX));
         look_up(store, &put, urgent);
         status = put_or_not(store, &put, state, found);
     }
@@ -303,6 +305,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     stats->live_max = clean_live_max(store);
     stats->log_bytes = clean_log_bytes(store);
     stats->segment_count = log_segment_limit(store->log);
+    stats->segment_free = log_segment_free_count(store->log);
     stats->index_bytes =
         (uint64_t)(index->main_count + index->total - index->overflow_low) *
         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);

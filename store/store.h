@@ -220,6 +220,10 @@ struct store_drop {
 bool store_wants_cleaning(const struct store *store);
 void store_clean(struct store *store, const struct store_drop *drop, uint64_t budget);
 
+/* The same, for as much as a turn should spend: in proportion to what was appended since the last turn, the more the less room is
+ * left, so that no turn has to make up for many. */
+void store_clean_turn(struct store *store, const struct store_drop *drop);
+
 /* What the group has is here: damaged segments are evidence no more. Cleaning takes them first, so that the next start
  * finds none. */
 void store_repair(struct store *store);
@@ -235,6 +239,7 @@ struct store_stats {
     uint64_t live_max;        /* to which commands may make that grow */
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */
+    uint32_t segment_free;    /* of these, ready to be written */
     uint64_t index_bytes;     /* touched */
     uint64_t cleaned_bytes;   /* copied so far */
     uint64_t version_max;     /* newest ts version seen, at opening and since */

@@ -70,7 +70,8 @@ enum status store_put_mark_nodrain(struct store *store, const struct mark *mark)
     enum status status = try_put(store, mark);
     if (status != STATUS_NO_SPACE)
         return status;
-    clean_more(store, log_record_size_max(store->log));
+    uint64_t size = log_record_size_max(store->log);
+    clean_more(store, size < PUT_CLEANS_MAX ? size : PUT_CLEANS_MAX);
     status = try_put(store, mark);
     return status == STATUS_NO_SPACE && clean_frees_segments(store) ? STATUS_BUSY : status;
 }

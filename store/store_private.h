@@ -102,6 +102,7 @@ struct store {
                         nothing */
     uint32_t walk_segment[STREAM_COUNT]; /* where the last walk was: saves searching */
     uint64_t appended;     /* bytes, by puts */
+    uint64_t appended_before; /* that, at the last turn of cleaning */
     uint64_t oldest_left;  /* lsn_base of the oldest segment but the victim */
     enum clean_policy policy;
     bool index_full;       /* during the opening scan */
@@ -300,6 +301,9 @@ enum append_class {
     APPEND_OVERWRITE, /* of a client; the live data does not grow */
     APPEND_GROWING,   /* of a client */
 };
+
+/* The cleaning that a put does itself when it finds no room, beyond some times its own size. */
+enum { PUT_CLEANS_MAX = 64 << 10 };
 
 /* The segments that have to stay free after an append of this class. */
 uint32_t clean_reserve(const struct store *store, enum append_class class);
