@@ -175,7 +175,7 @@ check-clients: all
 .PHONY: check-guest
 check-guest: all $(B)/t/pmem_medium_test
 	t/install guest
-	t/guest/run -t 600 t/guest/check
+	t/guest/run -t 800 t/guest/check
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
 $(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/sync.c bench/replay.c bench/trace.c bench/clean.c bench/grow.c,$(wildcard bench/*.c))) $(B)/libbase.a
