@@ -173,7 +173,8 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
                                     .index = shard->store_memory,
                                     .index_size = index_size,
                                     .keep = sim->profile.take_percent > 0 ? &keep : NULL};
-    if (shard->left != NULL && take_over(sim, shard, &options, report))
+    shard->took_over = shard->left != NULL && take_over(sim, shard, &options, report);
+    if (shard->took_over)
         return STATUS_OK;
     enum status status = store_open(&shard->store, &options, report, &bad_segment);
     if (status != STATUS_OK) {
