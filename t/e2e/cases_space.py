@@ -119,3 +119,32 @@ def case_the_smallest_memory_limit_decides_and_is_named():
         check_full(writers, cluster)
         wait_until("the larger ones say whose store it is",
                    lambda: "the store of another node is full" in cluster.nodes[0].log_text(), 10)
+
+
+def case_a_full_store_evicts_what_nobody_reads_and_says_so():
+    with Cluster(1, durable=False, arguments=("-m", "16", "-t", "1")).start() as cluster:
+        node = cluster.nodes[0]
+        value = b"x" * 1000
+        with node.connect(timeout=30) as connection, node.connect(timeout=30) as watcher:
+            check(watcher.ask(b"watch evictions") == b"OK", "watch")
+            check(connection.set(b"hot", value) == b"STORED", "set")
+            for i in range(60_000):
+                check(connection.set(b"k%d" % i, value) == b"STORED", f"set {i}")
+                if i % 100 == 0:
+                    check(connection.get(b"hot") == value, f"what is read is there after {i} sets")
+            stats = connection.stats()
+            check(int(stats["evictions"]) > 20_000, str(stats))
+            check(stats["evictions"] == stats["evicted_unfetched"], str(stats))
+            while b"\n" not in watcher.pending:
+                watcher.receive()
+            line = watcher.pending.split(b"\n")[0]
+            check(b"type=eviction key=k" in line and b"fetch=no ttl=-1" in line, str(line))
+
+
+def case_what_has_expired_gives_its_space_back_unasked():
+    with Cluster(1, durable=False, arguments=("-m", "16", "-t", "1")).start() as cluster:
+        with cluster.nodes[0].connect(timeout=30) as connection:
+            for i in range(2000):
+                check(connection.ask(b"set k%d 0 2 5\r\nvalue" % i) == b"STORED", f"set {i}")
+            wait_until("all have gone", lambda: connection.stats()["curr_items"] == "0", 15)
+            wait_until("counted", lambda: connection.stats()["crawler_reclaimed"] == "2000", 5)
