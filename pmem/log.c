@@ -34,6 +34,7 @@ static void init(struct log *log, const struct log_options *options)
     log->grace = 1;
     for (unsigned i = 0; i < STREAM_COUNT; i++)
         log->streams[i] = (struct stream){.open = SEGMENT_NONE, .tail = 1, .durable = 1};
+    log->proof.hot_noted = log->proof.hot_done = 1; /* there is nothing below */
 }
 
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan,
@@ -175,7 +176,8 @@ uint64_t log_tail(const struct log *log)
 
 void log_ask_drain(struct log *log)
 {
-    struct drain drain = {.cookie = ++log->cookie};
+    struct drain drain = {
+        .cookie = ++log->cookie, .noted = log->proof.hot_noted, .ticket = log->proof.noted};
     for (unsigned i = 0; i < STREAM_COUNT; i++)
         log->streams[i].tail_asked = drain.tail[i] = log->streams[i].tail;
     log->flushed = false;
@@ -194,33 +196,53 @@ void log_drain(struct log *log)
         log_ask_drain(log);
 }
 
+static void take_drain(struct log *log, const struct drain *drain)
+{
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        if (drain->tail[i] > log->streams[i].durable)
+            log->streams[i].durable = drain->tail[i];
+    log->proof.done = drain->ticket;
+    log->proof.hot_done = drain->noted;
+}
+
 /* Takes over what the drains that are done have made durable. */
 static void take_drains(struct log *log)
 {
     uint32_t done = 0;
     while (done < log->drain_count && log->drains[done].cookie <= log->cookie_done)
         done++;
-    if (done == 0)
-        return;
-    for (unsigned i = 0; i < STREAM_COUNT; i++)
-        if (log->drains[done - 1].tail[i] > log->streams[i].durable)
-            log->streams[i].durable = log->drains[done - 1].tail[i];
+    if (done > 0)
+        take_drain(log, &log->drains[done - 1]);
     log->drain_count -= done;
     memmove(log->drains, log->drains + done, log->drain_count * sizeof(log->drains[0]));
-    segments_note_progress(log);
+    if (done > 0 || segments_want_proof(log))
+        segments_note_progress(log);
 }
 
 enum status log_durable(struct log *log, uint64_t *durable)
 {
-    enum status status = log->medium->ops->drained(log->medium, &log->cookie_done);
-    if (status != STATUS_OK)
-        return status;
-    take_drains(log);
-    segments_move(log);
-    take_drains(log);
+    uint64_t asked;
+    do {
+        asked = log->cookie;
+        enum status status = log->medium->ops->drained(log->medium, &log->cookie_done);
+        if (status != STATUS_OK)
+            return status;
+        take_drains(log);
+        segments_move(log);
+    } while (log->cookie != asked); /* some media are done at once */
     const struct stream *hot = &log->streams[STREAM_HOT];
     *durable = FAULT(NO_DRAIN) ? hot->tail : hot->durable;
     return STATUS_OK;
+}
+
+void log_prove(struct log *log)
+{
+    (void)segments_ask_proof(log);
+}
+
+uint64_t log_proved(const struct log *log)
+{
+    return log->proof.hot_done;
 }
 
 void log_dead(struct log *log, place_t place)

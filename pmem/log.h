@@ -15,7 +15,7 @@
  * Order of durability (invariants, checked by t/pmem_log_test and the simulator):
  *  1. log_durable() never passes a record that would be lost by a power cut now.
  *  2. A segment's old content is durably invalid (header erased) before its space is written again.
- *  3. A segment given back stays intact until every append made before the giving is durable.
+ *  3. A segment given back stays intact until every append made before the giving is proved (log_proved()).
  *  4. With options.readers: records of a segment given back are not written over before every reader of another thread has let go of
  *     what it may have found before the giving (log_grace_ask). Its header is: readers look at records only.
  *  5. What is not durable is not copied: a restart finds the hot stream up to some append, and no record behind that.
@@ -160,6 +160,12 @@ void log_drain(struct log *log);
  * each turn. After log_open what was found counts only when a drain is done: a killed process leaves what is not safe yet.
  * STATUS_IO: the medium failed; the node must stop. */
 enum status log_durable(struct log *log, uint64_t *durable) MUST_CHECK;
+
+/* Proved is what is durable and would be missed: it is noted beside the records, so that a start that finds less reports damage.
+ * What is durable but not proved cannot be told from a torn tail when it rots. log_prove() asks for a proof of everything
+ * appended so far; it takes a drain behind the one that makes it durable. */
+void log_prove(struct log *log);
+uint64_t log_proved(const struct log *log); /* every append numbered below */
 
 /* The record at `place` is no longer current. */
 void log_dead(struct log *log, place_t place);

@@ -4,7 +4,7 @@
  *     | struct segment_header | struct segment_progress | record | record | ... | SEAL, or less
  * than a record's header |
  *
- * The magic is the switch: it is written last and erased first, one atomic store, and both lines
+ * The magic is the switch: it is written last and replaced first, one atomic store, and both lines
  * are line aligned. So a power cut leaves a header that is whole or none. */
 #ifndef PMEM_LOG_PRIVATE_H
 #define PMEM_LOG_PRIVATE_H
@@ -13,6 +13,8 @@
 
 /* "healclog", little-endian. */
 #define SEGMENT_MAGIC 0x676f6c636c616568ULL
+/* "healfree": the segment was used, and is free. One that was used never again has none. */
+#define SEGMENT_MAGIC_ERASED 0x656572666c616568ULL
 
 enum {
     SEGMENT_LINE = 64,
@@ -28,7 +30,7 @@ enum {
 static const uint32_t SEGMENT_NONE = UINT32_MAX;
 
 struct segment_header {
-    uint64_t magic; /* 0: free. The place of magic, crc and version is the same in every version */
+    uint64_t magic; /* 0: never used. The place of magic, crc and version is the same in every version */
     uint32_t crc;   /* of all that follows */
     uint32_t version;
     struct log_identity identity;
@@ -57,7 +59,8 @@ struct segment_progress {
     uint64_t lsn_base;
     uint32_t life;
     uint16_t stream; /* ...up to here */
-    uint8_t reserved[10];
+    uint16_t used;   /* segments with smaller numbers have been used: each has a magic */
+    uint8_t reserved[8];
 };
 static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
               "the progress line is part of the format");
@@ -70,6 +73,7 @@ struct segment_more {
     uint32_t last;          /* where the newest record begins; 0: none */
     uint64_t count;         /* of records, SEAL included */
     uint64_t progress;      /* of these, written to the progress line */
+    uint64_t progress_flushed; /* of these, flushed with it */
     bool damaged;  /* records have to be checked one by one, and searched behind the broken ones */
     bool unusable; /* cannot be mapped or read */
 };
@@ -78,6 +82,8 @@ struct segment_more {
 struct drain {
     uint64_t cookie;
     uint64_t tail[STREAM_COUNT];
+    uint64_t noted;  /* every append of the hot stream below is proved */
+    uint64_t ticket; /* the newest proof that is noted */
 };
 
 struct stream {
@@ -85,6 +91,15 @@ struct stream {
     uint64_t tail;
     uint64_t tail_asked; /* the tail at the newest drain */
     uint64_t durable;
+};
+
+/* The proof under way: when the streams are durable up to `target`, the progress lines say so and are flushed: it is noted. It
+ * is done when the drain behind that is. */
+struct proof {
+    uint64_t target[STREAM_COUNT];
+    uint64_t wanted, noted, done; /* tickets: the newest given out, noted, done */
+    bool again;                   /* another one was asked for meanwhile: wanted + 1 */
+    uint64_t hot_noted, hot_done; /* what is proved of the hot stream */
 };
 
 struct log {
@@ -97,6 +112,8 @@ struct log {
     uint32_t moving_count;  /* DRAINING and ERASING */
     uint32_t unnoted_count; /* SEALED, progress not complete */
     uint32_t generation;    /* the newest given out or seen */
+    uint32_t used;          /* segments with smaller numbers were used, and had durable records */
+    struct proof proof;
     struct stream streams[STREAM_COUNT];
     uint64_t cookie; /* of the newest drain */
     uint64_t cookie_done;
@@ -129,6 +146,7 @@ static inline void log_note_segment(struct log *log, uint32_t number)
 
 struct segment_header *segment_header_of(const struct log *log, uint32_t number);
 struct segment_progress *segment_progress_of(const struct log *log, uint32_t number);
+bool segment_header_is_free(const struct segment_header *header);
 uint32_t segment_header_crc(const struct segment_header *header);
 uint32_t segment_progress_crc(const struct segment_progress *progress);
 uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t generation);
@@ -146,8 +164,12 @@ void segment_erase(struct log *log, uint32_t number);
 /* Moves DRAINING and ERASING segments on, as far as drains are done. */
 void segments_move(struct log *log);
 
-/* Notes in the segments how far they are durable. */
+/* Notes in the segments how far they are durable; with a drain behind it, if a proof is wanted. */
 void segments_note_progress(struct log *log);
+bool segments_want_proof(const struct log *log);
+
+/* The ticket of a proof of everything appended so far. */
+uint64_t segments_ask_proof(struct log *log);
 
 /* ---- log.c ---- */
 

@@ -25,8 +25,9 @@ bool record_plausible(const struct log *log, uint32_t number, uint32_t offset)
     if (room < sizeof(struct record))
         return false;
     const struct record *record = (const void *)(log->segments[number].base + offset);
-    return record->kind != 0 && record->kind <= KIND_MAX &&
-           record->key_size <= RECORD_KEY_SIZE_MAX && record_size(record) <= room;
+    return ((record->kind != 0 && record->kind <= KIND_MAX) || FAULT(RECORD_KIND)) &&
+           (record->key_size <= RECORD_KEY_SIZE_MAX || FAULT(RECORD_KEY_SIZE)) &&
+           (record_size(record) <= room || FAULT(RECORD_BOUNDS));
 }
 
 bool record_sound(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset)

@@ -61,14 +61,19 @@ static void note_damage(struct scan *scan, uint32_t number)
 enum status segment_check_header(const struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
-    if (header->magic != SEGMENT_MAGIC || header->crc != segment_header_crc(header))
+    if (header->magic != SEGMENT_MAGIC && !FAULT(HEADER_MAGIC))
         return STATUS_CORRUPT;
-    if (header->version != LOG_FORMAT_VERSION)
+    if (header->crc != segment_header_crc(header) && !FAULT(HEADER_CRC))
+        return STATUS_CORRUPT;
+    if (header->version != LOG_FORMAT_VERSION && !FAULT(HEADER_VERSION))
         return STATUS_VERSION;
-    if (memcmp(&header->identity, &log->options.identity, sizeof(header->identity)) != 0 ||
-        header->segment_size != log->medium->segment_size)
+    if (memcmp(&header->identity, &log->options.identity, sizeof(header->identity)) != 0 &&
+        !FAULT(HEADER_IDENTITY))
         return STATUS_FOREIGN;
-    return header->number == number && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
+    if (header->segment_size != log->medium->segment_size && !FAULT(HEADER_SIZE))
+        return STATUS_FOREIGN;
+    bool number_right = header->number == number || FAULT(HEADER_NUMBER);
+    return number_right && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
 }
 
 /* An erased header still says which generation is used up. */
@@ -76,7 +81,7 @@ static void note_erased(struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
     if (header->crc == segment_header_crc(header) && header->generation > log->generation &&
-        header->version == LOG_FORMAT_VERSION)
+        header->version == LOG_FORMAT_VERSION && !FAULT(ERASED_GENERATION))
         log->generation = header->generation;
 }
 
@@ -91,7 +96,16 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
 static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
 {
     const struct segment_progress *progress = segment_progress_of(log, number);
-    return progress->crc == segment_progress_crc(progress) && progress->generation != 0 ? progress : NULL;
+    bool sound = progress->crc == segment_progress_crc(progress) || FAULT(PROGRESS_CRC);
+    return sound && progress->generation != 0 ? progress : NULL;
+}
+
+static bool is_found(const struct scan *scan, uint32_t number)
+{
+    for (uint32_t i = 0; i < scan->found_count; i++)
+        if (scan->found[i].number == number)
+            return true;
+    return false;
 }
 
 /* The header is broken. The progress line still tells what its records are to be read with. */
@@ -129,14 +143,15 @@ static void add_sound(struct scan *scan, uint32_t number)
     log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
     at_least(&scan->seen[segment->stream], header->append_first);
     at_least(&scan->seen[STREAM_HOT], header->lsn_base);
-    if (progress == NULL || progress->generation != header->generation ||
-        progress->life != header->life)
+    if (progress == NULL || ((progress->generation != header->generation || progress->life != header->life) &&
+                             !FAULT(PROGRESS_GENERATION)))
         return;
     log->more[number].progress = progress->count;
     if (progress->count > 0)
         at_least(&scan->known_durable[segment->stream], header->append_first + progress->count);
     for (unsigned i = 0; i < STREAM_COUNT; i++)
-        at_least(&scan->known_durable[i], progress->durable[i]);
+        if (!FAULT(STREAM_NO_PROOF))
+            at_least(&scan->known_durable[i], progress->durable[i]);
 }
 
 /* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could not be mapped. */
@@ -144,6 +159,24 @@ static bool is_readable(const struct log *log, uint32_t number)
 {
     const struct medium_ops *ops = log->medium->ops;
     return ops->readable == NULL || ops->readable(log->medium, number);
+}
+
+/* Was used, and is gone: its file was removed, or its header overwritten with zeros. It is kept as a damaged segment, so that it
+ * is missed until somebody says that all is well again. */
+static void look_for_missing(struct scan *scan)
+{
+    struct log *log = scan->log;
+    for (uint32_t i = 0; i < log->used && !FAULT(MISSING_UNSEEN); i++) {
+        struct segment *segment = &log->segments[i];
+        void *base = NULL;
+        if (is_found(scan, i) || (segment->base != NULL && segment_header_of(log, i)->magic != 0))
+            continue;
+        if (segment->base == NULL && log->medium->ops->map(log->medium, i, true, &base) == STATUS_OK)
+            segment->base = base;
+        if (i >= log->segment_count)
+            log->segment_count = i + 1;
+        add_damaged(scan, i);
+    }
 }
 
 /* Nothing is written in this pass: a foreign log stays as it is. */
@@ -161,8 +194,11 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         if (status == STATUS_OK) {
             log->segments[i].base = base;
             status =
-                segment_header_of(log, i)->magic == 0 ? STATUS_NOT_FOUND
-                                                       : segment_check_header(log, i);
+                segment_header_is_free(segment_header_of(log, i)) ? STATUS_NOT_FOUND
+                                                                  : segment_check_header(log, i);
+            const struct segment_progress *progress = sound_progress(log, i);
+            if (progress != NULL && progress->used > log->used && progress->used <= SEGMENT_COUNT_MAX)
+                log->used = progress->used;
         }
         if (i >= log->segment_count && status == STATUS_NOT_FOUND) {
             note_erased(log, i);
@@ -179,6 +215,7 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
         else
             return status;
     }
+    look_for_missing(scan);
     log->segment_count = log_with_headroom(log, log->segment_count);
     return STATUS_OK;
 }
@@ -192,7 +229,8 @@ static void note_record(struct scan *scan, const struct found_segment *found,
     if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
         return;
     memcpy(&mark, record_value(record).data, sizeof(mark));
-    at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
+    if (!FAULT(MARK_NO_PROOF))
+        at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
 }
 
 /* Follows the gapless run; then looks whether anything sound lies behind the gap. */
@@ -270,7 +308,8 @@ static void cut_off(struct scan *scan, uint32_t index)
             continue;
         scan->report->torn_bytes += found->end - SEGMENT_RECORDS;
         found->cut = true;
-        segment_erase_first(scan->log, found->number);
+        if (!FAULT(CUT_OFF_STAYS))
+            segment_erase_first(scan->log, found->number);
     }
 }
 
@@ -293,8 +332,9 @@ static void decide(struct scan *scan)
         uint64_t end = log->segments[found->number].append_first + log->more[found->number].count;
         if (found->damaged || found->cut)
             continue;
-        if (log->more[found->number].progress > log->more[found->number].count ||
-            (!found->sealed && end < scan->known_durable[stream_of(scan, found)])) {
+        bool less = log->more[found->number].progress > log->more[found->number].count;
+        bool early = !found->sealed && end < scan->known_durable[stream_of(scan, found)];
+        if ((less && !FAULT(LESS_IS_TORN)) || (early && !FAULT(EARLY_IS_TORN))) {
             found->damaged = true;
             note_damage(scan, found->number);
         } else if (!found->sealed) {
@@ -341,7 +381,8 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
     /* A killed process leaves what is readable but not durable: records, and also what proves
      * damage. */
     bool complete = !found->damaged && more->count > 0 && more->progress == more->count;
-    if (segment->base != NULL)
+    more->progress_flushed = more->progress;
+    if (segment->base != NULL && !FAULT(FLUSH_FOUND))
         log->medium->ops->flush(log->medium, segment->base,
                                 complete ? SEGMENT_RECORDS : segment->used);
     log->unnoted_count += !found->damaged && more->progress < more->count;
@@ -350,7 +391,7 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
 static uint64_t numbers_lost(const struct scan *scan)
 {
     uint64_t count_max = scan->log->medium->segment_size / RECORD_SIZE_MIN;
-    return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
+    return scan->report->corrupt_count == 0 || FAULT(LOST_NUMBERS) ? 0 : (scan->report->corrupt_count + 1) * count_max;
 }
 
 /* NULL: the stream holds nothing. */
@@ -393,7 +434,9 @@ static void settle_free(struct log *log)
         struct segment *segment = &log->segments[i];
         if (segment->state != SEGMENT_FREE)
             continue;
-        if (segment->base != NULL && segment_header_of(log, i)->crc != 0)
+        const struct segment_header *header = segment_header_of(log, i);
+        bool used = segment->base != NULL && (header->crc != 0 || header->magic != 0);
+        if (used && !FAULT(ERASED_IS_FREE))
             segment_erase_first(log, i);
         else
             log->free_count++;
@@ -417,7 +460,8 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
         settle_tail(scan, (enum log_stream)i);
     if (FAULT(RESTART_LSN) && scan->found_count > 0)
         log->streams[STREAM_HOT].tail = log->segments[scan->found[0].number].lsn_base;
-    log_ask_drain(log);
+    if (!FAULT(SCAN_NO_DRAIN))
+        log_ask_drain(log);
 }
 
 enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,

@@ -16,6 +16,11 @@ struct segment_progress *segment_progress_of(const struct log *log, uint32_t num
     return (void *)(log->segments[number].base + SEGMENT_LINE);
 }
 
+bool segment_header_is_free(const struct segment_header *header)
+{
+    return header->magic == 0 || header->magic == SEGMENT_MAGIC_ERASED;
+}
+
 uint32_t segment_header_crc(const struct segment_header *header)
 {
     size_t skipped = offsetof(struct segment_header, version);
@@ -59,6 +64,7 @@ static void write_progress(struct log *log, uint32_t number)
         .lsn_base = segment->lsn_base,
         .life = log->more[number].life,
         .stream = (uint16_t)segment->stream,
+        .used = (uint16_t)log->used,
     };
     for (unsigned i = 0; i < STREAM_COUNT; i++)
         made.durable[i] = log->streams[i].durable;
@@ -86,14 +92,16 @@ static void write_header(struct log *log, uint32_t number)
     memcpy(&header->crc, &made.crc, sizeof(made) - offsetof(struct segment_header, crc));
     write_progress(log, number);
     atomic_store_explicit((_Atomic uint64_t *)&header->magic, SEGMENT_MAGIC, memory_order_release);
-    log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
+    if (!FAULT(FLUSH_HEADER))
+        log->medium->ops->flush(log->medium, header, SEGMENT_RECORDS);
 }
 
 void segment_erase(struct log *log, uint32_t number)
 {
     struct segment_header *header = segment_header_of(log, number);
-    header->magic = 0;
-    log->medium->ops->flush(log->medium, header, sizeof(*header));
+    header->magic = SEGMENT_MAGIC_ERASED;
+    if (!FAULT(FLUSH_ERASED))
+        log->medium->ops->flush(log->medium, header, sizeof(*header));
     log->flushed = true;
 }
 
@@ -263,8 +271,9 @@ void log_segment_give(struct log *log, uint32_t number)
         set_state(log, number, SEGMENT_FREE);
         return;
     }
-    log_drain(log);
-    segment->wait = log->cookie;
+    segment->wait = segments_ask_proof(log);
+    if (!FAULT(GIVE_NO_DRAIN))
+        log_drain(log);
 }
 
 uint32_t log_segment_limit(const struct log *log)
@@ -290,14 +299,26 @@ bool log_drop_last(struct log *log)
     return true;
 }
 
+/* What was put aside would be missed at the next start. */
+static void make_anew(struct log *log, uint32_t number)
+{
+    void *base = NULL;
+    if (log->more[number].unusable || log->medium->ops->map(log->medium, number, true, &base) != STATUS_OK)
+        return;
+    log->segments[number].base = base;
+    segment_erase(log, number);
+}
+
 /* One that could not be read is put aside, and made anew when it is needed; if that fails, it is never used again. */
 static void end_erasing(struct log *log, uint32_t number)
 {
     struct segment_more *more = &log->more[number];
     const struct medium_ops *ops = log->medium->ops;
     set_state(log, number, SEGMENT_FREE);
-    if (more->unusable && ops->replace != NULL)
+    if (more->unusable && ops->replace != NULL) {
         more->unusable = !ops->replace(log->medium, number);
+        make_anew(log, number);
+    }
     if (!counts_as_free(log, number))
         log->free_count--;
 }
@@ -323,14 +344,12 @@ void log_grace_pass(struct log *log, uint64_t number)
         log->grace_passed = number;
 }
 
-/* With what the segments given back leave behind, what proves that their copies were safe. */
-static void flush_progress(struct log *log)
+/* A copy that is durable but not proved could rot and be taken for a torn tail, and its original would be gone. */
+static bool is_copied(const struct log *log, const struct segment *segment)
 {
-    for (unsigned i = 0; i < STREAM_COUNT; i++) {
-        uint32_t open = log->streams[i].open;
-        if (open != SEGMENT_NONE)
-            log->medium->ops->flush(log->medium, segment_progress_of(log, open), SEGMENT_LINE);
-    }
+    if (FAULT(GIVE_NO_WAIT))
+        return true;
+    return segment->wait <= (FAULT(GIVE_UNPROVED) ? log->proof.noted : log->proof.done);
 }
 
 static void end_draining(struct log *log, uint32_t number)
@@ -343,31 +362,91 @@ static void end_draining(struct log *log, uint32_t number)
 /* The erasures of one pass share one drain. */
 void segments_move(struct log *log)
 {
-    while (log->moving_count > 0) {
-        bool erased = false;
-        for (uint32_t i = 0; i < log->segment_count; i++) {
-            struct segment *segment = &log->segments[i];
-            bool done = segment->wait <= log->cookie_done;
-            if (segment->state == SEGMENT_ERASING && done && is_unread(log, segment)) {
-                end_erasing(log, i);
-            } else if (segment->state == SEGMENT_DRAINING && done) {
-                end_draining(log, i);
-                segment->wait = log->cookie + 1;
-                erased = true;
-            }
+    bool erased = false;
+    for (uint32_t i = 0; log->moving_count > 0 && i < log->segment_count; i++) {
+        struct segment *segment = &log->segments[i];
+        if (segment->state == SEGMENT_ERASING && segment->wait <= log->cookie_done &&
+            is_unread(log, segment)) {
+            end_erasing(log, i);
+        } else if (segment->state == SEGMENT_DRAINING && is_copied(log, segment)) {
+            end_draining(log, i);
+            segment->wait = FAULT(ERASE_NO_WAIT) ? 0 : log->cookie + 1;
+            erased = true;
         }
-        if (!erased)
-            return;
-        flush_progress(log);
+    }
+    if (erased && !FAULT(ERASE_NO_DRAIN))
         log_ask_drain(log);
-        if (log->medium->ops->drained(log->medium, &log->cookie_done) != STATUS_OK)
-            return; /* log_durable says it the next time */
+}
+
+/* ---- proofs ---- */
+
+static void begin_proof(struct log *log)
+{
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        log->proof.target[i] = log->streams[i].tail;
+    log->proof.wanted++;
+}
+
+/* What is asked for while one is under way waits for the next: a target that runs ahead would never be reached. */
+uint64_t segments_ask_proof(struct log *log)
+{
+    struct proof *proof = &log->proof;
+    if (proof->wanted == proof->noted)
+        begin_proof(log);
+    else
+        proof->again = true;
+    return proof->wanted + proof->again;
+}
+
+bool segments_want_proof(const struct log *log)
+{
+    bool wanted = log->proof.wanted != log->proof.noted;
+    for (unsigned i = 0; i < STREAM_COUNT; i++)
+        wanted = wanted && log->proof.target[i] <= log->streams[i].durable;
+    return wanted;
+}
+
+static void end_proof(struct log *log)
+{
+    struct proof *proof = &log->proof;
+    proof->noted = proof->wanted;
+    proof->hot_noted = log->streams[STREAM_HOT].durable;
+    if (proof->again)
+        begin_proof(log);
+    proof->again = false;
+    log_ask_drain(log);
+}
+
+static void flush_progress(struct log *log, uint32_t number)
+{
+    struct segment_more *more = &log->more[number];
+    if (!FAULT(FLUSH_PROGRESS))
+        log->medium->ops->flush(log->medium, segment_progress_of(log, number),
+                                sizeof(struct segment_progress));
+    more->progress_used = log->segments[number].used;
+    more->progress_flushed = more->progress;
+    log->flushed = true;
+}
+
+/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. */
+static void note_used(struct log *log, uint32_t number)
+{
+    if (number < log->used)
+        return;
+    log->used = number + 1;
+    for (uint32_t i = 0; i < log->segment_count && !FAULT(USED_UNKNOWN); i++) {
+        const struct segment_more *more = &log->more[i];
+        if (i == number || log->segments[i].state != SEGMENT_SEALED || more->damaged || more->progress == 0)
+            continue;
+        write_progress(log, i);
+        flush_progress(log, i);
+        return;
     }
 }
 
-/* Unflushed it serves the restart of a killed process; flushed now and then, also that after a
- * power cut. */
-static void note_progress(struct log *log, uint32_t number)
+/* Unflushed it serves the restart of a killed process; flushed now and then, and when a proof is wanted, also that after
+ * a power cut. */
+static void note_progress(struct log *log, uint32_t number, bool proof)
 {
     struct segment *segment = &log->segments[number];
     struct segment_more *more = &log->more[number];
@@ -378,27 +457,30 @@ static void note_progress(struct log *log, uint32_t number)
     bool complete = count >= more->count;
     if (complete)
         count = more->count;
-    if (count <= more->progress)
+    bool new = count > more->progress;
+    if (!new && (!proof || more->progress_flushed == more->progress))
         return;
-    more->progress = count;
-    write_progress(log, number);
-    bool sealed = segment->state != SEGMENT_OPEN;
-    log->unnoted_count -= sealed && complete;
-    if ((sealed && complete) ||
-        segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS) {
-        log->medium->ops->flush(log->medium, segment_progress_of(log, number),
-                                sizeof(struct segment_progress));
-        more->progress_used = segment->used;
-        log->flushed = true;
+    if (new) {
+        more->progress = count;
+        note_used(log, number);
+        write_progress(log, number);
     }
+    bool sealed = segment->state != SEGMENT_OPEN;
+    log->unnoted_count -= new && sealed && complete;
+    if ((sealed && complete) || proof ||
+        segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS)
+        flush_progress(log, number);
 }
 
 void segments_note_progress(struct log *log)
 {
+    bool proof = segments_want_proof(log);
     for (unsigned i = 0; i < STREAM_COUNT; i++)
         if (log->streams[i].open != SEGMENT_NONE)
-            note_progress(log, log->streams[i].open);
+            note_progress(log, log->streams[i].open, proof);
     for (uint32_t i = 0; log->unnoted_count > 0 && i < log->segment_count; i++)
         if (log->segments[i].state == SEGMENT_SEALED || log->segments[i].state == SEGMENT_DRAINING)
-            note_progress(log, i);
+            note_progress(log, i, proof);
+    if (proof)
+        end_proof(log);
 }

@@ -17,6 +17,7 @@ static void begin_life(struct log *log, const struct log_options *options)
         log->streams[i].open = SEGMENT_NONE;
         log->streams[i].tail_asked = 0;
     }
+    log->proof = (struct proof){.hot_noted = 1, .hot_done = 1};
     log->drain_count = 0;
     log->flushed = true;
     log->grace = 1;
@@ -70,7 +71,7 @@ static bool holds_more(const struct log *log, uint32_t number, bool undone)
     const struct segment_header *header = segment_header_of(log, number);
     uint32_t generation = segment->generation, offset = segment->used;
     if (segment->state == SEGMENT_FREE) {
-        if (header->magic == 0)
+        if (segment_header_is_free(header))
             return false;
         if (!undone || segment_check_header(log, number) != STATUS_OK || header->generation != log->generation + 1)
             return true;
@@ -107,8 +108,9 @@ static void void_tail(struct log *log, uint32_t number)
 static void settle_used(struct log *log, uint32_t number, struct log_report *report)
 {
     struct segment *segment = &log->segments[number];
-    const struct segment_more *more = &log->more[number];
+    struct segment_more *more = &log->more[number];
     bool complete = !more->damaged && more->count > 0 && more->progress == more->count;
+    more->progress_flushed = more->progress;
     report->record_count += more->count;
     if (more->damaged && report->corrupt_count++ == 0)
         report->corrupt_segment = number;
@@ -126,7 +128,7 @@ static void settle_used(struct log *log, uint32_t number, struct log_report *rep
 static void settle_free(struct log *log, uint32_t number)
 {
     const struct segment *segment = &log->segments[number];
-    if (segment->base != NULL && segment_header_of(log, number)->magic != 0) {
+    if (segment->base != NULL && !segment_header_is_free(segment_header_of(log, number))) {
         const struct segment_header *header = segment_header_of(log, number);
         if (header->crc == segment_header_crc(header) && header->generation > log->generation)
             log->generation = header->generation;
@@ -151,7 +153,7 @@ static void settle(struct log *log, struct log_report *report)
             break;
         case SEGMENT_DRAINING:
             segment->grace = 0;
-            segment->wait = log->cookie + 1;
+            segment->wait = segments_ask_proof(log);
             log->moving_count++;
             log->unnoted_count += !log->more[i].damaged && log->more[i].progress < log->more[i].count;
             break;

@@ -116,6 +116,7 @@ static void mark_now(struct round *round, struct replica *replica, unsigned lead
     round->number = number;
     round->leader = leader;
     round->mark = log_tail(store_log(replica->store));
+    log_prove(store_log(replica->store));
     round->cursor = 0;
     round->done = false;
     if ((wanted & self_bit(replica)) != 0)
@@ -141,16 +142,22 @@ void round_on_view(struct round *round, struct replica *replica)
 }
 
 /* See round.h. */
-static bool marks_late(const struct replica *replica)
+static bool marks_late(void)
 {
-    return model_is_read_early(replica->model) && !FAULT(MARK_AT_ONCE);
+    return !FAULT(MARK_AT_ONCE);
+}
+
+/* The last MARK does not cover what was written before it; this one will. */
+static bool is_behind(const struct round *round)
+{
+    return marks_late() && round->logged_lsn < round->content && round->stable_mark > round->logged_lsn;
 }
 
 /* A MARK is logged only when it says something new. */
 static void log_mark(struct round *round, struct replica *replica)
 {
     struct log *log = store_log(replica->store);
-    bool late = marks_late(replica) && round->logged_lsn < round->content && round->stable_mark > round->logged_lsn;
+    bool late = is_behind(round);
     bool grown = log_tail(log) != round->logged_tail;
     bool new = grown || late || replica->view.members != round->logged_members || replica->floor != round->logged_floor;
     uint64_t tail = log_tail(log);
@@ -185,15 +192,15 @@ static void become_stable(struct round *round, struct replica *replica, uint64_t
         present |= replica->view.healing;
     round->stable = round->number;
     uint64_t former_floor = round->former_floor;
-    round->stable_mark = marks_late(replica) ? round->former_mark : round->mark;
+    round->stable_mark = marks_late() ? round->former_mark : round->mark;
     round->former_mark = round->mark;
     round->former_floor = floor;
     round->stable_count++;
     round->stable_us = replica->mono_us;
-    bool settled = !marks_late(replica) || round->stable_mark != 0;
-    if (marks_late(replica))
+    bool settled = !marks_late() || round->stable_mark != 0;
+    if (marks_late())
         floor = former_floor;
-    bool quiet = log_tail(store_log(replica->store)) == round->logged_tail;
+    bool quiet = log_tail(store_log(replica->store)) == round->logged_tail && !is_behind(round);
     if (settled && present == replica->view.configured && floor > replica->floor && !quiet)
         replica->floor = floor;
     if (settled)
@@ -253,11 +260,18 @@ void round_on_tick(struct round *round, struct replica *replica)
     round_advance(round, replica);
 }
 
+/* Others will rely on this node having everything before its mark: it is not only durable here, its loss would be noticed. */
+static bool is_safe(const struct round *round, const struct replica *replica)
+{
+    uint64_t proved = log_proved(store_log(replica->store));
+    return replica->durable >= round->mark && (proved >= round->mark || FAULT(MARK_UNPROVED));
+}
+
 void round_advance(struct round *round, struct replica *replica)
 {
     if (round->number == 0 || round->done || !replica_is_member(replica))
         return;
-    bool finished = replica->durable >= round->mark &&
+    bool finished = is_safe(round, replica) &&
                     replica_finished_before(replica, round->mark, &round->cursor);
     if (!finished && !FAULT(DONE_EARLY))
         return;

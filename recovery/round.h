@@ -5,10 +5,10 @@
 
 #include "replica/replica.h"
 
-/* What a mark promises. Everything before a node's mark is finished there when it says DONE. Where a record is VALID only when it is
- * durable everywhere (synch, read-enforced) the mark of a stable round is settled: what lies before it is durable everywhere. In the
- * other models it is only complete everywhere, and the others may have it behind their marks; but before those of the next round,
- * which starts later. So there the settled mark, and floor, are those of the stable round before. */
+/* What a mark promises. Everything before a node's mark is finished there when it says DONE. The others may have some of that behind
+ * their own marks, and there it is durable only, not proved (log_proved: should it rot, that would look like a torn tail), or not
+ * even durable yet, in the models that let a record be read early. But it lies before their marks of the next round, which starts
+ * later. So the mark that is settled, and logged, is that of the stable round before; the floor likewise. */
 
 enum { ROUND_PATIENCE = 20 }; /* periods after which the leader gives a round up and starts another */
 

@@ -78,6 +78,7 @@ struct worker {
     struct actions actions;
     uint64_t drained; /* the log's tail at the last drain */
     uint64_t durable; /* the newest that the shard was told */
+    uint64_t proved;  /* then: log_proved() */
     bool clocks_old;
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us, swept_us;

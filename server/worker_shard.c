@@ -266,9 +266,10 @@ void worker_durable(struct worker *worker)
             fail(worker);
             return;
         }
-        if (event.durable == worker->durable)
+        if (event.durable == worker->durable && log_proved(log) == worker->proved)
             return;
         worker->durable = event.durable;
+        worker->proved = log_proved(log);
         worker_step(worker, &event);
         if (worker->holds)
             worker_net_resume(worker);

@@ -101,9 +101,11 @@ void cluster_durable(struct cluster *cluster, unsigned node)
     uint64_t durable;
     struct log *log = store_log(cluster->stores[node]);
     log_drain(log);
-    if (log_durable(log, &durable) != STATUS_OK || durable == cluster->durable[node])
+    if (log_durable(log, &durable) != STATUS_OK ||
+        (durable == cluster->durable[node] && log_proved(log) == cluster->proved[node]))
         return;
     cluster->durable[node] = durable;
+    cluster->proved[node] = log_proved(log);
     struct actions actions = {.take = take, .user = cluster};
     struct event event = {.type = EVENT_DURABLE,
                           .wall_us = cluster->wall_us,
@@ -147,7 +149,7 @@ static void start(struct cluster *cluster, unsigned node)
     cluster->memory[node] = aligned_alloc(64, (shard_size(&options) + 63) / 64 * 64);
     memset(cluster->memory[node], 0, shard_size(&options));
     cluster->shards[node] = shard_init(cluster->memory[node], &options);
-    cluster->durable[node] = 0;
+    cluster->durable[node] = cluster->proved[node] = 0;
 }
 
 static struct cluster *open_cluster(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES], enum model model,

@@ -31,6 +31,7 @@ struct cluster {
     struct view view;
     uint64_t wall_us, mono_us;
     uint64_t durable[8];
+    uint64_t proved[8]; /* log_proved() then */
     uint32_t walk_bytes; /* of nodes that start from here on; 0: as usual */
     bool evicts; /* nodes that start from here on */
     unsigned evicted;

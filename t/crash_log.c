@@ -78,14 +78,11 @@ static struct log *open_log(struct crash_run *run, struct medium *medium,
                                   .medium = medium,
                                   .segment_count_max = run->segments,
                                   .life = ++run->log_life};
-    struct log_report report;
     uint32_t bad;
     memset(found, 0, sizeof(*found));
-    enum status status = log_open(&look.log, &options, on_scanned, &look, &report, &bad);
+    enum status status = log_open(&look.log, &options, on_scanned, &look, &run->report, &bad);
     if (status != STATUS_OK)
         FAIL(run, "segment %u: %s", bad, status_text(status));
-    else if (report.corrupt_count > 0)
-        FAIL(run, "damage is reported in segment %u", report.corrupt_segment);
     return status == STATUS_OK ? look.log : NULL;
 }
 
@@ -93,6 +90,8 @@ static void check_found(struct crash_run *run, const struct crash_ledger *ledger
                         const struct crash_found *found)
 {
     uint32_t last = 0;
+    if (run->report.corrupt_count > 0)
+        FAIL(run, "damage is reported in segment %u", run->report.corrupt_segment);
     for (uint32_t i = 1; i <= ledger->count; i++)
         last = found->seen[i] ? i : last;
     uint32_t newest[CRASH_SLOTS] = {0};
@@ -163,7 +162,7 @@ static void on_moment(void *user, enum crash_event event)
     struct crash_life *life = user;
     struct crash_run *run = life->run;
     (void)event;
-    if (run->failure[0] != 0)
+    if (run->failure[0] != 0 || run->images_max == 0)
         return;
     run->moment_count++;
     unsigned images_max = life->depth == 0 ? run->images_max : SECOND_IMAGES;
@@ -268,30 +267,35 @@ void crash_put(struct crash_life *life, uint32_t key, enum record_kind kind, uin
     append(life, (uint8_t)key, &spec);
 }
 
-void crash_put_mark(struct crash_life *life)
+/* Takes note of what the log says is durable. */
+static void promise(struct crash_life *life, uint64_t *durable)
 {
-    uint64_t durable;
-    if (!going_on(life) || log_durable(life->log, &durable) != STATUS_OK)
-        return;
-    const struct mark mark = {.lsn = durable, .round = 1, .members = 1};
-    struct record_spec spec = {.kind = RECORD_MARK, .value = slice_make(&mark, sizeof(mark))};
-    append(life, SLOT_MARK, &spec);
-}
-
-static void promise(struct crash_life *life)
-{
-    uint64_t durable = 0;
     crash_medium_trap(life->medium);
-    if (log_durable(life->log, &durable) != STATUS_OK)
+    *durable = 0;
+    if (log_durable(life->log, durable) != STATUS_OK)
         FAIL(life->run, "the medium failed");
     store_trap_end();
     struct crash_ledger *ledger = &life->ledger;
     for (uint32_t i = 1; i <= ledger->count; i++) {
         const struct crash_written *written = &ledger->written[i];
-        if (written->alive && written->lsn != 0 && written->lsn < durable &&
+        if (written->alive && written->lsn != 0 && written->lsn < *durable &&
             i > ledger->promised[written->slot])
             ledger->promised[written->slot] = i;
+        if (written->alive && written->lsn != 0 && written->lsn < log_proved(life->log) &&
+            i > ledger->proved[written->slot])
+            ledger->proved[written->slot] = i;
     }
+}
+
+void crash_put_mark(struct crash_life *life)
+{
+    uint64_t durable;
+    if (!going_on(life))
+        return;
+    promise(life, &durable);
+    const struct mark mark = {.lsn = durable, .round = 1, .members = 1};
+    struct record_spec spec = {.kind = RECORD_MARK, .value = slice_make(&mark, sizeof(mark))};
+    append(life, SLOT_MARK, &spec);
 }
 
 void crash_ask(struct crash_life *life)
@@ -305,9 +309,10 @@ void crash_ask(struct crash_life *life)
 
 void crash_turn(struct crash_life *life)
 {
+    uint64_t durable;
     crash_ask(life);
     if (going_on(life))
-        promise(life);
+        promise(life, &durable);
 }
 
 void crash_copy(struct crash_life *life, uint32_t segment)
@@ -417,6 +422,35 @@ static void second_life(struct crash_life *life, const struct crash_image *image
     open_life(second);
     go_on(second);
     close_life(second);
+    crash_medium_trap(life->medium);
+}
+
+/* ---- damage ---- */
+
+uint8_t *crash_left(struct crash_life *life)
+{
+    struct crash_image *image = life->run->images[life->depth];
+    crash_image_lines(image, life->medium);
+    crash_image_all(image, false);
+    return crash_image_bytes(image);
+}
+
+void crash_look(struct crash_life *life)
+{
+    struct crash_run *run = life->run;
+    struct medium *medium = run->media[life->depth + 1];
+    run->image_count++;
+    crash_medium_set_plain(medium, true);
+    crash_medium_load(medium, run->images[life->depth]);
+    struct log *log = open_log(run, medium, &life->ledger, &run->look);
+    if (log == NULL)
+        return;
+    log_close(log);
+    run->reported_count += run->report.corrupt_count > 0;
+    for (unsigned slot = 0; slot < CRASH_SLOTS && run->report.corrupt_count == 0; slot++)
+        if (run->look.newest[slot] < life->ledger.proved[slot])
+            FAIL(run, "key %u: record %u was proved, found %u, and nothing is reported", slot,
+                 life->ledger.proved[slot], run->look.newest[slot]);
 }
 
 /* ---- runs ---- */

@@ -40,6 +40,7 @@ struct crash_ledger {
     struct crash_written written[CRASH_WRITTEN_MAX]; /* from 1; its ts is its number */
     uint32_t count;
     uint32_t promised[CRASH_SLOTS]; /* newest for certain; 0: none */
+    uint32_t proved[CRASH_SLOTS];   /* newest whose loss would be reported */
 };
 
 /* What the opening of an image has found. */
@@ -71,12 +72,13 @@ struct crash_run {
     struct medium *media[CRASH_DEPTH];
     struct crash_image *images[CRASH_DEPTH];
     struct crash_life lives[CRASH_DEPTH];
-    struct crash_ledger *ledger; /* of the image that is being opened */
     struct crash_found look;
+    struct log_report report; /* of the newest opening */
     uint32_t segments;
     uint32_t log_life; /* of the newest opening */
-    unsigned images_max;     /* a moment, beyond which they are drawn */
+    unsigned images_max;     /* a moment, beyond which they are drawn; 0: none is looked at */
     unsigned second_percent; /* of the moments begin a second life */
+    uint64_t reported_count; /* images in which damage was reported */
     uint64_t moment_count, image_count, second_count, event_count;
     char failure[256]; /* empty: none */
 };
@@ -99,5 +101,14 @@ void crash_kill(struct crash_life *life);
 /* The power goes: of what is uncertain all, nothing, or some survives; and comes again. */
 enum crash_left { CRASH_ALL, CRASH_NOTHING, CRASH_SOME };
 void crash_power(struct crash_life *life, enum crash_left left);
+
+/* ---- damage ---- */
+
+/* The bytes that a power cut leaves now if nothing uncertain survives, segment after segment; to be changed. */
+uint8_t *crash_left(struct crash_life *life);
+
+/* Recovers what they have become: records that are found are right, and where one is missing that was proved damage is
+ * reported. */
+void crash_look(struct crash_life *life);
 
 #endif

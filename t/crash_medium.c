@@ -127,7 +127,7 @@ static void sync_all(struct crash *crash)
 static void call_watch(struct crash *crash, enum crash_event event)
 {
     if (crash->watch != NULL)
-        crash->watch(crash->user, event);
+        crash->watch(crash->user, event); /* may begin a trap of its own, and sets ours again */
 }
 
 void crash_medium_on_store(void *medium, void *at, size_t size)
@@ -305,7 +305,7 @@ struct crash_image *crash_image_open(const struct medium *medium)
     image->segment_size = medium->segment_size;
     image->segment_count = crash->segment_count;
     image->line_count = crash->line_count;
-    image->bytes = malloc((size_t)crash->line_count * LINE);
+    image->bytes = aligned_alloc(LINE, (size_t)crash->line_count * LINE);
     image->uncertain = calloc(crash->line_count, sizeof(*image->uncertain));
     image->exists = calloc(crash->segment_count, sizeof(*image->exists));
     assert(image->bytes != NULL);
@@ -400,6 +400,17 @@ void crash_image_random(struct crash_image *image, struct prng *prng)
         else
             choose(image, line, prng_chance(prng, newest) ? count - 1 : 0);
     }
+}
+
+uint8_t *crash_image_bytes(struct crash_image *image)
+{
+    return image->bytes;
+}
+
+void crash_image_remove(struct crash_image *image, uint32_t segment)
+{
+    image->exists[segment] = false;
+    memset(image->bytes + (size_t)segment * image->segment_size, 0, image->segment_size);
 }
 
 void crash_medium_load(struct medium *medium, const struct crash_image *image)

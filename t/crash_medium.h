@@ -58,6 +58,10 @@ void crash_image_all(struct crash_image *image, bool newest);
 void crash_image_all_but(struct crash_image *image, bool newest, uint32_t line); /* the line is the opposite */
 void crash_image_random(struct crash_image *image, struct prng *prng);
 
+/* The bytes of all segments, one after the other. */
+uint8_t *crash_image_bytes(struct crash_image *image);
+void crash_image_remove(struct crash_image *image, uint32_t segment); /* its file */
+
 /* Makes `medium` what the image of another one is: all of it durable; a new life. Of equal size and count. */
 void crash_medium_load(struct medium *medium, const struct crash_image *image);
 

@@ -68,7 +68,7 @@ TEST(crash, segments_are_cleaned_and_used_again)
     crash_run_begin(&run, 3, 4);
     struct crash_life *life = crash_life_begin(&run);
     crash_put(life, 4, RECORD_VALUE, 100);
-    for (uint32_t i = 0; i < 11; i++) {
+    for (uint32_t i = 0; i < 9; i++) {
         crash_put(life, i % 3, RECORD_VALUE, 1000);
         crash_turn(life);
         if (log_segment_free_count(life->log) < 2)

@@ -509,3 +509,62 @@ TEST(log, finds_no_record_inside_a_value)
     log_close(log);
     medium->ops->close(medium);
 }
+
+/* The header of segment 0, as a log with larger segments would write it. */
+TEST(log, refuses_segments_of_another_size_and_writes_no_byte)
+{
+    struct medium *medium = make_log();
+    void *base;
+    ASSERT_EQ(medium->ops->map(medium, 0, false, &base), STATUS_OK);
+    struct segment_header header;
+    memcpy(&header, base, sizeof(header));
+    header.segment_size *= 2;
+    header.crc = segment_header_crc(&header);
+    for (uint32_t i = 0; i < sizeof(header); i++)
+        sim_medium_poke(medium, 0, i, ((uint8_t *)&header)[i]);
+    struct log_options options = options_of(medium);
+    expect_refused(medium, &options, STATUS_FOREIGN);
+    medium->ops->close(medium);
+}
+
+/* Makes the second of two records one that was never written so, with the right checksum; how many are found then. */
+static uint64_t count_with(uint8_t kind, uint8_t key_size)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct log_report report;
+    uint64_t count = 0;
+    place_t first, second;
+    struct log *log = open_log(medium, &report, &count);
+    EXPECT_EQ(append(log, "first", 10, &first), STATUS_OK);
+    EXPECT_EQ(append(log, "second", 400, &second), STATUS_OK);
+    static uint64_t copy[128];
+    struct record *record = (void *)copy;
+    memcpy(copy, log_record(log, second), record_size(log_record(log, second)));
+    record->value_size = (record->value_size + record->key_size - key_size) & RECORD_VALUE_SIZE_MAX;
+    record->key_size = key_size;
+    record->kind = kind & 7;
+    uint32_t offset = place_offset(second);
+    record->crc = record_crc(segment_crc_seed(log, 0, log_segment(log, 0)->generation), offset, record);
+    log_close(log);
+    sim_medium_kill(medium);
+    for (uint32_t i = 0; i < record_size(record); i++)
+        sim_medium_poke(medium, 0, offset + i, ((uint8_t *)copy)[i]);
+    log = open_log(medium, &report, &count);
+    EXPECT(log != NULL);
+    log_close(log);
+    medium->ops->close(medium);
+    return count;
+}
+
+TEST(log, takes_no_record_of_an_unknown_kind)
+{
+    EXPECT_EQ(count_with(RECORD_VALUE, 6), 2);
+    EXPECT_EQ(count_with(0, 6), 1);
+    EXPECT_EQ(count_with(RECORD_SEAL + 1, 6), 1);
+}
+
+TEST(log, takes_no_record_whose_key_is_too_long)
+{
+    EXPECT_EQ(count_with(RECORD_VALUE, RECORD_KEY_SIZE_MAX), 2);
+    EXPECT_EQ(count_with(RECORD_VALUE, RECORD_KEY_SIZE_MAX + 1), 1);
+}

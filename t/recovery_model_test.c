@@ -428,7 +428,7 @@ TEST(strict, expiry_is_over_for_readers_before_it_is_durable)
     cluster_close(cluster);
 }
 
-/* ---- rounds, where VALID does not mean durable ---- */
+/* ---- rounds ---- */
 
 static uint64_t mark_of(struct cluster *cluster, unsigned node)
 {
@@ -437,19 +437,18 @@ static uint64_t mark_of(struct cluster *cluster, unsigned node)
     return mark.lsn;
 }
 
-/* When node 2 marks for a round it has a record that node 3 has only behind its mark, and may lose. */
+/* When node 2 marks for a round it has a record that node 3 has only behind its mark, and may lose: to a crash where a record is
+ * VALID before it is durable everywhere, to damage that looks like a torn tail in all models. */
 TEST(rounds, the_mark_is_that_of_the_round_before_where_a_valid_record_may_be_lost_elsewhere)
 {
     for (enum model model = MODEL_SYNCH; model < MODEL_COUNT; model++) {
-        bool late = model != MODEL_SYNCH && model != MODEL_READ_ENFORCED;
         struct cluster *cluster = cluster_open_model(model);
         cluster_request(cluster, 2, REQUEST_SET, "k", "v");
         cluster_settle(cluster);
-        uint64_t before = mark_of(cluster, 2), tail = log_tail(store_log(cluster->stores[2]));
+        uint64_t tail = log_tail(store_log(cluster->stores[2]));
         cluster_tick(cluster, 100000);
         cluster_settle(cluster);
-        EXPECT_EQ(mark_of(cluster, 2) == tail, !late);
-        EXPECT(late ? mark_of(cluster, 2) < tail : mark_of(cluster, 2) > before);
+        EXPECT(mark_of(cluster, 2) < tail);
         cluster_tick(cluster, 100000);
         cluster_settle(cluster);
         EXPECT_EQ(mark_of(cluster, 2), tail); /* though nothing was written since */

@@ -238,6 +238,7 @@ struct sim_shard {
     void *left; /* by a killed process: its index, to be taken over; NULL: none */
     bool took_over; /* the index, at the last opening */
     uint64_t durable;
+    uint64_t proved; /* then: log_proved() */
     uint64_t drain_at; /* when the medium is looked at next; SIM_FOREVER: nothing under way */
     uint64_t grace, grace_asked; /* as in the server: sim_reader.c */
     bool turn_pending, soon_pending;

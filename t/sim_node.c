@@ -255,7 +255,7 @@ static void start_shard(struct sim *sim, struct sim_node *n, struct sim_shard *s
     enum status status = log_durable(store_log(shard->store), &shard->durable);
     assert(status == STATUS_OK);
     sim_check_opened(sim, n->id, shard->number);
-    shard->durable = 0; /* the shard has to be told */
+    shard->durable = shard->proved = 0; /* the shard has to be told */
 }
 
 static void start_member(struct sim *sim, struct sim_node *n, bool blank, uint32_t last_epoch)

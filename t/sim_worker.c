@@ -239,9 +239,11 @@ void sim_worker_drained(struct sim *sim, unsigned node, unsigned number)
     if (status != STATUS_OK)
         sim_fail(sim, "node %u: log_durable: %s", node, status_text(status));
     look_again(sim, shard);
-    if (durable <= shard->durable)
+    uint64_t proved = log_proved(store_log(shard->store));
+    if (durable <= shard->durable && proved == shard->proved)
         return;
     shard->durable = durable;
+    shard->proved = proved;
     sim_note(sim, durable, "%u.%u DURABLE below %" PRIu64, node, number, durable);
     sim_check_durable(sim, node, number);
     struct event event = {.type = EVENT_DURABLE, .durable = durable};
