@@ -72,8 +72,7 @@ enum status segment_check_header(const struct log *log, uint32_t number)
         return STATUS_FOREIGN;
     if (header->segment_size != log->medium->segment_size && !FAULT(HEADER_SIZE))
         return STATUS_FOREIGN;
-    bool number_right = header->number == number || FAULT(HEADER_NUMBER);
-    return number_right && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
+    return header->number == number && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
 }
 
 /* An erased header still says which generation is used up. */
@@ -81,7 +80,7 @@ static void note_erased(struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
     if (header->crc == segment_header_crc(header) && header->generation > log->generation &&
-        header->version == LOG_FORMAT_VERSION && !FAULT(ERASED_GENERATION))
+        header->version == LOG_FORMAT_VERSION)
         log->generation = header->generation;
 }
 
@@ -96,8 +95,7 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
 static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
 {
     const struct segment_progress *progress = segment_progress_of(log, number);
-    bool sound = progress->crc == segment_progress_crc(progress) || FAULT(PROGRESS_CRC);
-    return sound && progress->generation != 0 ? progress : NULL;
+    return progress->crc == segment_progress_crc(progress) && progress->generation != 0 ? progress : NULL;
 }
 
 static bool is_found(const struct scan *scan, uint32_t number)
@@ -150,8 +148,7 @@ static void add_sound(struct scan *scan, uint32_t number)
     if (progress->count > 0)
         at_least(&scan->known_durable[segment->stream], header->append_first + progress->count);
     for (unsigned i = 0; i < STREAM_COUNT; i++)
-        if (!FAULT(STREAM_NO_PROOF))
-            at_least(&scan->known_durable[i], progress->durable[i]);
+        at_least(&scan->known_durable[i], progress->durable[i]);
 }
 
 /* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could not be mapped. */
@@ -229,8 +226,7 @@ static void note_record(struct scan *scan, const struct found_segment *found,
     if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
         return;
     memcpy(&mark, record_value(record).data, sizeof(mark));
-    if (!FAULT(MARK_NO_PROOF))
-        at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
+    at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
 }
 
 /* Follows the gapless run; then looks whether anything sound lies behind the gap. */
@@ -308,8 +304,7 @@ static void cut_off(struct scan *scan, uint32_t index)
             continue;
         scan->report->torn_bytes += found->end - SEGMENT_RECORDS;
         found->cut = true;
-        if (!FAULT(CUT_OFF_STAYS))
-            segment_erase_first(scan->log, found->number);
+        segment_erase_first(scan->log, found->number);
     }
 }
 
@@ -334,7 +329,7 @@ static void decide(struct scan *scan)
             continue;
         bool less = log->more[found->number].progress > log->more[found->number].count;
         bool early = !found->sealed && end < scan->known_durable[stream_of(scan, found)];
-        if ((less && !FAULT(LESS_IS_TORN)) || (early && !FAULT(EARLY_IS_TORN))) {
+        if (less || early) {
             found->damaged = true;
             note_damage(scan, found->number);
         } else if (!found->sealed) {
@@ -391,7 +386,7 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
 static uint64_t numbers_lost(const struct scan *scan)
 {
     uint64_t count_max = scan->log->medium->segment_size / RECORD_SIZE_MIN;
-    return scan->report->corrupt_count == 0 || FAULT(LOST_NUMBERS) ? 0 : (scan->report->corrupt_count + 1) * count_max;
+    return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
 }
 
 /* NULL: the stream holds nothing. */
@@ -436,7 +431,7 @@ static void settle_free(struct log *log)
             continue;
         const struct segment_header *header = segment_header_of(log, i);
         bool used = segment->base != NULL && (header->crc != 0 || header->magic != 0);
-        if (used && !FAULT(ERASED_IS_FREE))
+        if (used)
             segment_erase_first(log, i);
         else
             log->free_count++;
@@ -460,8 +455,7 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
         settle_tail(scan, (enum log_stream)i);
     if (FAULT(RESTART_LSN) && scan->found_count > 0)
         log->streams[STREAM_HOT].tail = log->segments[scan->found[0].number].lsn_base;
-    if (!FAULT(SCAN_NO_DRAIN))
-        log_ask_drain(log);
+    log_ask_drain(log);
 }
 
 enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,

@@ -347,9 +347,7 @@ void log_grace_pass(struct log *log, uint64_t number)
 /* A copy that is durable but not proved could rot and be taken for a torn tail, and its original would be gone. */
 static bool is_copied(const struct log *log, const struct segment *segment)
 {
-    if (FAULT(GIVE_NO_WAIT))
-        return true;
-    return segment->wait <= (FAULT(GIVE_UNPROVED) ? log->proof.noted : log->proof.done);
+    return segment->wait <= log->proof.done;
 }
 
 static void end_draining(struct log *log, uint32_t number)
@@ -370,7 +368,7 @@ void segments_move(struct log *log)
             end_erasing(log, i);
         } else if (segment->state == SEGMENT_DRAINING && is_copied(log, segment)) {
             end_draining(log, i);
-            segment->wait = FAULT(ERASE_NO_WAIT) ? 0 : log->cookie + 1;
+            segment->wait = log->cookie + 1;
             erased = true;
         }
     }
@@ -434,7 +432,7 @@ static void note_used(struct log *log, uint32_t number)
     if (number < log->used)
         return;
     log->used = number + 1;
-    for (uint32_t i = 0; i < log->segment_count && !FAULT(USED_UNKNOWN); i++) {
+    for (uint32_t i = 0; i < log->segment_count; i++) {
         const struct segment_more *more = &log->more[i];
         if (i == number || log->segments[i].state != SEGMENT_SEALED || more->damaged || more->progress == 0)
             continue;

@@ -53,7 +53,7 @@ static void fill(struct cluster *cluster, unsigned count, unsigned hot, unsigned
         if (hot > 0 && i % 4 == 0)
             ask(cluster, reader, REQUEST_GET, name("hot", i / 4 % hot));
         cluster->traced = 0;
-        if (i % 16 == 0)
+        if (i % 8 == 0) /* a tombstone leaves after two rounds */
             cluster_tick(cluster, ROUND / 4);
     }
     cluster_settle(cluster);
