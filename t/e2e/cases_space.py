@@ -1,9 +1,11 @@
 """Stores that fill up, all nodes writing at once: every command is answered, errors are clean, nothing is lost."""
+import os
 import random
+import subprocess
 import threading
 import time
 
-from cluster import Cluster, check, wait_until
+from cluster import ROOT, Cluster, check, wait_until
 
 FULL = b"SERVER_ERROR out of memory storing object"
 SIZES = (100, 2_000, 20_000, 100_000, 300_000)
@@ -148,3 +150,17 @@ def case_what_has_expired_gives_its_space_back_unasked():
                 check(connection.ask(b"set k%d 0 2 5\r\nvalue" % i) == b"STORED", f"set {i}")
             wait_until("all have gone", lambda: connection.stats()["curr_items"] == "0", 15)
             wait_until("counted", lambda: connection.stats()["crawler_reclaimed"] == "2000", 5)
+
+
+def case_space_is_bounded_while_keys_are_overwritten_deleted_and_expire():
+    """Some seconds of what bench/space does for an hour."""
+    done = subprocess.run([os.path.join(ROOT, "bench", "space"), "--seconds=8", "--megabytes=32"], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
+    check(done.returncode == 0, done.stdout)
+    words = [line.split() for line in done.stdout.splitlines() if line.startswith("figure ")]
+    figures = {name: float(value) for _, name, value, _ in words}
+    for end in ("first", "last"):
+        check(figures[f"space.{end}.refused"] == 0, done.stdout)
+        check(figures[f"space.{end}.free"] > 2, done.stdout)
+    check(figures["space.last.copied"] < 60, done.stdout)
+    say(f"copied for each byte put: {figures['space.first.copied']:.2f} at first, {figures['space.last.copied']:.2f} at last")
