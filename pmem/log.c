@@ -191,7 +191,7 @@ void log_ask_drain(struct log *log)
 void log_drain(struct log *log)
 {
     const struct stream *hot = &log->streams[STREAM_HOT], *cold = &log->streams[STREAM_COLD];
-    bool copied = cold->tail != cold->tail_asked && !FAULT(COPIES_UNDRAINED);
+    bool copied = cold->tail != cold->tail_asked;
     if (hot->tail != hot->tail_asked || copied || log->flushed)
         log_ask_drain(log);
 }

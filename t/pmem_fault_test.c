@@ -65,11 +65,6 @@ TEST(log_fault, a_segment_used_again_too_early_is_found)
     EXPECT(found(FAULT_FREE_EARLY));
 }
 
-TEST(log_fault, copies_that_no_drain_covers_are_found)
-{
-    EXPECT(found(FAULT_COPIES_UNDRAINED));
-}
-
 TEST(log_fault, numbers_that_begin_too_low_after_a_restart_are_found)
 {
     EXPECT(found(FAULT_RESTART_LSN));
