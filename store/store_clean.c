@@ -20,7 +20,7 @@
 enum {
     SEGMENTS_MANY = 16,
     SEGMENTS_FEW = 8,
-    LIVE_SHARE = 16, /* for as many bytes that may live there is room for one that is dead: cleaning needs some to gain */
+    LIVE_SHARE = 8, /* for as many bytes that may live there is room for one that is dead: cleaning needs some to gain */
     GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
     GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
     START_SHARE =

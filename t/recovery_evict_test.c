@@ -201,7 +201,7 @@ TEST(evict, what_a_lost_channel_or_a_dead_member_was_asked_for_does_not_stop_it)
     cluster_up(cluster, node, other);
     cluster_settle(cluster);
     unsigned before = evictions(cluster, node);
-    fill(cluster, KEYS / 4, 0, 0);
+    fill(cluster, KEYS, 0, 0);
     EXPECT(evictions(cluster, node) > before);
     cluster_crash(cluster, third);
     uint8_t left = (uint8_t)(7 & ~node_bit(third));
