@@ -124,7 +124,10 @@ static enum execute without_room(struct replica *replica, struct request *reques
     if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
         if (!replica_group_is_full(replica)) /* else the others say what they have too much */
             replica->starved = larger(replica->starved, growth);
-        return EXECUTE_BLOCKED;
+        /* A piece is tried again by its uploader. Here it would keep all others waiting, perhaps for pieces that no
+         * eviction takes: those of uploads that wait behind it. */
+        if (!key_is_piece(request->key))
+            return EXECUTE_BLOCKED;
     }
     if (put == STATUS_BUSY)
         return EXECUTE_BLOCKED;

@@ -234,7 +234,7 @@ TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
         cluster_settle(cluster);
         for (int i = 0; i < 200 && !cluster->replies[reply].done; i++) {
             cluster->traced = 0;
-        cluster_tick(cluster, 10000);
+            cluster_tick(cluster, 10000);
             cluster_settle(cluster);
         }
         ASSERT(cluster->replies[reply].done);
@@ -242,6 +242,27 @@ TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
     }
     EXPECT_EQ(outcome, OUTCOME_NO_MEMORY);
     EXPECT(count > 50);
+    /* A piece waits nowhere: its uploader tries again, and who comes behind is not kept waiting by it. */
+    struct request piece = {.type = REQUEST_SET,
+                            .key = slice_make(keys[count], PIECE_KEY_SIZE),
+                            .value = slice_make(big, sizeof(big))};
+    piece_key(ts_make(1, 1, 1), count, keys[count]);
+    for (int i = 0; i < 50; i++) { /* what was tried in vain may be tried again */
+        cluster->traced = 0;
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+    }
+    unsigned refused = cluster_request_full(cluster, 1, &piece);
+    EXPECT(cluster->replies[refused].done);
+    struct request other = {.type = REQUEST_SET, .key = slice_text("other"), .value = slice_make(big, sizeof(big))};
+    unsigned small = cluster_request_full(cluster, 1, &other);
+    for (int i = 0; i < 200 && !cluster->replies[small].done; i++) {
+        cluster->traced = 0;
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+    }
+    ASSERT(cluster->replies[small].done);
+    EXPECT_EQ(cluster->replies[small].outcome, OUTCOME_NO_MEMORY);
     EXPECT_EQ(evictions(cluster, 1), 0);
     cluster_close(cluster);
 }
