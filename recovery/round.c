@@ -129,13 +129,13 @@ static void mark_now(struct round *round, struct replica *replica, unsigned lead
 void round_on_view(struct round *round, struct replica *replica)
 {
     round->next_us = replica->mono_us;
-    round->stable_mark = round->former_mark = round->former_floor = 0;
     round->wanted = round->led_wanted = 0;
     line_move(&round->marked, &round->asked);
     line_move(&round->marked, &round->waiting);
     line_move(&round->waiting, &round->marked);
     if (FAULT(ROUND_ANY_EPOCH))
         return;
+    round->stable_mark = round->former_mark = round->former_floor = 0;
     round->number = round->led = 0;
     round->done = false;
     ask(round, replica);
