@@ -72,7 +72,7 @@ enum status segment_check_header(const struct log *log, uint32_t number)
         return STATUS_FOREIGN;
     if (header->segment_size != log->medium->segment_size && !FAULT(HEADER_SIZE))
         return STATUS_FOREIGN;
-    return header->number == number && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
+    return (header->number == number || FAULT(HEADER_NUMBER)) && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
 }
 
 /* An erased header still says which generation is used up. */
@@ -95,7 +95,8 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
 static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
 {
     const struct segment_progress *progress = segment_progress_of(log, number);
-    return progress->crc == segment_progress_crc(progress) && progress->generation != 0 ? progress : NULL;
+    bool sound = progress->crc == segment_progress_crc(progress) || FAULT(PROGRESS_CRC);
+    return sound && progress->generation != 0 ? progress : NULL;
 }
 
 static bool is_found(const struct scan *scan, uint32_t number)
@@ -147,7 +148,7 @@ static void add_sound(struct scan *scan, uint32_t number)
     log->more[number].progress = progress->count;
     if (progress->count > 0)
         at_least(&scan->known_durable[segment->stream], header->append_first + progress->count);
-    for (unsigned i = 0; i < STREAM_COUNT; i++)
+    for (unsigned i = 0; i < STREAM_COUNT && !FAULT(STREAM_NO_PROOF); i++)
         at_least(&scan->known_durable[i], progress->durable[i]);
 }
 
@@ -226,7 +227,8 @@ static void note_record(struct scan *scan, const struct found_segment *found,
     if (record->kind != RECORD_MARK || record->value_size != sizeof(mark))
         return;
     memcpy(&mark, record_value(record).data, sizeof(mark));
-    at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
+    if (!FAULT(MARK_NO_PROOF))
+        at_least(&scan->known_durable[STREAM_HOT], mark.lsn);
 }
 
 /* Follows the gapless run; then looks whether anything sound lies behind the gap. */
@@ -329,7 +331,7 @@ static void decide(struct scan *scan)
             continue;
         bool less = log->more[found->number].progress > log->more[found->number].count;
         bool early = !found->sealed && end < scan->known_durable[stream_of(scan, found)];
-        if (less || early) {
+        if (less || (early && !FAULT(EARLY_IS_TORN))) {
             found->damaged = true;
             note_damage(scan, found->number);
         } else if (!found->sealed) {
@@ -386,7 +388,7 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
 static uint64_t numbers_lost(const struct scan *scan)
 {
     uint64_t count_max = scan->log->medium->segment_size / RECORD_SIZE_MIN;
-    return scan->report->corrupt_count == 0 ? 0 : (scan->report->corrupt_count + 1) * count_max;
+    return scan->report->corrupt_count == 0 || FAULT(LOST_NUMBERS) ? 0 : (scan->report->corrupt_count + 1) * count_max;
 }
 
 /* NULL: the stream holds nothing. */
@@ -414,7 +416,8 @@ static void settle_tail(struct scan *scan, enum log_stream stream)
     struct segment *segment = &log->segments[newest->number];
     struct segment_more *more = &log->more[newest->number];
     log->unnoted_count -= more->progress < more->count;
-    if (segment->append_first + more->count == settled->tail && newest->behind == 0) {
+    bool next = segment->append_first + more->count == settled->tail || FAULT(TAIL_NUMBER);
+    if (next && (newest->behind == 0 || FAULT(TORN_TAIL_OPEN))) {
         segment->state = SEGMENT_OPEN;
         more->progress_used = segment->used;
         settled->open = newest->number;
@@ -431,7 +434,7 @@ static void settle_free(struct log *log)
             continue;
         const struct segment_header *header = segment_header_of(log, i);
         bool used = segment->base != NULL && (header->crc != 0 || header->magic != 0);
-        if (used)
+        if (used && !FAULT(ERASED_IS_FREE))
             segment_erase_first(log, i);
         else
             log->free_count++;
@@ -455,7 +458,8 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
         settle_tail(scan, (enum log_stream)i);
     if (FAULT(RESTART_LSN) && scan->found_count > 0)
         log->streams[STREAM_HOT].tail = log->segments[scan->found[0].number].lsn_base;
-    log_ask_drain(log);
+    if (!FAULT(SCAN_NO_DRAIN))
+        log_ask_drain(log);
 }
 
 enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,

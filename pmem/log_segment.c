@@ -347,7 +347,9 @@ void log_grace_pass(struct log *log, uint64_t number)
 /* A copy that is durable but not proved could rot and be taken for a torn tail, and its original would be gone. */
 static bool is_copied(const struct log *log, const struct segment *segment)
 {
-    return segment->wait <= log->proof.done;
+    if (FAULT(GIVE_NO_WAIT))
+        return true;
+    return segment->wait <= (FAULT(GIVE_UNPROVED) ? log->proof.noted : log->proof.done);
 }
 
 static void end_draining(struct log *log, uint32_t number)
@@ -368,7 +370,7 @@ void segments_move(struct log *log)
             end_erasing(log, i);
         } else if (segment->state == SEGMENT_DRAINING && is_copied(log, segment)) {
             end_draining(log, i);
-            segment->wait = log->cookie + 1;
+            segment->wait = FAULT(ERASE_NO_WAIT) ? 0 : log->cookie + 1;
             erased = true;
         }
     }
@@ -400,7 +402,7 @@ bool segments_want_proof(const struct log *log)
 {
     bool wanted = log->proof.wanted != log->proof.noted;
     for (unsigned i = 0; i < STREAM_COUNT; i++)
-        wanted = wanted && log->proof.target[i] <= log->streams[i].durable;
+        wanted = wanted && (log->proof.target[i] <= log->streams[i].durable || FAULT(PROOF_EARLY));
     return wanted;
 }
 
@@ -412,7 +414,8 @@ static void end_proof(struct log *log)
     if (proof->again)
         begin_proof(log);
     proof->again = false;
-    log_ask_drain(log);
+    if (!FAULT(PROOF_NO_DRAIN))
+        log_ask_drain(log);
 }
 
 static void flush_progress(struct log *log, uint32_t number)
@@ -426,15 +429,23 @@ static void flush_progress(struct log *log, uint32_t number)
     log->flushed = true;
 }
 
-/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. */
+/* Also the line of one that is erased is read, until it is used again; then it is written anew. */
+static bool may_tell(const struct log *log, uint32_t number)
+{
+    enum segment_state state = log->segments[number].state;
+    bool in_use = state == SEGMENT_OPEN || state == SEGMENT_SEALED || state == SEGMENT_DRAINING;
+    return in_use && !log->more[number].damaged && log->more[number].progress > 0;
+}
+
+/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. Perhaps there is no other but the
+ * one that was copied from, and is about to be erased. */
 static void note_used(struct log *log, uint32_t number)
 {
     if (number < log->used)
         return;
     log->used = number + 1;
-    for (uint32_t i = 0; i < log->segment_count; i++) {
-        const struct segment_more *more = &log->more[i];
-        if (i == number || log->segments[i].state != SEGMENT_SEALED || more->damaged || more->progress == 0)
+    for (uint32_t i = 0; i < log->segment_count && !FAULT(USED_UNKNOWN); i++) {
+        if (i == number || !may_tell(log, i))
             continue;
         write_progress(log, i);
         flush_progress(log, i);
