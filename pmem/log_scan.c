@@ -75,7 +75,8 @@ enum status segment_check_header(const struct log *log, uint32_t number)
     return (header->number == number || FAULT(HEADER_NUMBER)) && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
 }
 
-/* An erased header still says which generation is used up. */
+/* An erased header still says which generation is used up. No record would come back otherwise, either (the life is part of
+ * its checksum), but what is said to grow for ever does. */
 static void note_erased(struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
@@ -95,6 +96,7 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
 static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
 {
     const struct segment_progress *progress = segment_progress_of(log, number);
+    /* A line of zeros has no such checksum; the generation says so without leaning on a property of CRC-32C. */
     bool sound = progress->crc == segment_progress_crc(progress) || FAULT(PROGRESS_CRC);
     return sound && progress->generation != 0 ? progress : NULL;
 }
@@ -306,6 +308,7 @@ static void cut_off(struct scan *scan, uint32_t index)
             continue;
         scan->report->torn_bytes += found->end - SEGMENT_RECORDS;
         found->cut = true;
+        /* As settle_free() would with every used segment that nobody has taken. */
         segment_erase_first(scan->log, found->number);
     }
 }
@@ -329,6 +332,7 @@ static void decide(struct scan *scan)
         uint64_t end = log->segments[found->number].append_first + log->more[found->number].count;
         if (found->damaged || found->cut)
             continue;
+        /* `less` alone says nothing more: whoever is less and not sealed ends early, and whoever is sealed is whole. */
         bool less = log->more[found->number].progress > log->more[found->number].count;
         bool early = !found->sealed && end < scan->known_durable[stream_of(scan, found)];
         if (less || (early && !FAULT(EARLY_IS_TORN))) {
@@ -416,6 +420,7 @@ static void settle_tail(struct scan *scan, enum log_stream stream)
     struct segment *segment = &log->segments[newest->number];
     struct segment_more *more = &log->more[newest->number];
     log->unnoted_count -= more->progress < more->count;
+    /* In the hot stream a record behind the gap also shows in the number: it tells its own. Copies do not. */
     bool next = segment->append_first + more->count == settled->tail || FAULT(TAIL_NUMBER);
     if (next && (newest->behind == 0 || FAULT(TORN_TAIL_OPEN))) {
         segment->state = SEGMENT_OPEN;
