@@ -1,6 +1,7 @@
 /* Taking over the memory of a log whose process has ended: what the segments hold is known already, so none is scanned. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "pmem/log_private.h"
 
 /* What died with the process: pointers, cookies, drains. */
@@ -37,14 +38,14 @@ static enum status compare(const struct log *log, uint32_t number)
     const struct segment_header *header = segment_header_of(log, number);
     if (!in_use(segment) || log->more[number].damaged)
         return STATUS_OK;
-    if (segment_check_header(log, number) != STATUS_OK || header->generation != segment->generation ||
-        header->append_first != segment->append_first || header->lsn_base != segment->lsn_base ||
-        header->stream != segment->stream || segment->used < SEGMENT_RECORDS ||
-        segment->used > log->medium->segment_size)
+    bool same = header->generation == segment->generation && header->append_first == segment->append_first &&
+                header->lsn_base == segment->lsn_base && header->stream == segment->stream;
+    if (segment_check_header(log, number) != STATUS_OK || (!same && !FAULT(TAKE_OTHER)) ||
+        segment->used < SEGMENT_RECORDS || segment->used > log->medium->segment_size)
         return STATUS_CORRUPT;
     uint32_t last = log->more[number].last;
     if (segment->state == SEGMENT_OPEN && last != 0 &&
-        (last >= segment->used || !record_sound(log, number, segment->generation, last)))
+        (last >= segment->used || (!record_sound(log, number, segment->generation, last) && !FAULT(TAKE_LAST))))
         return STATUS_CORRUPT;
     return STATUS_OK;
 }
@@ -100,8 +101,10 @@ static void void_tail(struct log *log, uint32_t number)
     const struct segment *segment = &log->segments[number];
     uint32_t room = log->medium->segment_size - segment->used;
     uint32_t size = room < sizeof(struct record) ? room : (uint32_t)sizeof(struct record);
-    memset(segment->base + segment->used, 0, size);
-    log->medium->ops->flush(log->medium, segment->base + segment->used, size);
+    if (!FAULT(TAKE_UNDONE))
+        memset(segment->base + segment->used, 0, size);
+    if (!FAULT(TAKE_UNDONE_FLUSH))
+        log->medium->ops->flush(log->medium, segment->base + segment->used, size);
 }
 
 /* What the process flushed but did not drain is not known: all that is not known to be durable is flushed again. */
@@ -114,7 +117,7 @@ static void settle_used(struct log *log, uint32_t number, struct log_report *rep
     report->record_count += more->count;
     if (more->damaged && report->corrupt_count++ == 0)
         report->corrupt_segment = number;
-    if (segment->base != NULL)
+    if (segment->base != NULL && !FAULT(TAKE_FLUSH))
         log->medium->ops->flush(log->medium, segment->base, complete ? SEGMENT_RECORDS : segment->used);
     if (segment->state == SEGMENT_OPEN) {
         void_tail(log, number);
@@ -132,7 +135,8 @@ static void settle_free(struct log *log, uint32_t number)
         const struct segment_header *header = segment_header_of(log, number);
         if (header->crc == segment_header_crc(header) && header->generation > log->generation)
             log->generation = header->generation;
-        segment_erase_first(log, number);
+        if (!FAULT(TAKE_OPENED))
+            segment_erase_first(log, number);
     } else {
         log->free_count += number < log->segment_count && !log->more[number].unusable;
     }
@@ -153,12 +157,12 @@ static void settle(struct log *log, struct log_report *report)
             break;
         case SEGMENT_DRAINING:
             segment->grace = 0;
-            segment->wait = segments_ask_proof(log);
+            segment->wait = FAULT(TAKE_DRAINING) ? 0 : segments_ask_proof(log);
             log->moving_count++;
             log->unnoted_count += !log->more[i].damaged && log->more[i].progress < log->more[i].count;
             break;
         case SEGMENT_ERASING:
-            if (segment->base != NULL)
+            if (segment->base != NULL && !FAULT(TAKE_ERASING))
                 segment_erase(log, i);
             segment->grace = 0;
             segment->wait = log->cookie + 1;
@@ -166,7 +170,8 @@ static void settle(struct log *log, struct log_report *report)
             break;
         }
     }
-    log_ask_drain(log);
+    if (!FAULT(TAKE_NO_DRAIN))
+        log_ask_drain(log);
 }
 
 enum status log_take_over(struct log **log, const struct log_options *options, bool undone,
@@ -181,7 +186,7 @@ enum status log_take_over(struct log **log, const struct log_options *options, b
         enum status status = map_again(taken, i);
         if (status != STATUS_OK)
             return status;
-        if (taken->segments[i].base != NULL && holds_more(taken, i, undone))
+        if (taken->segments[i].base != NULL && holds_more(taken, i, undone) && !FAULT(TAKE_MORE))
             return STATUS_CORRUPT;
     }
     taken->segment_count = count_segments(taken);
