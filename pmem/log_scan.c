@@ -274,7 +274,7 @@ void segment_erase_first(struct log *log, uint32_t number)
 {
     segment_erase(log, number);
     log->segments[number].state = SEGMENT_ERASING;
-    log->segments[number].wait = log->cookie + 1;
+    log->segments[number].wait = FAULT(START_NO_WAIT) ? 0 : log->cookie + 1;
     log->moving_count++;
 }
 

@@ -37,7 +37,7 @@ uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t gener
     const struct segment_more *more = &log->more[number];
     if (log->segments[number].generation == generation && more->crc_seed != 0)
         return more->crc_seed;
-    uint32_t words[3] = {number, generation, FAULT(ANY_LIFE) ? 0 : more->life};
+    uint32_t words[3] = {number, FAULT(ANY_GENERATION) ? 0 : generation, FAULT(ANY_LIFE) ? 0 : more->life};
     uint32_t seed = crc32c(0, &log->options.identity, sizeof(log->options.identity));
     return crc32c(seed, words, sizeof(words));
 }

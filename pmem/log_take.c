@@ -165,7 +165,7 @@ static void settle(struct log *log, struct log_report *report)
             if (segment->base != NULL && !FAULT(TAKE_ERASING))
                 segment_erase(log, i);
             segment->grace = 0;
-            segment->wait = log->cookie + 1;
+            segment->wait = FAULT(TAKE_NO_WAIT) ? 0 : log->cookie + 1;
             log->moving_count++;
             break;
         }

@@ -483,7 +483,7 @@ TEST(log, no_record_comes_back_whose_header_was_lost)
 }
 
 /* A client's value that looks like a record, with the right checksum for another place, is no
- * record. */
+ * record, not even where the record around it is damaged and sound ones are looked for behind. */
 TEST(log, finds_no_record_inside_a_value)
 {
     struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
@@ -500,11 +500,15 @@ TEST(log, finds_no_record_inside_a_value)
     ASSERT_EQ(log_append_nodrain(log, &spec, 0, &second), STATUS_OK);
     const uint8_t *base = log_segment(log, 0)->base;
     uint32_t outer = (uint32_t)((const uint8_t *)log_record(log, second) - base);
+    uint64_t durable;
+    log_drain(log);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
     log_close(log);
     sim_medium_kill(medium);
     sim_medium_poke(medium, 0, outer + 4, 0xff);
     log = open_log(medium, &report, &count);
     ASSERT(log != NULL);
+    EXPECT_EQ(report.corrupt_count, 1);
     EXPECT_EQ(count, 1);
     log_close(log);
     medium->ops->close(medium);

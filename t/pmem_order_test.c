@@ -466,6 +466,34 @@ TEST(order, a_tail_before_lost_numbers_is_sealed)
     }
 }
 
+/* The zeros behind what is written over them may be lost in a power cut. */
+TEST(order, records_of_a_former_use_of_a_segment_never_come_back)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct found found;
+    uint8_t left[256];
+    struct log *log = start(medium, &found);
+    place_t place[2] = {put(log, 1, 100), put(log, 2, 100)};
+    uint32_t size = (uint32_t)record_size(log_record(log, place[1]));
+    memcpy(left, log_record(log, place[1]), size);
+    log_stream_end(log, STREAM_HOT);
+    turn(log);
+    log_dead(log, place[0]);
+    log_dead(log, place[1]);
+    log_segment_give(log, 0);
+    turn(log);
+    EXPECT_EQ(put(log, 3, 100), place[0]);
+    turn(log);
+    log_close(log);
+    sim_medium_kill(medium);
+    for (uint32_t i = 0; i < size; i++)
+        sim_medium_poke(medium, 0, place_offset(place[1]) + i, left[i]);
+    log = start(medium, &found);
+    EXPECT(found.there[3]);
+    EXPECT(!found.there[2]);
+    end(medium, log);
+}
+
 /* The segment may be readable again one day: of two records of one number nobody could say which is
  * the newer one. */
 TEST(order, numbers_of_what_was_lost_are_not_given_out_again)
