@@ -59,17 +59,29 @@ static bool is_followed(const struct log *log, uint32_t number, uint32_t offset)
                              is_blank(log, number, offset));
         const struct record *record = (const void *)(log->segments[number].base + offset);
         if (record->kind == RECORD_SEAL)
-            return true;
+            return record_size(record) == sizeof(*record);
         offset += (uint32_t)record_size(record);
     }
     return true;
 }
 
+/* Most bytes are no header's: what is behind a damaged record is found by its size. 0: not so. */
+static uint32_t hop(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset)
+{
+    for (unsigned i = 0; i < SEARCH_CHAIN && record_plausible(log, number, offset); i++) {
+        if (record_sound(log, number, generation, offset))
+            return offset;
+        offset += (uint32_t)record_size((const void *)(log->segments[number].base + offset));
+    }
+    return 0;
+}
+
 uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset)
 {
     uint64_t budget = (uint64_t)SEARCH_SEGMENTS * log->medium->segment_size;
-    if (record_sound(log, number, generation, offset))
-        return offset;
+    uint32_t next = hop(log, number, generation, offset);
+    if (next != 0)
+        return next;
     for (; offset + sizeof(struct record) <= log->medium->segment_size; offset++) {
         if (!is_followed(log, number, offset))
             continue;

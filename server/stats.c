@@ -60,6 +60,7 @@ static void add_store(struct store_stats *total, const struct store_stats *store
     total->log_bytes += store->log_bytes;
     total->segment_count += store->segment_count;
     total->segment_free += store->segment_free;
+    total->segment_damaged += store->segment_damaged;
     total->put_bytes += store->put_bytes;
     total->index_bytes += store->index_bytes;
     total->cleaned_bytes += store->cleaned_bytes;

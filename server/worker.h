@@ -143,6 +143,8 @@ void worker_shard_close(struct worker *worker);
 /* worker_shard.c */
 void worker_set_actions(struct worker *worker);
 void worker_check(struct worker *worker); /* each turn: some of an index that was taken over */
+/* The last line of a process whose index or log, taken over, turns out to be wrong: the next start scans, and then knows what is. */
+void worker_tell_broken(const struct worker *worker, uint32_t segment);
 void worker_read_clocks(struct worker *worker);
 bool worker_lease_holds(const struct worker *worker); /* this node may answer reads now */
 void worker_execute(struct worker *worker, struct job *job);  /* at the owner */

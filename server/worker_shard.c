@@ -232,13 +232,21 @@ static void fail(struct worker *worker)
     tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
 }
 
-/* What was taken over turns out to be wrong: the next start scans, and then knows what is. */
-static void fail_check(struct worker *worker, uint32_t segment)
+void worker_tell_broken(const struct worker *worker, uint32_t segment)
 {
     char name[SEGMENTS_NAME_SIZE];
     segments_name(worker->node, worker->number, worker->medium, segment, name);
-    worker->failed = true;
     log_error("%s: damaged, or the index that was taken over is; stopping: the next start scans the log", name);
+    /* All of it: or a supervisor would have to start the node once for each shard that is hurt. */
+    for (unsigned i = 0; i < worker->node->worker_count; i++)
+        if (worker->node->workers[i].store != NULL)
+            store_distrust(worker->node->workers[i].store);
+}
+
+static void fail_check(struct worker *worker, uint32_t segment)
+{
+    worker->failed = true;
+    worker_tell_broken(worker, segment);
     tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
 }
 

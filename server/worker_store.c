@@ -4,10 +4,12 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "server/clock.h"
 #include "server/node.h"
+#include "server/process.h"
 #include "server/segments.h"
 
 enum {
@@ -28,7 +30,7 @@ static void log_damage(const struct worker *worker, const struct log_report *rep
               node->net != NULL
                   ? "the shard is fetched from the other nodes as a whole"
                   : "there is no other node to heal from: what was in the damaged part is lost, "
-                    "the rest is served");
+                    "the rest is served. A key whose newest version was there may show an older one");
 }
 
 static void log_taken(const struct worker *worker, uint64_t took_us)
@@ -60,6 +62,15 @@ static void log_scanned(const struct worker *worker, const struct log_report *re
     if (report->record_count > 0)
         log_note("shard %u: index rebuilt by scan (%s): %.0f items/s, %.3f GB/s", worker->number, why,
                  (double)report->record_count / seconds, (double)scanned_bytes(worker) / 1e9 / seconds);
+}
+
+/* As when a page can't be had (pmem/medium_guard.h): there is nothing true to answer, and so nothing is answered. */
+static void end_broken(void *user, uint32_t segment)
+{
+    const struct worker *worker = user;
+    worker_tell_broken(worker, segment);
+    process_remove_pid(&worker->node->options);
+    _exit(EXIT_MEDIUM);
 }
 
 static void log_open_error(const struct worker *worker, enum status status, uint32_t segment)
@@ -94,7 +105,7 @@ static enum status open_index(struct worker *worker)
                              worker->index_size);
 }
 
-static struct store_options store_options(const struct worker *worker)
+static struct store_options store_options(struct worker *worker)
 {
     const struct node *node = worker->node;
     return (struct store_options){
@@ -110,6 +121,8 @@ static struct store_options store_options(const struct worker *worker)
         .index_size = worker->index.size,
         .forgetful = node->options.data == NULL,
         .keep = index_memory_keep(&worker->index),
+        .broken = end_broken,
+        .broken_user = worker,
     };
 }
 

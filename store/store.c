@@ -306,6 +306,9 @@ void store_stats(const struct store *store, struct store_stats *stats)
     stats->log_bytes = clean_log_bytes(store);
     stats->segment_count = log_segment_limit(store->log);
     stats->segment_free = log_segment_free_count(store->log);
+    stats->segment_damaged = 0;
+    for (uint32_t i = 0; i < log_segment_count(store->log); i++)
+        stats->segment_damaged += log_segment_is_damaged(store->log, i);
     stats->index_bytes =
         (uint64_t)(index->main_count + index->total - index->overflow_low) *
         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);

@@ -56,6 +56,12 @@ struct store_options {
     uint64_t index_size;
     const struct store_keep *keep; /* NULL: the memory dies with the process */
     bool forgetful; /* nobody will open this log again: no scan can bring back what a dropped tombstone has deleted */
+
+    /* After a take-over only: a record, or an entry that leads to it, turns out to be damaged, when it is used for the first time.
+     * There is nothing true to answer, so this must end the process and not return (NULL: an assertion fails). The next start
+     * scans. `segment`: where the record is said to be. The owner's thread. */
+    void (*broken)(void *user, uint32_t segment);
+    void *broken_user;
 };
 
 /* Bytes of address space for the index of a log of `log_size` bytes. */
@@ -89,7 +95,7 @@ bool store_wants_check(const struct store *store);
  * else, and nothing is taken over. */
 void store_alive(struct store *store, uint64_t wall_us);
 
-/* The memory must not be taken over any more; until the next store_open. */
+/* The memory must not be taken over any more; until the next store_open. Any thread, of an open store. */
 void store_distrust(struct store *store);
 
 struct log *store_log(struct store *store);
@@ -240,6 +246,7 @@ struct store_stats {
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */
     uint32_t segment_free;    /* of these, ready to be written */
+    uint32_t segment_damaged; /* of these, with a part that could not be read when the log was scanned */
     uint64_t index_bytes;     /* touched */
     uint64_t cleaned_bytes;   /* copied so far */
     uint64_t version_max;     /* newest ts version seen, at opening and since */

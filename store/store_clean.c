@@ -344,7 +344,6 @@ static enum status treat(struct store *store, const struct record *record, place
     if (record->kind == RECORD_MARK) {
         if (!mark_is_current(store, place))
             return STATUS_OK;
-        assert(!store_wants_check(store) || log_is_sound(store->log, place));
         status = copy(store, record, place, &to);
         if (status == STATUS_OK)
             mark_moved(store, place, to);
@@ -374,7 +373,7 @@ static bool step(struct store *store, uint64_t *budget)
 {
     uint32_t offset = store->victim_offset;
     place_t place;
-    const struct record *record = log_segment_next(store->log, store->victim, &offset, &place);
+    const struct record *record = store_segment_next(store, store->victim, &offset, &place);
     if (record == NULL) {
         log_segment_give(store->log, store->victim);
         store->victim = VICTIM_NONE;

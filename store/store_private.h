@@ -107,6 +107,9 @@ struct store {
     enum clean_policy policy;
     bool index_full;       /* during the opening scan */
     bool repair;           /* damaged segments may go */
+    uint64_t proven_from;  /* segments that begin before this lsn were taken over: no scan has read them */
+    void (*broken)(void *user, uint32_t segment); /* as the options say */
+    void *broken_user;
 };
 
 /* ---- entries ---- */
@@ -287,8 +290,12 @@ void *store_index_memory(const struct store *store, uint64_t index_size, uint64_
 bool store_grant_head(const struct store_options *options);
 
 /* The first use of an entry that a former life has written: it becomes one of this life if its record holds, byte by byte. If not,
- * there is nothing true to answer: the process ends here, and the next start scans. Returns the new word. */
+ * there is nothing true to answer: the process ends here (store_options.broken), and the next start scans. Returns the new word. */
 uint64_t entry_use_first(const struct store *store, uint64_t *entry);
+
+/* log_segment_next(), and the same for records of segments that were taken over: those that no entry leads to are damaged as easily,
+ * and a walk that loses its way would pass over others. */
+const struct record *store_segment_next(const struct store *store, uint32_t number, uint32_t *offset, place_t *place);
 
 /* From now on the memory can be taken over. */
 void store_set_ready(struct store *store, const struct store_options *options);

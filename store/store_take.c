@@ -86,7 +86,7 @@ void store_alive(struct store *store, uint64_t wall_us)
 
 void store_distrust(struct store *store)
 {
-    *(volatile uint32_t *)&store->header.ready = 0;
+    atomic_store_explicit((_Atomic uint32_t *)&store->header.ready, 0, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
 }
 
@@ -133,6 +133,8 @@ static void begin_life(struct store *store, const struct store_options *options)
     store->dropped = (struct store_cursor){0};
     store->drop_walked = 0;
     store->forgetful = options->forgetful;
+    store->broken = options->broken;
+    store->broken_user = options->broken_user;
     store->repair = false;
     store->check_position = 0;
     store->stats.cleaned_bytes = 0;
@@ -166,6 +168,7 @@ enum status store_take_over(struct store **store, const struct store_options *op
         return status == STATUS_CORRUPT ? STATUS_NOT_FOUND : status;
     }
     use_journal(taken);
+    taken->proven_from = log_tail(taken->log);
     index_grant(taken, false);
     taken->confirmed_below = mark_confirmed_below(taken);
     *store = taken;
@@ -179,22 +182,49 @@ bool store_wants_check(const struct store *store)
     return store->header.checked != store->header.life;
 }
 
-/* Only `ready` is changed, and only here. */
-static void distrust(const struct store *store)
+static uint32_t segment_of(place_t place)
+{
+    return (uint32_t)(place >> PLACE_UNIT_BITS);
+}
+
+/* Does not return. Of the store, only `ready` is changed, and only here. */
+static void end_broken(const struct store *store, uint32_t segment)
 {
     store_distrust((struct store *)(uintptr_t)store);
+    if (store->broken != NULL)
+        store->broken(store->broken_user, segment);
+    assert(!"a record, or the index that was taken over, is damaged; the next start scans the log");
 }
 
 uint64_t entry_use_first(const struct store *store, uint64_t *entry)
 {
     uint64_t word = entry_load(entry);
-    bool holds = log_is_sound(store->log, entry_place(word));
-    if (!holds)
-        distrust(store);
-    assert(holds && "a record, or the index that was taken over, is damaged; the next start scans the log");
+    if (!log_is_sound(store->log, entry_place(word)))
+        end_broken(store, segment_of(entry_place(word)));
     word = entry_with_state(store, word, entry_state(store, word));
     entry_store(entry, word);
     return word;
+}
+
+/* Where the walk ends there is no record of clients, but where a seal should be there must be one. */
+static bool is_sound_end(const struct store *store, uint32_t number, uint32_t offset)
+{
+    const struct segment *segment = log_segment(store->log, number);
+    return offset + sizeof(struct record) > segment->used ||
+           log_is_sound(store->log, (place_t)number << PLACE_UNIT_BITS | offset);
+}
+
+const struct record *store_segment_next(const struct store *store, uint32_t number, uint32_t *offset, place_t *place)
+{
+    const struct segment *segment = log_segment(store->log, number);
+    bool known = segment->base == NULL || segment->lsn_base >= store->proven_from ||
+                 log_segment_is_damaged(store->log, number);
+    const struct record *record = log_segment_next(store->log, number, offset, place);
+    if (known || FAULT(WALK_BELIEVES))
+        return record;
+    if (record != NULL ? !log_is_sound(store->log, *place) : !is_sound_end(store, number, *offset))
+        end_broken(store, number);
+    return record;
 }
 
 static bool entry_holds(const struct store *store, uint64_t word, uint32_t chain)
@@ -219,7 +249,7 @@ static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost, uin
             if (word == 0)
                 return true;
             *cost += CHECK_COST;
-            *bad_segment = (uint32_t)(entry_place(word) >> PLACE_UNIT_BITS);
+            *bad_segment = segment_of(entry_place(word));
             if (entry_life(word) == life_of(store))
                 continue;
             if (!entry_holds(store, word, chain))

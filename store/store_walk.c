@@ -79,8 +79,7 @@ static bool walk_stream(struct store *store, struct store_cursor *cursor, enum l
         }
         place_t place;
         const struct record *record;
-        while (*budget > 0 && (record = log_segment_next(store->log, number,
-                                                         &cursor->at[stream].offset, &place)) != NULL) {
+        while (*budget > 0 && (record = store_segment_next(store, number, &cursor->at[stream].offset, &place)) != NULL) {
             *budget -= STORE_WALK_COST < *budget ? STORE_WALK_COST : *budget;
             if (wanted(store, record, place, lsn_min, found))
                 return true;

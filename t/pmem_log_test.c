@@ -210,6 +210,39 @@ TEST(log, keeps_what_lies_behind_a_damaged_record_and_never_overwrites_it)
     medium->ops->close(medium);
 }
 
+/* Values of anything hold a lot that looks like records; what is behind the damage is found by the size of what is damaged. */
+TEST(log, loses_no_more_records_than_are_damaged_among_values_of_any_bytes)
+{
+    enum { SIZE_USUAL = 1 << 20, VALUE_SIZE = 5000, KEPT = 200, HURT = 4 };
+    struct medium *medium = sim_medium_open(SIZE_USUAL, COUNT, 5);
+    struct log_report report;
+    uint64_t count, durable;
+    struct prng prng = {.state = 99};
+    struct log *log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    uint8_t value[VALUE_SIZE];
+    for (unsigned i = 0; i < sizeof(value); i++)
+        value[i] = (uint8_t)prng_next(&prng);
+    struct record_spec spec = {.kind = RECORD_VALUE, .key = slice_text("key"), .value = slice_make(value, VALUE_SIZE), .ts = 1};
+    place_t places[KEPT];
+    for (unsigned i = 0; i < KEPT; i++)
+        ASSERT_EQ(log_append_nodrain(log, &spec, 0, &places[i]), STATUS_OK);
+    log_drain(log);
+    ASSERT_EQ(log_durable(log, &durable), STATUS_OK);
+    log_close(log);
+    sim_medium_cut(medium);
+    for (unsigned i = 0; i < HURT; i++) {
+        place_t place = places[10 + i * 40];
+        sim_medium_poke(medium, place_segment(place), place_offset(place) + sizeof(struct record) + 30, 4);
+    }
+    log = open_log(medium, &report, &count);
+    ASSERT(log != NULL);
+    EXPECT_EQ(count, KEPT - HURT);
+    EXPECT(report.corrupt_count > 0);
+    log_close(log);
+    medium->ops->close(medium);
+}
+
 TEST(log, gives_a_damaged_segment_back_when_it_is_told_to)
 {
     struct medium *medium = make_log();

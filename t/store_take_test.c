@@ -2,6 +2,7 @@
  * before the change or after it, or is known to be wrong. Method: a child works in shared memory and is stepped through its
  * changes one machine instruction at a time (ptrace); each time the memory has changed, a copy of it, at another address, is taken
  * over and compared: keys and values, counts, the space of each segment, and what a scan of the same segments would find. */
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -490,4 +491,106 @@ TEST(take, cleaning_is_done_or_not_done)
     EXPECT(totals.images > 500);
     EXPECT(totals.entries_min + 4 < totals.entries_max);
     EXPECT_EQ(totals.refused, 0);
+}
+
+/* ---- damage while no process was there ---- */
+
+static sigjmp_buf broken_end;
+static uint32_t broken_segment;
+
+static void on_broken(void *user, uint32_t segment)
+{
+    *(uint32_t *)user = segment;
+    siglongjmp(broken_end, 1);
+}
+
+static const struct segment *sealed_segment(const struct store *store, uint32_t *number)
+{
+    for (*number = 0; *number < SEGMENT_COUNT; ++*number)
+        if (log_segment(store->log, *number)->state == SEGMENT_SEALED)
+            return log_segment(store->log, *number);
+    abort();
+}
+
+/* Taken over with a bit changed in the first record of a sealed segment, which is the newest of its key or, `dead`, is not. */
+static struct store *take_damaged(struct arena *arena, bool dead, uint32_t *damaged)
+{
+    struct store *store;
+    struct log_report report;
+    uint32_t bad;
+    const char *why;
+    struct store_options options = options_of(arena);
+    begin_plan();
+    for (uint32_t key = 0; key < KEY_COUNT; key++)
+        add(STEP_PUT, key, 100);
+    for (uint32_t key = 0; dead && key < KEY_COUNT; key += 2)
+        add(STEP_PUT, key, 100);
+    if (store_open(&store, &options, &report, &bad) != STATUS_OK)
+        abort();
+    for (uint32_t i = 0; i < plan.count; i++)
+        take_step(store, i);
+    (void)sealed_segment(store, damaged);
+    arena->segments[*damaged][SEGMENT_RECORDS + sizeof(struct record) + 20] ^= 1;
+    options.broken = on_broken;
+    options.broken_user = &broken_segment;
+    broken_segment = UINT32_MAX;
+    if (store_take_over(&store, &options, &report, &bad, &why) != STATUS_OK)
+        abort();
+    return store;
+}
+
+static void look_for_all(const struct store *store)
+{
+    for (uint32_t key = 0; key < KEY_COUNT; key++) {
+        struct found found;
+        struct slice slice = slice_make(&key, sizeof(key));
+        (void)store_find(store, slice, hash_key(slice), &found);
+    }
+}
+
+TEST(take, a_damaged_record_is_named_when_it_is_used_and_nothing_is_taken_over_again)
+{
+    struct arena *arena = arena_make(false);
+    uint32_t damaged;
+    struct store *store = take_damaged(arena, false, &damaged);
+    if (sigsetjmp(broken_end, 0) == 0)
+        look_for_all(store);
+    EXPECT_EQ(broken_segment, damaged);
+    struct store_options options = options_of(arena);
+    struct log_report report;
+    uint32_t bad;
+    const char *why;
+    EXPECT(store_take_over(&store, &options, &report, &bad, &why) == STATUS_NOT_FOUND);
+    munmap(arena, arena_size());
+}
+
+/* No entry leads there, so only a walk meets it; and might lose its way. */
+TEST(take, a_damaged_record_that_is_not_current_is_found_by_who_walks)
+{
+    struct arena *arena = arena_make(false);
+    uint32_t damaged, bad;
+    struct store *store = take_damaged(arena, true, &damaged);
+    EXPECT(store_check(store, UINT64_MAX, &bad) == STATUS_OK);
+    struct store_cursor cursor = {0};
+    struct found found;
+    uint64_t budget = UINT64_MAX;
+    if (sigsetjmp(broken_end, 0) == 0)
+        while (store_walk(store, &cursor, 0, &budget, &found))
+            continue;
+    EXPECT_EQ(broken_segment, damaged);
+    munmap(arena, arena_size());
+}
+
+TEST(take, a_damaged_record_that_is_not_current_is_found_by_cleaning)
+{
+    struct arena *arena = arena_make(false);
+    uint32_t damaged;
+    struct store *store = take_damaged(arena, true, &damaged);
+    if (sigsetjmp(broken_end, 0) == 0)
+        for (uint32_t key = 0; key < OP_COUNT_MAX && broken_segment == UINT32_MAX; key++) {
+            add(STEP_PUT, key % KEY_COUNT, 100);
+            take_step(store, plan.count - 1);
+        }
+    EXPECT_EQ(broken_segment, damaged);
+    munmap(arena, arena_size());
 }
