@@ -431,14 +431,20 @@ static void settle_tail(struct scan *scan, enum log_stream stream)
     segment_seal(log, newest->number);
 }
 
+/* A segment whose header a power cut has taken away looks as if it was never used. Those above it will say that it was, so it
+ * must have a magic before. */
 static void settle_free(struct log *log)
 {
-    for (uint32_t i = 0; i < log->segment_count; i++) {
+    bool below = false; /* one that was used */
+    for (uint32_t i = log->segment_count; i-- > 0;) {
         struct segment *segment = &log->segments[i];
-        if (segment->state != SEGMENT_FREE)
+        if (segment->state != SEGMENT_FREE) {
+            below = !FAULT(LOST_HEADER_MISSED);
             continue;
+        }
         const struct segment_header *header = segment_header_of(log, i);
-        bool used = segment->base != NULL && (header->crc != 0 || header->magic != 0);
+        bool used = segment->base != NULL && (below || header->crc != 0 || header->magic != 0);
+        below = below || (used && !FAULT(LOST_HEADER_MISSED));
         if (used && !FAULT(ERASED_IS_FREE))
             segment_erase_first(log, i);
         else

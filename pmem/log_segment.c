@@ -437,11 +437,20 @@ static bool may_tell(const struct log *log, uint32_t number)
     return in_use && !log->more[number].damaged && log->more[number].progress > 0;
 }
 
+/* Below `number` there is none without a file: it would be missed. */
+static bool all_exist(const struct log *log, uint32_t number)
+{
+    for (uint32_t i = log->used; i < number; i++)
+        if (log->segments[i].state == SEGMENT_FREE && log->segments[i].base == NULL)
+            return false;
+    return true;
+}
+
 /* That a segment exists is noted in another one, too: should its file vanish, that is noticed. Perhaps there is no other but the
  * one that was copied from, and is about to be erased. */
 static void note_used(struct log *log, uint32_t number)
 {
-    if (number < log->used)
+    if (number < log->used || !all_exist(log, number))
         return;
     log->used = number + 1;
     for (uint32_t i = 0; i < log->segment_count && !FAULT(USED_UNKNOWN); i++) {

@@ -113,6 +113,30 @@ TEST(crash, the_log_goes_on_behind_torn_tails)
     end_run("two torn tails");
 }
 
+/* What waits for a drain waits for the right one: each takes as long as two acts. The second life is killed once. */
+TEST(crash, segments_are_cleaned_behind_drains_that_take_long)
+{
+    for (unsigned kill = 0; kill < 2; kill++) {
+        crash_run_begin(&run, CRASH_TWO_TAILS - kill, 9 + kill);
+        run.images_max = 12;
+        struct crash_life *life = crash_life_begin(&run);
+        crash_medium_set_manual(life->medium, true);
+        crash_put(life, 4, RECORD_VALUE, 100);
+        for (uint32_t i = 0; i < 14; i++) {
+            crash_put(life, i % 3, RECORD_VALUE, 1300);
+            crash_turn(life);
+            if (life->log != NULL && log_segment_free_count(life->log) < 3)
+                crash_clean(life);
+            if (i % 2 == 1)
+                crash_medium_complete(life->medium);
+            if (kill && i == 11)
+                crash_kill(life);
+            crash_turn(life);
+        }
+        end_run("cleaning with slow drains");
+    }
+}
+
 TEST(crash, marks_prove_what_was_durable)
 {
     crash_run_begin(&run, 3, 5);

@@ -327,6 +327,34 @@ TEST(order, a_segment_that_vanishes_is_missed_when_it_was_proved)
     }
 }
 
+/* It was never safe; a segment above it is, and from now on says how many there are. */
+TEST(order, a_segment_whose_header_was_lost_is_not_missed_later)
+{
+    struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+    struct found found;
+    place_t to;
+    struct log *log = start(medium, &found);
+    place_t place = put(log, 1, 100);
+    log_stream_end(log, STREAM_HOT);
+    turn(log);
+    EXPECT_EQ(place_segment(put(log, 2, 100)), 1);
+    EXPECT_EQ(log_copy_nodrain(log, place, STREAM_COLD, &to), STATUS_OK);
+    EXPECT_EQ(place_segment(to), 2);
+    log_close(log);
+    sim_medium_kill(medium);
+    for (uint32_t i = 0; i < SEGMENT_LINE; i++)
+        sim_medium_poke(medium, 1, i, 0);
+    for (unsigned life = 0; life < 2; life++) {
+        log = start(medium, &found);
+        EXPECT_EQ(found.report.corrupt_count, 0);
+        turn(log);
+        turn(log);
+        log_close(log);
+        sim_medium_kill(medium);
+    }
+    medium->ops->close(medium);
+}
+
 /* Its header and all its records are sound, but for another place. Nothing of them is proved. */
 TEST(order, a_segment_in_the_place_of_another_is_damage)
 {
