@@ -14,6 +14,7 @@ from cluster import Cluster, Failure, check, lines_matching, wait_until
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 PAGE = 4096
 BATCH = 50
+EXIT_MEDIUM = 74
 STARTS_MAX = 3  # of a supervisor, after one damage
 NOTHING = 0     # the number of a key that is not there
 BODY = bytes(random.Random(0).randbytes(6000)).replace(b"\r", b".")
@@ -249,7 +250,7 @@ DAMAGES = (flip_bits, zero_pages, truncate, flip_bits, remove, swap)
 def ended(node, text, starts):
     """It said why, was not ended by a signal, and may be started again."""
     code = node.wait_exit(30)
-    check(code > 0, f"{node.name} ended with {code}: {text()[-1500:]}")
+    check(code == EXIT_MEDIUM, f"{node.name} ended with {code}: {text()[-1500:]}")
     check(lines_matching(text(), FOUND), f"{node.name} ended with {code} and does not say why: {text()[-1500:]}")
     check(starts < STARTS_MAX, f"{node.name} ended {starts} times: {text()[-3000:]}")
 
