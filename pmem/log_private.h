@@ -13,7 +13,7 @@
 
 /* "healclog", little-endian. */
 #define SEGMENT_MAGIC 0x676f6c636c616568ULL
-/* "healfree": the segment was used, and is free. One that was used never again has none. */
+/* "healfree": the segment was used, and is free; or one above it was. It never has none again. */
 #define SEGMENT_MAGIC_ERASED 0x656572666c616568ULL
 
 enum {
