@@ -318,7 +318,7 @@ def tell(node, options, damage, text, rest=""):
         f"{text.count('rebuilt by scan')} scanned, {len(lines_matching(text, FOUND))} lines of damage{rest}")
 
 
-def case_random_damage_on_one_node_of_three_is_found_and_healed():
+def case_random_damage_in_one_of_three_nodes_is_found_and_healed():
     """The same node each time: nothing is left of the round before, so that what is found is this round's."""
     dice = make_dice()
     with Cluster(3) as cluster:
