@@ -282,10 +282,10 @@ uint64_t store_growth_max(const struct store *store, unsigned peers)
 
 uint64_t store_excess(const struct store *store, uint64_t level)
 {
-    enum { MARGIN_SHARE = 128 };
     uint64_t max = clean_live_max(store);
-    if (level == 0 || level > max - max / MARGIN_SHARE)
-        level = max - max / MARGIN_SHARE;
+    uint64_t usual = max - max / EVICT_MARGIN_SHARE;
+    if (level == 0 || level > usual)
+        level = usual;
     return store->stats.live_bytes > level ? store->stats.live_bytes - level : 0;
 }
 

@@ -74,6 +74,8 @@ uint64_t clean_live_max(const struct store *store)
 uint32_t store_segment_count(uint64_t live_bytes, uint32_t segment_size)
 {
     uint64_t room = segment_size - LOG_SEGMENT_OVERHEAD;
+    /* Eviction begins a little before there is no room at all: so many bytes are to fit before it does. */
+    live_bytes += live_bytes / (EVICT_MARGIN_SHARE - 1) + 1;
     uint64_t bytes = (live_bytes + LIVE_SHARE - 1) / LIVE_SHARE * (LIVE_SHARE + 1);
     uint64_t count = (bytes + room - 1) / room;
     count += reserve_of(SEGMENTS_MANY, APPEND_GROWING);

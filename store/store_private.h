@@ -24,6 +24,8 @@ enum {
     INDEX_GROW_COUNT = 8192, /* buckets asked for at once: so little that a pause stays below 1 ms */
 };
 
+enum { EVICT_MARGIN_SHARE = 128 }; /* of the room for live data, which eviction keeps free */
+
 static const uint32_t VICTIM_NONE = UINT32_MAX;
 
 /* How cleaning chooses: the others are there to be compared with (bench/clean.c). */
