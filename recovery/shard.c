@@ -90,9 +90,6 @@ static void on_message(struct shard *shard, const struct message *message)
 {
     struct replica *replica = &shard->replica;
     struct buddy *buddy = &shard->buddies[message->from];
-    assert(message->epoch <= replica->view.epoch || FAULT(NEWER_EPOCH_DROPPED));
-    if (!of_group(replica, message) || !epoch_passes(replica, message))
-        return;
     switch ((enum message_type)message->type) {
     case MSG_INV:
     case MSG_ACK:
@@ -256,7 +253,9 @@ void shard_step(struct shard *shard, const struct event *event, const struct act
         on_request(shard, event->request);
         break;
     case EVENT_MESSAGE:
-        on_message(shard, event->message);
+        assert(event->message->epoch <= replica->view.epoch || FAULT(NEWER_EPOCH_DROPPED));
+        if (of_group(replica, event->message) && epoch_passes(replica, event->message))
+            on_message(shard, event->message);
         round_advance(&shard->round, replica);
         break;
     case EVENT_DURABLE:

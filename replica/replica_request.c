@@ -141,25 +141,66 @@ static enum execute without_room(struct replica *replica, struct request *reques
     return EXECUTE_DONE;
 }
 
-/* The write itself: record, op, INV. NULL-safe about room: EXECUTE_BLOCKED means nothing happened.
- */
-static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
-                                uint64_t base)
+/* The key's op, if one more write may begin; NULL: not now. *made: nobody else needs it. */
+static struct op *op_for_write(struct replica *replica, const struct request *request,
+                               const struct plan *plan, bool *made)
 {
     struct op *op = op_find(replica, request->key, request->hash);
-    bool made = op == NULL;
-    if (made && (replica->own_count >= replica->options.op_count_max ||
-                 (op = op_take(replica, request->key, request->hash)) == NULL))
-        return EXECUTE_BLOCKED;
+    *made = op == NULL;
+    if (*made && (replica->own_count >= replica->options.op_count_max ||
+                  (op = op_take(replica, request->key, request->hash)) == NULL))
+        return NULL;
     assert(op->own.ts == 0);
     bool removes = plan->spec.kind == RECORD_TOMBSTONE;
     uint64_t size = plan->spec.value.size + plan->spec.value_tail.size;
-    struct found found;
     if (replica->own_count > 0 && replica->own_bytes + size > OWN_BYTES_MAX && !removes) {
-        if (made)
+        if (*made)
             op_give_if_idle(replica, op, STATE_VALID);
-        return EXECUTE_BLOCKED;
+        return NULL;
     }
+    return op;
+}
+
+/* `found` is the new record: from here on it is under way. */
+static void begin_own(struct replica *replica, struct op *op, struct request *request,
+                      const struct plan *plan, const struct found *found, uint64_t growth)
+{
+    if (!plan->keeps_access)
+        store_access_reset(replica->store, found, replica_now(replica));
+    op->lsn = found->lsn;
+    op->since_us = replica->mono_us;
+    op->own = (struct pending){
+        .ts = plan->spec.ts,
+        .lsn = found->lsn,
+        .started_us = replica->mono_us,
+        .size = (uint32_t)record_size(found->record),
+        .growth = (uint32_t)growth,
+        .rmw = !plan->plain,
+        .outcome = plan->outcome,
+        .number = plan->number,
+        .cas = record_cas(found->record),
+        .requests = request,
+    };
+    request->next = NULL;
+    replica->own_count++;
+    replica->own_bytes += op->own.size;
+    replica->own_growth += growth;
+    if (plan->plain)
+        replica->writes++;
+    else
+        replica->rmws++;
+}
+
+/* The write itself: record, op, INV. EXECUTE_BLOCKED means nothing happened. */
+static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
+                                uint64_t base)
+{
+    bool made;
+    struct op *op = op_for_write(replica, request, plan, &made);
+    if (op == NULL)
+        return EXECUTE_BLOCKED;
+    bool removes = plan->spec.kind == RECORD_TOMBSTONE;
+    struct found found;
     uint64_t growth = removes ? 0 : store_growth(replica->store, &plan->spec, request->hash);
     enum status put = may_grow(replica, growth);
     if (put == STATUS_OK) {
@@ -172,30 +213,7 @@ static enum execute write_start(struct replica *replica, struct request *request
             op_give_if_idle(replica, op, STATE_VALID);
         return without_room(replica, request, plan, base, put, growth);
     }
-    if (!plan->keeps_access)
-        store_access_reset(replica->store, &found, replica_now(replica));
-    op->lsn = found.lsn;
-    op->since_us = replica->mono_us;
-    op->own = (struct pending){
-        .ts = plan->spec.ts,
-        .lsn = found.lsn,
-        .started_us = replica->mono_us,
-        .size = (uint32_t)record_size(found.record),
-        .growth = (uint32_t)growth,
-        .rmw = !plan->plain,
-        .outcome = plan->outcome,
-        .number = plan->number,
-        .cas = record_cas(found.record),
-        .requests = request,
-    };
-    request->next = NULL;
-    replica->own_count++;
-    replica->own_bytes += op->own.size;
-    replica->own_growth += growth;
-    if (plan->plain)
-        replica->writes++;
-    else
-        replica->rmws++;
+    begin_own(replica, op, request, plan, &found, growth);
     if (request->key.size == 0)
         replica_refresh_flush(replica);
     note_replaced(replica, plan);
@@ -283,6 +301,12 @@ static enum execute wait_for_own(struct replica *replica, struct op *op, struct 
     return EXECUTE_WAITS;
 }
 
+/* Its answer does not depend on what is there. */
+static bool is_plain(const struct request *request)
+{
+    return request->type == REQUEST_SET || request->type == REQUEST_FLUSH;
+}
+
 /* It is the very record that was chosen, and nobody has read it here meanwhile. */
 static bool may_evict(const struct replica *replica, const struct request *request,
                       const struct found *found)
@@ -291,66 +315,86 @@ static bool may_evict(const struct replica *replica, const struct request *reque
            FAULT(EVICT_ANY);
 }
 
+/* A flush_all that is not complete yet may make it absent. */
+static bool is_under_flush(const struct replica *replica, const struct request *request,
+                           const struct found *found)
+{
+    return replica->flush.known && !replica->flush.valid && found != NULL &&
+           replica_under_flush(request->key.size) && found->record->ts < replica->flush.ts;
+}
+
+/* What the command has to do with; record NULL: nothing. A record past its time is that of EXPIRE alone, which deletes no other; EVICT
+ * deletes only what was chosen. */
+static void choose_record(const struct replica *replica, const struct request *request,
+                          const struct found *found, struct current *now)
+{
+    bool due = now->expired && !is_plain(request) && !FAULT(EXPIRE_LOCAL);
+    if (request->type == REQUEST_EXPIRE && !due)
+        now->record = now->flushed ? found->record : NULL;
+    else if (request->type == REQUEST_EVICT && !(found != NULL && may_evict(replica, request, found)))
+        now->record = NULL;
+    else if (now->expired && !due)
+        now->record = NULL;
+}
+
+/* The waiting SETs that go out with it as one write give it the value of the last. */
+static enum execute write_with_joined(struct replica *replica, struct op *op, struct request *request,
+                                      struct plan *plan, uint64_t base)
+{
+    struct request *last = last_of_sets(op, request, &plan->joined);
+    if (last != request) {
+        plan->spec.client_flags = last->client_flags;
+        plan->spec.exptime = last->exptime;
+        plan->spec.value = last->value;
+        plan->spec.flags = request_record_flags(last);
+    }
+    enum execute started = write_start(replica, request, plan, base);
+    if (started == EXECUTE_DONE && op != NULL && op->used && op->own.requests == request)
+        join_sets(replica, op, request, last);
+    return started;
+}
+
 enum execute replica_execute(struct replica *replica, struct request *request)
 {
     if (replica->cold)
         return EXECUTE_BLOCKED;
-    struct found found;
-    bool any = store_find(replica->store, request->key, request->hash, &found);
-    if (any && found.state == STATE_UNCONFIRMED) {
-        (void)replica_drive_unconfirmed(replica, &found); /* at once, when somebody asks for it */
-        any = store_find(replica->store, request->key, request->hash, &found);
+    struct found record;
+    bool any = store_find(replica->store, request->key, request->hash, &record);
+    if (any && record.state == STATE_UNCONFIRMED) {
+        (void)replica_drive_unconfirmed(replica, &record); /* at once, when somebody asks for it */
+        any = store_find(replica->store, request->key, request->hash, &record);
     }
+    const struct found *found = any ? &record : NULL;
     struct op *op = op_find(replica, request->key, request->hash);
     bool own_open = op != NULL && op->own.ts != 0;
-    if ((any && found.state != STATE_VALID) || (own_open && !op->own.valid))
+    if ((any && found->state != STATE_VALID) || (own_open && !op->own.valid))
         return wait_for(replica, request->key, request->hash, request);
     request->tried = false; /* what overtook it is complete everywhere */
-
-    bool plain = request->type == REQUEST_SET || request->type == REQUEST_FLUSH;
-    bool under_flush = replica->flush.known && !replica->flush.valid && any &&
-                       replica_under_flush(request->key.size) &&
-                       found.record->ts < replica->flush.ts;
-    if (under_flush)
+    if (is_under_flush(replica, request, found))
         return wait_for(replica, slice_make("", 0), hash_key(slice_make("", 0)), request);
 
-    struct current now = plan_look(replica, any ? &found : NULL);
+    struct current now = plan_look(replica, found);
     request->seen.expired = request->seen.expired || now.expired;
     request->seen.flushed = now.flushed;
-    if (now.expired && !plain && !FAULT(EXPIRE_LOCAL)) {
-        if (request->type != REQUEST_EXPIRE) /* else it is what the request is for */
-            return own_open ? wait_for_own(replica, op, request)
-                            : expire_first(replica, request, &found, &now);
-    } else if (request->type == REQUEST_EXPIRE) {
-        now.record = now.flushed ? found.record : NULL;
-    } else if (now.expired || (request->type == REQUEST_EVICT && !(any && may_evict(replica, request, &found)))) {
-        now.record = NULL;
-    }
-    see(replica, request, &found, now.record);
+    if (now.expired && !is_plain(request) && request->type != REQUEST_EXPIRE && !FAULT(EXPIRE_LOCAL))
+        return own_open ? wait_for_own(replica, op, request)
+                        : expire_first(replica, request, found, &now);
+    choose_record(replica, request, found, &now);
+    see(replica, request, found, now.record);
     if (request->type == REQUEST_GET)
-        return read_answer(replica, request, &found, now.record);
+        return read_answer(replica, request, found, now.record);
 
     struct plan plan = {.replaces = replaced_by(&now)};
     if (!plan_write(replica, request, &now, &plan)) {
         if (request->type == REQUEST_FETCH)
-            return read_answer(replica, request, &found, now.record);
+            return read_answer(replica, request, found, now.record);
         request->next = NULL;
         replica_reply(replica, request, plan.outcome, NULL, plan.number, true);
         return EXECUTE_DONE;
     }
     if (own_open)
         return wait_for_own(replica, op, request);
-    struct request *last = last_of_sets(op, request, &plan.joined);
-    if (last != request) {
-        plan.spec.client_flags = last->client_flags;
-        plan.spec.exptime = last->exptime;
-        plan.spec.value = last->value;
-        plan.spec.flags = request_record_flags(last);
-    }
-    enum execute started = write_start(replica, request, &plan, now.base);
-    if (started == EXECUTE_DONE && op != NULL && op->used && op->own.requests == request)
-        join_sets(replica, op, request, last);
-    return started;
+    return write_with_joined(replica, op, request, &plan, now.base);
 }
 
 static void block(struct replica *replica, struct request *request)
