@@ -23,17 +23,15 @@ static uint32_t header_crc(const struct frame_header *header)
 
 void frame_seal(struct frame_header *header)
 {
-    header->magic = FRAME_MAGIC;
-    header->unused = 0;
     header->header_crc = header_crc(header);
 }
 
-enum frame_error frame_check_header(const struct frame_header *header, uint64_t sequence,
+enum frame_error frame_check_header(const struct frame_header *header, uint32_t sequence,
                                     uint32_t payload_max)
 {
-    if (header->magic != FRAME_MAGIC)
+    if (header->magic != FRAME_MAGIC && header->magic != FRAME_PULL_MAGIC)
         return FRAME_BAD_MAGIC;
-    if (header->header_crc != header_crc(header) || header->unused != 0)
+    if (header->header_crc != header_crc(header))
         return FRAME_BAD_HEADER;
     if (header->sequence != sequence)
         return FRAME_BAD_SEQUENCE;

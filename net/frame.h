@@ -19,8 +19,9 @@
 #include "base/slice.h"
 
 enum {
-    FRAME_MAGIC = 0x31464348, /* "HCF1" */
-    FRAME_GATHER_MAX = 65536, /* payload above which the next message opens another frame */
+    FRAME_MAGIC = 0x31464348,      /* "HCF1" */
+    FRAME_PULL_MAGIC = 0x31524348, /* RDMA: a struct frame_source follows in place of the payload */
+    FRAME_GATHER_MAX = 65536,      /* payload above which the next message opens another frame */
 };
 
 struct frame_header {
@@ -28,12 +29,22 @@ struct frame_header {
     uint32_t size;          /* of the payload */
     uint32_t message_count; /* 0: heartbeat */
     uint32_t payload_crc;
-    uint64_t sequence;   /* 0, 1, 2... of the connection */
-    uint32_t unused;     /* zero */
+    uint32_t sequence;   /* 0, 1, 2... of the connection */
+    uint32_t granted;    /* RDMA: receives posted so far, mod 2^32; the other side may send so many
+                            frames */
+    uint32_t pulled;     /* RDMA: pulled frames of the other side that were read so far, mod 2^32 */
     uint32_t header_crc; /* of all before it */
 };
 static_assert(sizeof(struct frame_header) == 32, "wire format");
 static_assert(offsetof(struct frame_header, header_crc) == 28, "wire format");
+
+/* Where the payload of a frame lies that is to be read by RDMA READ. */
+struct frame_source {
+    uint64_t address;
+    uint32_t key;
+    uint32_t unused; /* zero */
+};
+static_assert(sizeof(struct frame_source) == 16, "wire format");
 
 struct message_header {
     uint32_t size;   /* of the bytes that follow, without the padding */
@@ -63,12 +74,12 @@ static inline uint32_t frame_payload_max(uint32_t message_size_max)
     return (uint32_t)(largest > FRAME_GATHER_MAX ? largest : FRAME_GATHER_MAX);
 }
 
-/* Completes a header: magic and header_crc. */
+/* Completes a header whose magic is set: header_crc. */
 void frame_seal(struct frame_header *header);
 
 /* FRAME_OK: `header` is that of frame number `sequence`, and its payload is no larger than
  * `payload_max`. */
-enum frame_error frame_check_header(const struct frame_header *header, uint64_t sequence,
+enum frame_error frame_check_header(const struct frame_header *header, uint32_t sequence,
                                     uint32_t payload_max);
 
 /* FRAME_OK: the payload of a checked header is whole and frame_message() may walk it. */

@@ -37,10 +37,23 @@ void hello_make(struct hello *hello, const struct hello_side *side, unsigned to,
         .incarnation = incarnation,
         .configuration = side->configuration,
         .message_size_max = side->message_size_max,
+        .transports = side->transports,
     };
     ssize_t got = getrandom(hello->nonce, sizeof(hello->nonce), 0);
     assert(got == sizeof(hello->nonce)); /* Never short below 256 bytes. */
     seal(hello);
+}
+
+void hello_offer(struct hello *hello, uint32_t transports)
+{
+    hello->transports = transports;
+    seal(hello);
+}
+
+uint32_t hello_choose(const struct hello *call, const struct hello_side *side)
+{
+    uint32_t common = call->transports & side->transports;
+    return (common & HELLO_RDMA) != 0 ? HELLO_RDMA : common & HELLO_TCP;
 }
 
 void hello_make_refusal(struct hello *hello, const struct hello_side *side, unsigned to,
@@ -74,8 +87,7 @@ static enum hello_refusal check_shape(const struct hello *hello)
     if (prefix != HELLO_ACCEPTED)
         return prefix;
     if (hello->size != sizeof(*hello) ||
-        hello->crc != crc32c(0, hello, offsetof(struct hello, crc)) || hello->unused != 0 ||
-        hello->unused_end != 0)
+        hello->crc != crc32c(0, hello, offsetof(struct hello, crc)) || hello->unused_end != 0)
         return HELLO_DAMAGED;
     return HELLO_ACCEPTED;
 }
@@ -110,6 +122,8 @@ enum hello_refusal hello_check_call(const struct hello *hello, const struct hell
         refusal = HELLO_WRONG_DIRECTION;
     if (refusal == HELLO_ACCEPTED && hello->refusal != 0)
         refusal = HELLO_DAMAGED;
+    if (refusal == HELLO_ACCEPTED && hello_choose(hello, side) == 0)
+        refusal = HELLO_NO_TRANSPORT;
     return refusal;
 }
 
@@ -159,7 +173,8 @@ enum hello_refusal hello_check_answer(const struct hello *answer, const struct h
         return refusal;
     if (answer->from != call->to)
         return HELLO_WRONG_NODE;
-    if (answer->lane != call->lane)
+    if (answer->lane != call->lane || answer->transports != hello_choose(answer, side) ||
+        (answer->transports & call->transports) == 0)
         return HELLO_DAMAGED;
     return proven(answer->proof, 'A', call, answer, side) ? HELLO_ACCEPTED : HELLO_PROOF;
 }
@@ -179,4 +194,35 @@ enum hello_refusal hello_check_proof(const struct hello_proof *proof, const stru
         proof->crc != crc32c(0, proof, offsetof(struct hello_proof, crc)))
         return HELLO_DAMAGED;
     return proven(proof->proof, 'D', call, answer, side) ? HELLO_ACCEPTED : HELLO_PROOF;
+}
+
+void hello_make_ready(struct hello_ready *ready, uint16_t port)
+{
+    *ready = (struct hello_ready){.magic = HELLO_READY_MAGIC, .port = port};
+    ready->crc = crc32c(0, ready, offsetof(struct hello_ready, crc));
+}
+
+enum hello_refusal hello_check_ready(const struct hello_ready *ready)
+{
+    bool good = ready->magic == HELLO_READY_MAGIC && ready->unused == 0 && ready->unused_end == 0 &&
+                ready->crc == crc32c(0, ready, offsetof(struct hello_ready, crc));
+    return good ? HELLO_ACCEPTED : HELLO_DAMAGED;
+}
+
+void hello_make_join(struct hello_join *join, const struct hello *call, const struct hello *answer,
+                     const struct hello_side *side)
+{
+    *join = (struct hello_join){
+        .magic = HELLO_JOIN_MAGIC, .from = call->from, .to = call->to, .lane = call->lane};
+    memcpy(join->nonce, answer->nonce, sizeof(join->nonce));
+    prove(join->proof, 'J', call, answer, side);
+}
+
+enum hello_refusal hello_check_join(const struct hello_join *join, const struct hello *call,
+                                    const struct hello *answer, const struct hello_side *side)
+{
+    if (join->magic != HELLO_JOIN_MAGIC || join->from != call->from || join->to != call->to ||
+        join->lane != call->lane || memcmp(join->nonce, answer->nonce, sizeof(join->nonce)) != 0)
+        return HELLO_DAMAGED;
+    return proven(join->proof, 'J', call, answer, side) ? HELLO_ACCEPTED : HELLO_PROOF;
 }

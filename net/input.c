@@ -96,6 +96,8 @@ static enum status check_frame(struct input *input, enum frame_error *error)
     if (input->end - input->begin < sizeof(struct frame_header))
         return STATUS_AGAIN;
     *error = frame_check_header(frame_at(input), input->sequence, input->payload_max);
+    if (*error == FRAME_OK && frame_at(input)->magic == FRAME_PULL_MAGIC)
+        *error = FRAME_BAD_MAGIC; /* nothing can be pulled through a socket */
     if (*error != FRAME_OK)
         return STATUS_CORRUPT;
     size_t size = sizeof(struct frame_header) + frame_at(input)->size;

@@ -20,7 +20,7 @@ struct input {
     uint32_t message_at; /* offset in the payload of the next message of a checked frame */
     bool checked;        /* the frame at `begin` is whole and good */
     bool grown;          /* a large frame came since the last input_shrink() */
-    uint64_t sequence;   /* of the frame at `begin` */
+    uint32_t sequence;   /* of the frame at `begin` */
     uint64_t frames, messages, bytes;
 };
 

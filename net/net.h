@@ -1,4 +1,4 @@
-/* net.h: messages between the nodes of a group: the seam of the transports (tcp; rdma later).
+/* net.h: messages between the nodes of a group, over TCP or RDMA.
  *
  * One `struct net` per process. Lane i of a node talks to lane i of every other node, over a
  * connection of its own: lanes 0..lane_count-2 belong to the worker threads (one a shard), the last
@@ -32,6 +32,7 @@
 #include "base/status.h"
 
 struct event_base;
+struct rdma_api;
 struct net;
 struct net_lane;
 
@@ -46,10 +47,20 @@ struct net_peer {
     const char *host; /* a numeric address, or a name, resolved again and again by a thread */
 };
 
+/* How the bytes of a connection travel. Each connection is greeted and watched over TCP; the two
+ * ends then take RDMA where both offer it. */
+enum net_choice {
+    NET_CHOOSE_TCP,
+    NET_CHOOSE_RDMA, /* nothing else will do */
+    NET_CHOOSE_AUTO, /* RDMA with each peer that has it too, else TCP */
+};
+
 struct net_options {
-    unsigned self;       /* own node id, one of peers[] */
-    unsigned lane_count; /* equal on all nodes; at least 1 */
-    unsigned peer_count; /* of peers[], self included */
+    enum net_choice choice;
+    const struct rdma_api *rdma; /* NULL: the system's, loaded if RDMA is to be used */
+    unsigned self;               /* own node id, one of peers[] */
+    unsigned lane_count;         /* equal on all nodes; at least 1 */
+    unsigned peer_count;         /* of peers[], self included */
     /* Self's entry is where this node listens. Texts are copied. */
     struct net_peer peers[NET_NODE_MAX];
     uint64_t incarnation;   /* of this node: higher at each start, not 0 */
@@ -66,11 +77,15 @@ struct net_options {
      * node, or sent damaged bytes. Limited to one a minute for each address and reason. Called on
      * any thread. May be NULL. */
     void (*on_refused)(void *user, const char *text);
+    /* One line for the operator: what was chosen and why, from net_open(); later, what changed it.
+     * Any thread. May be NULL. */
+    void (*on_chosen)(void *user, const char *text);
     void *user;
 };
 
 /* Binds the listening socket; nothing is dialled or accepted before lanes are open. STATUS_INVALID:
- * options; STATUS_IO: errno says why the address could not be used; STATUS_NO_MEMORY. */
+ * options; STATUS_IO: errno says why the address could not be used; STATUS_NOT_FOUND:
+ * NET_CHOOSE_RDMA and no usable device, on_chosen() has said why; STATUS_NO_MEMORY. */
 enum status net_open(const struct net_options *options, struct net **net) MUST_CHECK;
 
 /* All lanes must be closed. May wait for a name being resolved. NULL is allowed. */
@@ -121,6 +136,17 @@ enum status net_send(struct net_lane *lane, unsigned peer, enum net_class class,
  * turn. Cheap when nothing is queued. */
 void net_flush(struct net_lane *lane);
 
+/* Handles what has come by RDMA without asking the kernel; the callbacks come as from the loop.
+ * True: there was something. Does nothing, and nothing is there, over TCP. */
+bool net_poll(struct net_lane *lane);
+
+/* The owner will call net_poll() by itself, and net_may_sleep() each time before it blocks in the
+ * loop. Otherwise the lane wakes the loop for each arrival. */
+void net_set_polling(struct net_lane *lane, bool polling);
+
+/* True: nothing waits, and whatever comes from now on wakes the loop. False: net_poll() first. */
+bool net_may_sleep(struct net_lane *lane);
+
 /* Ends a hold: the held message is delivered again, from the loop. Nothing held: does nothing. */
 void net_resume(struct net_lane *lane, unsigned peer);
 
@@ -143,19 +169,55 @@ void net_set_incarnation_any(struct net *net, uint64_t incarnation);
  * each lane, soon) and refuses them from now on. Never loosened. */
 void net_fence_any(struct net *net, unsigned peer, uint64_t incarnation);
 
+enum { NET_ROUND_BUCKETS = 24 }; /* bucket n: below 2^n microseconds */
+
 struct net_stats {
+    bool up;
+    bool rdma;
     uint64_t frames_in, frames_out;
     uint64_t messages_in, messages_out;
     uint64_t bytes_in, bytes_out;
-    uint64_t ups;      /* connections made so far */
-    uint64_t busy;     /* messages answered with STATUS_BUSY */
-    uint64_t held;     /* times a message was held */
-    uint64_t backlog;  /* bytes queued now */
-    uint64_t refusals; /* of hellos and damaged frames, with or without a line */
+    uint64_t ups;                       /* connections made so far */
+    uint64_t busy;                      /* messages answered with STATUS_BUSY */
+    uint64_t held;                      /* times a message was held */
+    uint64_t backlog;                   /* bytes queued now */
+    uint64_t refusals;                  /* of hellos and damaged frames, with or without a line */
+    uint64_t rounds[NET_ROUND_BUCKETS]; /* round trips, measured by heartbeats and their echoes */
+
+    /* RDMA */
+    uint64_t work_requests; /* sends and reads posted */
+    uint64_t receives;      /* receives posted */
+    uint64_t doorbells;     /* calls that posted them */
+    uint64_t completions;
+    uint64_t inlined; /* frames that went inline */
+    uint64_t pulls;   /* frames read from the peer's memory */
+    uint64_t pulled_bytes;
+    uint64_t grants;    /* frames sent only to give credits */
+    uint64_t credits;   /* frames that may be sent now */
+    uint64_t stalls;    /* times that frames waited: no credit, no slot or no staging room */
+    uint64_t not_ready; /* a receive was missing (RNR): a bug */
+    uint64_t retries;   /* connections given up after retransmissions */
+    uint64_t failures;  /* joins that did not come about */
+};
+
+/* Of one lane, all peers. */
+struct net_lane_stats {
+    uint64_t polls;       /* of the completion queue */
+    uint64_t empty_polls; /* that found nothing */
+    uint64_t sleeps;      /* times the lane asked to be woken */
+    uint64_t wakes;       /* times it was */
 };
 
 /* As of the lane's last heartbeat tick. Zeros for a lane that is not open. */
 void net_stats_any(const struct net *net, unsigned lane, unsigned peer, struct net_stats *stats);
+
+void net_lane_stats_any(const struct net *net, unsigned lane, struct net_lane_stats *stats);
+
+/* What this node does: "tcp", or "rdma" and its device, for people. Valid until net_close(). */
+const char *net_transport_any(const struct net *net);
+
+/* Bytes registered with the device: fixed by net_open(). 0: no RDMA. */
+uint64_t net_registered_any(const struct net *net);
 
 /* Strangers and foreign nodes turned away at the door so far. */
 uint64_t net_refused_any(const struct net *net);

@@ -65,7 +65,14 @@ void block_pool_close(struct block_pool *pool)
 
 void output_init(struct output *output, struct block_pool *pool)
 {
-    *output = (struct output){.pool = pool};
+    *output = (struct output){.pool = pool, .gather_max = FRAME_GATHER_MAX};
+}
+
+void output_set_framing(struct output *output, uint32_t gather_max, bool whole)
+{
+    assert(output->head == NULL);
+    output->gather_max = gather_max;
+    output->whole = whole;
 }
 
 void output_reset(struct output *output)
@@ -81,11 +88,17 @@ void output_reset(struct output *output)
     output->sequence = 0;
 }
 
+static size_t room_in_tail(const struct output *output)
+{
+    const struct block *tail = output->tail;
+    return tail == NULL ? 0 : tail->capacity - tail->used;
+}
+
 /* `size` bytes in a row at the end of the chain, 8-byte aligned. */
 static void *reserve(struct output *output, size_t size)
 {
     struct block *tail = output->tail;
-    if (tail == NULL || tail->capacity - tail->used < size) {
+    if (room_in_tail(output) < size) {
         tail = block_take(output->pool, size);
         if (tail == NULL)
             return NULL;
@@ -103,7 +116,7 @@ static void *reserve(struct output *output, size_t size)
 
 static void frame_begin(struct output *output, struct frame_header *frame)
 {
-    *frame = (struct frame_header){.sequence = output->sequence++};
+    *frame = (struct frame_header){.magic = FRAME_MAGIC, .sequence = output->sequence++};
     output->frame = frame;
 }
 
@@ -133,7 +146,8 @@ enum status output_add(struct output *output, const struct slice *parts, unsigne
                        size_t size)
 {
     size_t extent = frame_message_size(size);
-    if (output->frame != NULL && output->frame->size + extent > FRAME_GATHER_MAX)
+    if (output->frame != NULL && (output->frame->size + extent > output->gather_max ||
+                                  (output->whole && room_in_tail(output) < extent)))
         frame_end(output);
     size_t header = output->frame == NULL ? sizeof(struct frame_header) : 0;
     uint8_t *at = reserve(output, header + extent);
@@ -183,6 +197,20 @@ static void consume(struct output *output, size_t size)
             return;
         }
     }
+}
+
+struct frame_header *output_frame(struct output *output)
+{
+    assert(output->whole);
+    frame_end(output);
+    struct block *head = output->head;
+    return head == NULL ? NULL : (struct frame_header *)(head->data + head->sent);
+}
+
+void output_skip(struct output *output)
+{
+    const struct frame_header *frame = output_frame(output);
+    consume(output, sizeof(*frame) + frame->size);
 }
 
 enum status output_write(struct output *output, int fd)

@@ -23,6 +23,7 @@ static struct caller caller_make(const struct cluster *cluster)
     struct caller caller = {.fd = -1};
     const struct net_options *options = &cluster->nodes[1].options;
     caller.side = (struct hello_side){.self = 2,
+                                      .transports = HELLO_TCP,
                                       .known = 1u << 1 | 1u << 2,
                                       .lane_count = options->lane_count,
                                       .message_size_max = options->message_size_max,
@@ -185,7 +186,7 @@ TEST(door, takes_a_hello_that_comes_byte_by_byte_and_frames_right_behind_it)
         struct frame_header frame;
         struct message_header message;
         uint64_t number; /* message 0, with a pattern of index for bytes 4..7 */
-    } rest = {.frame = {.size = 16, .message_count = 1},
+    } rest = {.frame = {.magic = FRAME_MAGIC, .size = 16, .message_count = 1},
               .message = {.size = 8},
               .number = 0x0706050400000000};
     rest.frame.payload_crc = crc32c(0, &rest.message, 16);
@@ -203,7 +204,8 @@ TEST(door, closes_a_connection_that_sends_damaged_frames)
 {
     struct cluster cluster;
     open_acceptor(&cluster, NULL);
-    struct frame_header frames[] = {{.sequence = 0}, {.sequence = 2}};
+    struct frame_header frames[] = {{.magic = FRAME_MAGIC, .sequence = 0},
+                                    {.magic = FRAME_MAGIC, .sequence = 2}};
     struct caller caller = caller_make(&cluster);
     frame_seal(&frames[0]);
     frame_seal(&frames[1]);

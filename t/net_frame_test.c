@@ -30,7 +30,10 @@ static void seal(struct two_messages *frame)
 
 static struct two_messages make_frame(void)
 {
-    struct two_messages frame = {.header = {.size = 40, .message_count = 2, .sequence = SEQUENCE},
+    struct two_messages frame = {.header = {.magic = FRAME_MAGIC,
+                                               .size = 40,
+                                               .message_count = 2,
+                                               .sequence = SEQUENCE},
                                  .first = {.size = 3},
                                  .first_bytes = "abc",
                                  .second = {.size = 16},
@@ -62,7 +65,7 @@ TEST(frame, gives_its_messages_aligned_and_in_order)
 
 TEST(frame, without_messages_is_a_heartbeat)
 {
-    struct frame_header header = {.sequence = SEQUENCE};
+    struct frame_header header = {.magic = FRAME_MAGIC, .sequence = SEQUENCE};
     struct slice message;
     uint32_t offset = 0;
     frame_seal(&header);
@@ -291,12 +294,14 @@ TEST(pipe, tells_the_end_and_a_damaged_stream)
 /* ---- hello ---- */
 
 static const struct hello_side acceptor = {.self = 1,
+                                         .transports = HELLO_TCP,
                                            .known = 1u << 1 | 1u << 2,
                                            .lane_count = 3,
                                            .message_size_max = 1000,
                                            .configuration = 77,
                                            .secret = "swordfish"};
 static const struct hello_side dialler = {.self = 2,
+                                         .transports = HELLO_TCP,
                                           .known = 1u << 1 | 1u << 2,
                                           .lane_count = 3,
                                           .message_size_max = 1000,

@@ -13,6 +13,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct hello_side side = {
+    .transports = HELLO_TCP,
     .self = 1, .known = 0x0e, .lane_count = 3, .message_size_max = 4096, .configuration = 7};
 
 static void walk(const struct frame_header *header, const uint8_t *payload)
@@ -43,6 +44,7 @@ static void try_frame(const uint8_t *data, size_t size, bool repair)
     memcpy(payload, data + sizeof(header), left);
     if (repair) {
         header.size = (uint32_t)(left & ~(size_t)7);
+        header.magic = FRAME_MAGIC;
         header.sequence = 0;
         header.payload_crc = crc32c(0, payload, header.size);
         frame_seal(&header);

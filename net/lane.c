@@ -5,9 +5,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "net/tcp.h"
+#include "net/net_private.h"
 
-void tcp_lane_turn(struct net_lane *lane)
+void net_lane_turn(struct net_lane *lane)
 {
     event_active(&lane->turn, EV_TIMEOUT, 0);
 }
@@ -18,21 +18,21 @@ static void on_turn(evutil_socket_t fd, short what, void *user)
     (void)fd;
     (void)what;
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        tcp_peer_turn(&lane->peers[id]);
+        link_turn(&lane->links[id]);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *user)
 {
     struct net_lane *lane = user;
     struct net *net = lane->net;
-    uint64_t now = tcp_now_ns();
+    uint64_t now = net_now_ns();
     (void)fd;
     (void)what;
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        tcp_peer_tick(&lane->peers[id], now);
+        link_tick(&lane->links[id], now);
     pthread_mutex_lock(&net->mutex);
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        net->mailboxes[lane->index].stats[id] = lane->peers[id].stats;
+        net->mailboxes[lane->index].stats[id] = lane->links[id].stats;
     pthread_mutex_unlock(&net->mutex);
 }
 
@@ -54,26 +54,26 @@ static struct arrival *take_arrivals(struct net_lane *lane)
 /* A new own incarnation: every peer must hear it before anything else. */
 static void renew(struct net_lane *lane)
 {
-    uint64_t incarnation = tcp_incarnation_any(lane->net);
+    uint64_t incarnation = net_own_incarnation_any(lane->net);
     if (lane->incarnation == incarnation)
         return;
     lane->incarnation = incarnation;
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
-        if (lane->peers[id].state != LINK_NONE)
-            tcp_peer_down(&lane->peers[id], "this node took a new incarnation");
-        tcp_peer_redial(&lane->peers[id]);
+        if (lane->links[id].state != LINK_NONE)
+            link_down(&lane->links[id], "this node took a new incarnation");
+        link_redial(&lane->links[id]);
     }
 }
 
 static void close_shut_out(struct net_lane *lane)
 {
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
-        struct tcp_peer *peer = &lane->peers[id];
-        if (peer->state != LINK_UP)
+        struct link *link = &lane->links[id];
+        if (link->state != LINK_UP && link->state != LINK_JOINING)
             continue;
-        enum hello_refusal refusal = tcp_admit_any(lane->net, id, peer->incarnation, false);
+        enum hello_refusal refusal = net_admit_any(lane->net, id, link->incarnation, false);
         if (refusal != HELLO_ACCEPTED)
-            tcp_peer_down(peer, hello_refusal_text(refusal));
+            link_down(link, hello_refusal_text(refusal));
     }
 }
 
@@ -87,9 +87,10 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
     close_shut_out(lane);
     while (arrival != NULL) {
         struct arrival *next = arrival->next;
-        if (arrival->own_incarnation == lane->incarnation &&
-            tcp_admit_any(lane->net, arrival->peer, arrival->incarnation, false) == HELLO_ACCEPTED)
-            tcp_peer_adopt(&lane->peers[arrival->peer], arrival->fd, arrival->incarnation);
+        if (arrival->answer.incarnation == lane->incarnation &&
+            net_admit_any(lane->net, arrival->call.from, arrival->call.incarnation, false) ==
+                HELLO_ACCEPTED)
+            link_adopt(&lane->links[arrival->call.from], arrival);
         else
             close(arrival->fd);
         free(arrival);
@@ -113,7 +114,7 @@ static void set_open(struct net_lane *lane, bool open)
 static void start_events(struct net_lane *lane)
 {
     uint32_t tick_ms = (lane->net->options.heartbeat_ms + 1) / 2;
-    struct timeval tick = tcp_timeval(tick_ms);
+    struct timeval tick = net_timeval(tick_ms);
     event_assign(&lane->wake, lane->base, lane->net->mailboxes[lane->index].wake_fd,
                  EV_READ | EV_PERSIST, on_wake, lane);
     event_assign(&lane->tick, lane->base, -1, EV_PERSIST, on_tick, lane);
@@ -140,9 +141,9 @@ enum status net_lane_open(struct net *net, unsigned index, struct event_base *ba
     set_open(lane, true);
     start_events(lane);
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        tcp_peer_open(&lane->peers[id], lane, id);
+        link_open(&lane->links[id], lane, id);
     if (index == net->options.lane_count - 1)
-        tcp_door_open(net, base);
+        net_door_open(net, base);
     *lane_made = lane;
     return STATUS_OK;
 }
@@ -153,7 +154,7 @@ void net_lane_close(struct net_lane *lane)
         return;
     struct net *net = lane->net;
     if (lane->index == net->options.lane_count - 1)
-        tcp_door_close(net);
+        net_door_close(net);
     set_open(lane, false);
     for (struct arrival *next, *arrival = take_arrivals(lane); arrival != NULL; arrival = next) {
         next = arrival->next;
@@ -161,7 +162,7 @@ void net_lane_close(struct net_lane *lane)
         free(arrival);
     }
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        tcp_peer_close(&lane->peers[id]);
+        link_close(&lane->links[id]);
     event_del(&lane->wake);
     event_del(&lane->tick);
     event_del(&lane->turn);
@@ -171,4 +172,20 @@ void net_lane_close(struct net_lane *lane)
         net->mailboxes[lane->index].stats[id] = (struct net_stats){0};
     pthread_mutex_unlock(&net->mutex);
     free(lane);
+}
+
+bool net_poll(struct net_lane *lane)
+{
+    return lane->rdma != NULL && rdma_lane_poll(lane);
+}
+
+void net_set_polling(struct net_lane *lane, bool polling)
+{
+    if (lane->rdma != NULL)
+        rdma_lane_set_polling(lane, polling);
+}
+
+bool net_may_sleep(struct net_lane *lane)
+{
+    return lane->rdma == NULL || rdma_lane_may_sleep(lane);
 }

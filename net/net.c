@@ -1,7 +1,7 @@
 /* Opening, the gate, refusal lines and what any thread may ask. Atomics: the last-heard stamps,
- * here and in tcp_peer.c; they order nothing, so relaxed; all else that threads share is under the
+ * here and in link.c; they order nothing, so relaxed; all else that threads share is under the
  * mutex. */
-#include "net/tcp.h"
+#include "net/net_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,14 +26,14 @@ enum {
     USER_TIMEOUT_MIN_MS = 1000,
 };
 
-uint64_t tcp_now_ns(void)
+uint64_t net_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-struct timeval tcp_timeval(uint32_t milliseconds)
+struct timeval net_timeval(uint32_t milliseconds)
 {
     return (struct timeval){.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
 }
@@ -95,7 +95,8 @@ static void make_side(struct net *net)
                                     .lane_count = net->options.lane_count,
                                     .message_size_max = net->options.message_size_max,
                                     .configuration = net->options.configuration,
-                                    .secret = net->options.secret};
+                                    .secret = net->options.secret,
+                                    .transports = HELLO_TCP};
     for (unsigned i = 0; i < net->options.peer_count; i++)
         net->side.known |= 1u << net->options.peers[i].id;
 }
@@ -123,7 +124,7 @@ static enum status open_listener(struct net *net)
     struct address address;
     while (self->id != net->options.self)
         self++;
-    if (tcp_resolve(self->host, self->port, false, &address) != STATUS_OK) {
+    if (net_resolve(self->host, self->port, false, &address) != STATUS_OK) {
         errno = EADDRNOTAVAIL;
         return STATUS_IO;
     }
@@ -176,7 +177,7 @@ enum status net_open(const struct net_options *options, struct net **net_made)
     if (status == STATUS_OK)
         status = open_listener(net);
     if (status == STATUS_OK)
-        status = tcp_resolve_start(net);
+        status = net_resolve_start(net);
     if (status != STATUS_OK) {
         int error = errno;
         net_close(net);
@@ -191,7 +192,7 @@ void net_close(struct net *net)
 {
     if (net == NULL)
         return;
-    tcp_resolve_stop(net);
+    net_resolve_stop(net);
     if (net->listen_fd >= 0)
         close(net->listen_fd);
     for (unsigned i = 0; net->mailboxes != NULL && i < net->options.lane_count; i++) {
@@ -211,7 +212,7 @@ uint16_t net_port(const struct net *net)
     return net->port;
 }
 
-void tcp_prepare_socket(const struct net *net, int fd)
+void net_prepare_socket(const struct net *net, int fd)
 {
     int one = 1;
     /* A stopped reader closes its window, which counts as unacknowledged too; hence more than
@@ -225,7 +226,7 @@ void tcp_prepare_socket(const struct net *net, int fd)
 
 /* ---- the gate and the own incarnation ---- */
 
-void tcp_wake_locked(struct mailbox *mailbox)
+void net_wake_locked(struct mailbox *mailbox)
 {
     uint64_t one = 1;
     if (!mailbox->open)
@@ -237,10 +238,17 @@ void tcp_wake_locked(struct mailbox *mailbox)
 static void wake_all_locked(struct net *net)
 {
     for (unsigned i = 0; i < net->options.lane_count; i++)
-        tcp_wake_locked(&net->mailboxes[i]);
+        net_wake_locked(&net->mailboxes[i]);
 }
 
-enum hello_refusal tcp_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise)
+void net_wake_all_any(struct net *net)
+{
+    pthread_mutex_lock(&net->mutex);
+    wake_all_locked(net);
+    pthread_mutex_unlock(&net->mutex);
+}
+
+enum hello_refusal net_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise)
 {
     pthread_mutex_lock(&net->mutex);
     struct gate *gate = &net->gates[peer];
@@ -275,7 +283,7 @@ void net_set_incarnation_any(struct net *net, uint64_t incarnation)
     pthread_mutex_unlock(&net->mutex);
 }
 
-uint64_t tcp_incarnation_any(struct net *net)
+uint64_t net_own_incarnation_any(struct net *net)
 {
     pthread_mutex_lock(&net->mutex);
     uint64_t incarnation = net->incarnation;
@@ -307,6 +315,20 @@ void net_stats_any(const struct net *net, unsigned lane, unsigned peer, struct n
     pthread_mutex_unlock(mutex);
 }
 
+void net_lane_stats_any(const struct net *net, unsigned lane, struct net_lane_stats *stats)
+{
+    pthread_mutex_t *mutex = (pthread_mutex_t *)&net->mutex;
+    assert(lane < net->options.lane_count);
+    pthread_mutex_lock(mutex);
+    *stats = net->mailboxes[lane].lane_stats;
+    pthread_mutex_unlock(mutex);
+}
+
+const char *net_transport_any(const struct net *net)
+{
+    return net->transport;
+}
+
 uint64_t net_refused_any(const struct net *net)
 {
     pthread_mutex_t *mutex = (pthread_mutex_t *)&net->mutex;
@@ -321,7 +343,7 @@ uint64_t net_refused_any(const struct net *net)
 /* False: the same was said within COMPLAINT_QUIET_S, or too many different things were. */
 static bool may_complain(struct net *net, uint64_t address_hash, const char *reason)
 {
-    uint64_t now = tcp_now_ns();
+    uint64_t now = net_now_ns();
     bool may = false;
     struct complaint *oldest = &net->complaints[0];
     pthread_mutex_lock(&net->mutex);
@@ -343,13 +365,13 @@ static bool may_complain(struct net *net, uint64_t address_hash, const char *rea
     return may;
 }
 
-void tcp_complain_any(struct net *net, const struct address *address, const char *reason,
+void net_complain_any(struct net *net, const struct address *address, const char *reason,
                       const char *format, ...)
 {
     char remote[INET6_ADDRSTRLEN + 32];
     char text[512];
     va_list arguments;
-    tcp_address_text(address, remote, sizeof(remote));
+    net_address_text(address, remote, sizeof(remote));
     if (!may_complain(net, hash_key(slice_text(remote)), reason) || net->options.on_refused == NULL)
         return;
     va_start(arguments, format);

@@ -1,15 +1,17 @@
-/* tcp.h: what the files of the tcp transport share; net.h is what others use.
+/* net_private.h: what the files of this folder share; net.h is what others use.
  *
- *     tcp_net.c      opening, the gate (which incarnations may pass), refusal lines, _any functions
- *     tcp_resolve.c  names of hosts to addresses, in a thread of its own
- *     tcp_accept.c   the door: strangers until they have proved who they are; control thread
- *     tcp_lane.c     a lane: arrivals from the door, heartbeats, work put off to the next turn
- *     tcp_peer.c     one connection: dial, read, deliver, write, down
+ *     net.c        opening, the gate (which incarnations may pass), refusal lines, _any functions
+ *     resolve.c    names of hosts to addresses, in a thread of its own
+ *     door.c       the door: strangers until they have proved who they are; control thread
+ *     lane.c       a lane: arrivals from the door, heartbeats, work put off to the next turn
+ *     link.c       a lane's link to a peer: dial, greet, deliver, queue, down
+ *     wire_tcp.c   how the frames of a link travel: over its socket
+ *     rdma_*.c     over a queue pair (rdma_private.h)
  *
  * The mutex of struct net guards what threads share. It is never held over a system call that may
  * block, nor taken on the data path. Atomics: the last-heard stamps, nothing else. */
-#ifndef NET_TCP_H
-#define NET_TCP_H
+#ifndef NET_NET_PRIVATE_H
+#define NET_NET_PRIVATE_H
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -44,16 +46,22 @@ struct arrival {
     struct arrival *next;
     int fd;
     unsigned peer;
-    uint64_t incarnation;     /* of the peer */
-    uint64_t own_incarnation; /* that we answered with */
+    struct hello call, answer;
 };
+
+struct rdma;
+struct rdma_arrival;
+struct rdma_lane;
+struct rdma_link;
 
 /* The part of a lane that other threads may touch, under the mutex. */
 struct mailbox {
     int wake_fd; /* eventfd */
     bool open;
     struct arrival *first; /* one a peer at most */
+    struct rdma_arrival *first_rdma;
     struct net_stats stats[NET_PEER_LIMIT];
+    struct net_lane_stats lane_stats;
 };
 
 struct complaint {
@@ -100,6 +108,8 @@ struct net {
     int listen_fd;
     uint16_t port;
     struct door door;
+    struct rdma *rdma; /* NULL: tcp only */
+    char transport[192];
 
     pthread_mutex_t mutex; /* guards all from here to `heard` */
     uint64_t incarnation;
@@ -118,10 +128,11 @@ enum link_state {
     LINK_WAITING, /* until the next dial */
     LINK_DIALLING,
     LINK_GREETING, /* our hello is out */
+    LINK_JOINING,  /* greeted; the wire is being made */
     LINK_UP,
 };
 
-struct tcp_peer {
+struct link {
     struct net_lane *lane;
     unsigned id;
     enum link_state state; /* written by set_state() only */
@@ -132,7 +143,12 @@ struct tcp_peer {
     size_t got; /* bytes of the answer */
     unsigned backoff_ms;
 
-    struct input input;
+    const struct wire *wire; /* from LINK_JOINING on */
+    struct input input;      /* wire_tcp's */
+    struct rdma_link *rdma;  /* wire_rdma's; NULL: none */
+    unsigned join_failures;  /* in a row */
+    uint64_t tcp_until_ns;   /* RDMA failed too often: not offered until then */
+    unsigned ticks;
     struct output output;
     struct net_stats stats;
     uint64_t sent_ns;           /* of the last write */
@@ -144,6 +160,22 @@ struct tcp_peer {
     bool busy_told[NET_URGENT]; /* by class: an on_writable is owed */
 };
 
+/* How the frames of a link travel. All on the lane's thread. */
+struct wire {
+    /* The greeting is over, link->fd is authenticated. link_go_up() at once or later. */
+    void (*join)(struct link *link);
+    /* Sends what link->output holds. STATUS_OK: all; STATUS_AGAIN: link_write_out() will be called
+     * when it may go on; STATUS_IO: *why. */
+    enum status (*write)(struct link *link, const char **why);
+    /* The next message, as input_peek() says, and going past it. */
+    enum status (*peek)(struct link *link, struct slice *message, enum frame_error *error);
+    void (*take)(struct link *link);
+    void (*resume)(struct link *link); /* a hold is over, before delivery goes on */
+    void (*tick)(struct link *link);   /* stats, memory */
+    void (*end)(struct link *link);    /* before the socket is closed; in any state */
+};
+extern const struct wire wire_tcp, wire_rdma;
+
 struct net_lane {
     struct net *net;
     unsigned index;
@@ -154,60 +186,88 @@ struct net_lane {
     uint64_t incarnation; /* own, as all connections of this lane said it */
     struct prng prng;
     struct block_pool pool;
-    struct tcp_peer peers[NET_PEER_LIMIT];
+    struct rdma_lane *rdma; /* NULL: tcp only */
+    struct link links[NET_PEER_LIMIT];
 };
 
 /* CLOCK_BOOTTIME. */
-uint64_t tcp_now_ns(void);
-struct timeval tcp_timeval(uint32_t milliseconds);
+uint64_t net_now_ns(void);
+struct timeval net_timeval(uint32_t milliseconds);
 
-/* tcp_net.c */
+/* net.c */
 
 /* May this incarnation connect? With `raise` it was proved: older ones are shut out from now on, on
  * all lanes. */
-enum hello_refusal tcp_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise);
-uint64_t tcp_incarnation_any(struct net *net);
+enum hello_refusal net_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise);
+uint64_t net_own_incarnation_any(struct net *net);
 /* Makes the lane look at its mailbox, the gates and the own incarnation. The mutex is held by the
  * caller. */
-void tcp_wake_locked(struct mailbox *mailbox);
+void net_wake_locked(struct mailbox *mailbox);
+void net_wake_all_any(struct net *net);
 /* Counts a refusal and tells the operator, unless the same was told lately. `reason` is a literal,
  * the key of "the same". */
-__attribute__((format(printf, 4, 5))) void tcp_complain_any(struct net *net,
+__attribute__((format(printf, 4, 5))) void net_complain_any(struct net *net,
                                                             const struct address *address,
                                                             const char *reason, const char *format,
                                                             ...);
 /* No delay, user timeout, non-blocking. */
-void tcp_prepare_socket(const struct net *net, int fd);
+void net_prepare_socket(const struct net *net, int fd);
 
-/* tcp_resolve.c */
-enum status tcp_resolve_start(struct net *net) MUST_CHECK;
-void tcp_resolve_stop(struct net *net);
+/* resolve.c */
+enum status net_resolve_start(struct net *net) MUST_CHECK;
+void net_resolve_stop(struct net *net);
 /* Blocks for names. STATUS_NOT_FOUND. */
-enum status tcp_resolve(const char *host, uint16_t port, bool numeric,
+enum status net_resolve(const char *host, uint16_t port, bool numeric,
                         struct address *address) MUST_CHECK;
-void tcp_address_text(const struct address *address, char *text, size_t size);
+void net_address_text(const struct address *address, char *text, size_t size);
 
-/* tcp_accept.c */
-void tcp_door_open(struct net *net, struct event_base *base);
-void tcp_door_close(struct net *net);
+/* door.c */
+void net_door_open(struct net *net, struct event_base *base);
+void net_door_close(struct net *net);
 
-/* tcp_lane.c */
-/* Runs tcp_peer_turn() for all peers from the loop, soon. */
-void tcp_lane_turn(struct net_lane *lane);
+/* lane.c */
+/* Runs link_turn() for all peers from the loop, soon. */
+void net_lane_turn(struct net_lane *lane);
 
-/* tcp_peer.c */
-void tcp_peer_open(struct tcp_peer *peer, struct net_lane *lane, unsigned id);
-void tcp_peer_close(struct tcp_peer *peer);
+/* link.c */
+void link_open(struct link *link, struct net_lane *lane, unsigned id);
+void link_close(struct link *link);
 /* A connection made elsewhere takes the place of the present one. */
-void tcp_peer_adopt(struct tcp_peer *peer, int fd, uint64_t incarnation);
+void link_adopt(struct link *link, const struct arrival *arrival);
+/* Neither closed nor about to be. */
+bool link_usable(const struct link *link);
+/* What a wire says: it is ready; something came; there are messages; it can send again. */
+void link_go_up(struct link *link);
+void link_heard(struct link *link);
+/* Delivers until there is no message or one is held. A callback can't close the connection under
+ * us, only break it. */
+void link_deliver(struct link *link);
+void link_write_out(struct link *link);
 /* Closes what there is, tells on_down if it was up, and dials again if that is our part. From the
  * loop only. */
-void tcp_peer_down(struct tcp_peer *peer, const char *why);
+void link_down(struct link *link, const char *why);
 /* Dials at once, if dialling is our part and nothing is under way. */
-void tcp_peer_redial(struct tcp_peer *peer);
-void tcp_peer_turn(struct tcp_peer *peer);
-void tcp_peer_tick(struct tcp_peer *peer, uint64_t now_ns);
+void link_redial(struct link *link);
+void link_turn(struct link *link);
+void link_tick(struct link *link, uint64_t now_ns);
 /* Breaks the connection on the next turn. */
-void tcp_peer_break(struct tcp_peer *peer, const char *why);
+void link_break(struct link *link, const char *why);
+
+/* rdma_net.c, rdma_lane.c */
+/* Loads the libraries, finds the device of the own address, registers memory, listens. *why: what
+ * was chosen, or why it cannot be; for people. */
+enum status rdma_open(struct net *net, char *why, size_t why_size) MUST_CHECK;
+void rdma_close(struct net *net);
+/* The door's part: connection requests. Control thread. */
+void rdma_door_open(struct net *net, struct event_base *base);
+void rdma_door_close(struct net *net);
+enum status rdma_lane_open(struct net_lane *lane) MUST_CHECK;
+void rdma_lane_close(struct net_lane *lane);
+/* Connection requests in the mailbox. */
+void rdma_lane_arrivals(struct net_lane *lane);
+void rdma_lane_tick(struct net_lane *lane);
+bool rdma_lane_poll(struct net_lane *lane);
+void rdma_lane_set_polling(struct net_lane *lane, bool polling);
+bool rdma_lane_may_sleep(struct net_lane *lane);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "net/tcp.h"
+#include "net/net_private.h"
 
 enum { DOOR_PAUSE_MS = 50 };
 
@@ -35,9 +35,9 @@ static void complain(const struct stranger *stranger, enum hello_refusal refusal
     if (refusal == HELLO_NOT_READY)
         return;
     if (stranger->got < sizeof(stranger->call) && stranger->stage == STRANGER_CALLS)
-        tcp_complain_any(stranger->net, &stranger->address, reason, "refused a connection");
+        net_complain_any(stranger->net, &stranger->address, reason, "refused a connection");
     else
-        tcp_complain_any(stranger->net, &stranger->address, reason, "refused node %u, lane %u",
+        net_complain_any(stranger->net, &stranger->address, reason, "refused node %u, lane %u",
                          stranger->call.from, stranger->call.lane);
 }
 
@@ -75,12 +75,13 @@ static void answer(struct stranger *stranger)
     if (refusal == HELLO_ACCEPTED)
         refusal = lane_ready(net, call->lane);
     if (refusal == HELLO_ACCEPTED)
-        refusal = tcp_admit_any(net, call->from, call->incarnation, false);
+        refusal = net_admit_any(net, call->from, call->incarnation, false);
     if (refusal != HELLO_ACCEPTED) {
         refuse(stranger, refusal);
         return;
     }
-    hello_make(&stranger->answer, &net->side, call->from, call->lane, tcp_incarnation_any(net));
+    hello_make(&stranger->answer, &net->side, call->from, call->lane, net_own_incarnation_any(net));
+    hello_offer(&stranger->answer, hello_choose(call, &net->side));
     hello_prove_answer(&stranger->answer, call, &net->side);
     /* The first bytes on a fresh connection: they fit, or something is wrong with it. */
     if (send(stranger->fd, &stranger->answer, sizeof(stranger->answer),
@@ -97,7 +98,7 @@ static void answer(struct stranger *stranger)
 static void put_arrival_locked(struct mailbox *mailbox, struct arrival *arrival)
 {
     struct arrival **at = &mailbox->first;
-    while (*at != NULL && (*at)->peer != arrival->peer)
+    while (*at != NULL && (*at)->call.from != arrival->call.from)
         at = &(*at)->next;
     if (*at != NULL) {
         arrival->next = (*at)->next;
@@ -105,7 +106,7 @@ static void put_arrival_locked(struct mailbox *mailbox, struct arrival *arrival)
         free(*at);
     }
     *at = arrival;
-    tcp_wake_locked(mailbox);
+    net_wake_locked(mailbox);
 }
 
 static void hand_over(struct stranger *stranger)
@@ -117,10 +118,8 @@ static void hand_over(struct stranger *stranger)
      * then. */
     event_del(&stranger->readable);
     if (arrival != NULL) {
-        *arrival = (struct arrival){.fd = stranger->fd,
-                                    .peer = stranger->call.from,
-                                    .incarnation = stranger->call.incarnation,
-                                    .own_incarnation = stranger->answer.incarnation};
+        *arrival = (struct arrival){
+            .fd = stranger->fd, .call = stranger->call, .answer = stranger->answer};
         pthread_mutex_lock(&net->mutex);
         if (mailbox->open) {
             put_arrival_locked(mailbox, arrival);
@@ -139,7 +138,7 @@ static void admit(struct stranger *stranger)
                                                    &stranger->answer, &stranger->net->side);
     if (refusal == HELLO_ACCEPTED)
         refusal =
-            tcp_admit_any(stranger->net, stranger->call.from, stranger->call.incarnation, true);
+            net_admit_any(stranger->net, stranger->call.from, stranger->call.incarnation, true);
     if (refusal == HELLO_ACCEPTED)
         hand_over(stranger);
     else
@@ -193,12 +192,12 @@ static void on_deadline(evutil_socket_t fd, short what, void *user)
 static void greet(struct net *net, int fd, const struct address *address)
 {
     struct stranger *stranger = net->door.strangers;
-    struct timeval deadline = tcp_timeval(STRANGER_MS);
+    struct timeval deadline = net_timeval(STRANGER_MS);
     while (stranger->stage != STRANGER_FREE)
         stranger++;
     *stranger =
         (struct stranger){.stage = STRANGER_CALLS, .fd = fd, .net = net, .address = *address};
-    tcp_prepare_socket(net, fd);
+    net_prepare_socket(net, fd);
     event_assign(&stranger->readable, net->door.base, fd, EV_READ | EV_PERSIST, on_readable,
                  stranger);
     evtimer_assign(&stranger->deadline, net->door.base, on_deadline, stranger);
@@ -220,7 +219,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *user)
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* The listener stays readable; asking it again at once would only burn the processor.
              */
-            struct timeval pause = tcp_timeval(DOOR_PAUSE_MS);
+            struct timeval pause = net_timeval(DOOR_PAUSE_MS);
             event_del(&net->door.listener);
             event_add(&net->door.pause, &pause);
             return;
@@ -239,7 +238,7 @@ static void on_pause_end(evutil_socket_t fd, short what, void *user)
     watch_listener(user);
 }
 
-void tcp_door_open(struct net *net, struct event_base *base)
+void net_door_open(struct net *net, struct event_base *base)
 {
     net->door.base = base;
     event_assign(&net->door.listener, base, net->listen_fd, EV_READ | EV_PERSIST, on_accept, net);
@@ -247,7 +246,7 @@ void tcp_door_open(struct net *net, struct event_base *base)
     watch_listener(net);
 }
 
-void tcp_door_close(struct net *net)
+void net_door_close(struct net *net)
 {
     for (unsigned i = 0; i < STRANGER_MAX; i++)
         if (net->door.strangers[i].stage != STRANGER_FREE)

@@ -1,4 +1,4 @@
-#include "net/tcp.h"
+#include "net/net_private.h"
 
 #include <netdb.h>
 #include <signal.h>
@@ -8,7 +8,7 @@
 
 enum { RESOLVE_EVERY_S = 2 };
 
-enum status tcp_resolve(const char *host, uint16_t port, bool numeric, struct address *address)
+enum status net_resolve(const char *host, uint16_t port, bool numeric, struct address *address)
 {
     char service[8];
     struct addrinfo *found;
@@ -23,7 +23,7 @@ enum status tcp_resolve(const char *host, uint16_t port, bool numeric, struct ad
     return STATUS_OK;
 }
 
-void tcp_address_text(const struct address *address, char *text, size_t size)
+void net_address_text(const struct address *address, char *text, size_t size)
 {
     if (address->size == 0 || getnameinfo((const struct sockaddr *)&address->storage, address->size,
                                           text, (socklen_t)size, NULL, 0, NI_NUMERICHOST) != 0)
@@ -38,8 +38,8 @@ static void resolve_names(struct net *net)
         const struct net_peer *peer = &net->options.peers[i];
         struct address address;
         if (peer->id == net->options.self ||
-            tcp_resolve(peer->host, peer->port, true, &address) == STATUS_OK ||
-            tcp_resolve(peer->host, peer->port, false, &address) != STATUS_OK)
+            net_resolve(peer->host, peer->port, true, &address) == STATUS_OK ||
+            net_resolve(peer->host, peer->port, false, &address) != STATUS_OK)
             continue;
         pthread_mutex_lock(&net->mutex);
         net->addresses[peer->id] = address;
@@ -83,13 +83,13 @@ static int start_thread(struct net *net)
     return error;
 }
 
-enum status tcp_resolve_start(struct net *net)
+enum status net_resolve_start(struct net *net)
 {
     bool names = false;
     for (unsigned i = 0; i < net->options.peer_count; i++) {
         const struct net_peer *peer = &net->options.peers[i];
         if (peer->id != net->options.self &&
-            tcp_resolve(peer->host, peer->port, true, &net->addresses[peer->id]) != STATUS_OK)
+            net_resolve(peer->host, peer->port, true, &net->addresses[peer->id]) != STATUS_OK)
             names = true;
     }
     if (names) {
@@ -100,7 +100,7 @@ enum status tcp_resolve_start(struct net *net)
     return STATUS_OK;
 }
 
-void tcp_resolve_stop(struct net *net)
+void net_resolve_stop(struct net *net)
 {
     if (!net->resolver.running)
         return;
