@@ -52,7 +52,9 @@ static uint32_t message_extent(const struct frame_header *header, const uint8_t 
     if (left < sizeof(message))
         return 0;
     memcpy(&message, payload + offset, sizeof(message));
-    if (message.unused != 0 || message.size > left - sizeof(message))
+    if (message.kind >= FRAME_KIND_COUNT || message.size > left - sizeof(message))
+        return 0;
+    if (message.kind != FRAME_MESSAGE && message.size != FRAME_PROBE_SIZE)
         return 0;
     size_t extent = frame_message_size(message.size);
     return extent > left ? 0 : (uint32_t)extent;
@@ -84,4 +86,11 @@ bool frame_message(const struct frame_header *header, const void *payload, uint3
     *message = slice_make((const uint8_t *)payload + *offset + sizeof(found), found.size);
     *offset += extent;
     return true;
+}
+
+enum frame_kind frame_message_kind(struct slice message)
+{
+    struct message_header header;
+    memcpy(&header, (const uint8_t *)message.data - sizeof(header), sizeof(header));
+    return (enum frame_kind)header.kind;
 }

@@ -46,9 +46,18 @@ struct frame_source {
 };
 static_assert(sizeof(struct frame_source) == 16, "wire format");
 
+enum frame_kind {
+    FRAME_MESSAGE, /* of net's user */
+    FRAME_PING,    /* FRAME_PROBE_SIZE bytes, which the receiver sends back... */
+    FRAME_PONG,    /* ...in one of these: how long a message and its answer take */
+    FRAME_KIND_COUNT
+};
+
+enum { FRAME_PROBE_SIZE = 8 };
+
 struct message_header {
-    uint32_t size;   /* of the bytes that follow, without the padding */
-    uint32_t unused; /* zero */
+    uint32_t size; /* of the bytes that follow, without the padding */
+    uint32_t kind; /* enum frame_kind */
 };
 static_assert(sizeof(struct message_header) == 8, "wire format");
 
@@ -88,5 +97,8 @@ enum frame_error frame_check_payload(const struct frame_header *header, const vo
 /* The message at *offset of a checked payload; moves *offset to the next. False: the end. */
 bool frame_message(const struct frame_header *header, const void *payload, uint32_t *offset,
                    struct slice *message);
+
+/* Of a message that frame_message() gave: its header lies before its bytes. */
+enum frame_kind frame_message_kind(struct slice message);
 
 #endif

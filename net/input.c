@@ -146,7 +146,7 @@ void input_take(struct input *input)
     assert(input->checked);
     bool found = frame_message(frame_at(input), frame_at(input) + 1, &input->message_at, &message);
     assert(found);
-    input->messages++;
+    input->messages += frame_message_kind(message) == FRAME_MESSAGE;
 }
 
 void input_shrink(struct input *input)

@@ -21,7 +21,7 @@ struct input {
     bool checked;        /* the frame at `begin` is whole and good */
     bool grown;          /* a large frame came since the last input_shrink() */
     uint32_t sequence;   /* of the frame at `begin` */
-    uint64_t frames, messages, bytes;
+    uint64_t frames, messages, bytes; /* messages: of net's user */
 };
 
 void input_init(struct input *input, uint32_t payload_max);

@@ -86,6 +86,8 @@ static void close_socket(struct link *link)
     link->held = false;
     link->resume = false;
     link->writing = false;
+    link->asking = false;
+    link->asked_ns = 0;
     memset(link->busy_told, 0, sizeof(link->busy_told));
 }
 
@@ -117,29 +119,71 @@ static void complain_damage(struct link *link, enum frame_error error)
                      link->lane->index);
 }
 
+static void break_damaged(struct link *link, enum frame_error error)
+{
+    complain_damage(link, error);
+    link_break(link, frame_error_text(error));
+}
+
 static void hold(struct link *link)
 {
     link->held = true;
     link->stats.held++;
 }
 
-void link_deliver(struct link *link)
+static void count_round(struct link *link, uint64_t took_ns)
+{
+    unsigned bucket = 0;
+    while (bucket < NET_ROUND_BUCKETS - 1 && took_ns >= (uint64_t)1000 << bucket)
+        bucket++;
+    link->stats.rounds[bucket]++;
+}
+
+/* The answer goes out with the flush at the end of the turn, as answers to messages do. */
+static void take_ping(struct link *link, uint64_t stamp_ns)
+{
+    if (output_add_probe(&link->output, FRAME_PONG, stamp_ns) != STATUS_OK)
+        link_break(link, "no memory for an answer");
+}
+
+static void take_pong(struct link *link, uint64_t stamp_ns)
+{
+    if (!link->asking || stamp_ns != link->asked_ns) {
+        break_damaged(link, FRAME_BAD_PONG);
+        return;
+    }
+    link->asking = false;
+    count_round(link, net_now_ns() - stamp_ns);
+}
+
+static enum net_take take_message(struct link *link, struct slice message)
 {
     struct net_lane *lane = link->lane;
+    uint64_t stamp_ns;
+    enum frame_kind kind = frame_message_kind(message);
+    if (kind == FRAME_MESSAGE)
+        return lane->callbacks->on_message(lane->user, link->id, link->incarnation, message);
+    memcpy(&stamp_ns, message.data, sizeof(stamp_ns));
+    if (kind == FRAME_PING)
+        take_ping(link, stamp_ns);
+    else
+        take_pong(link, stamp_ns);
+    return NET_TAKEN;
+}
+
+void link_deliver(struct link *link)
+{
     struct slice message;
     enum frame_error error;
     while (link_usable(link) && !link->held) {
         enum status status = link->wire->peek(link, &message, &error);
-        if (status == STATUS_CORRUPT) {
-            complain_damage(link, error);
-            link_break(link, frame_error_text(error));
-        } else if (status == STATUS_NO_MEMORY) {
+        if (status == STATUS_CORRUPT)
+            break_damaged(link, error);
+        else if (status == STATUS_NO_MEMORY)
             link_break(link, "no memory for what it sends");
-        }
         if (status != STATUS_OK)
             return;
-        if (lane->callbacks->on_message(lane->user, link->id, link->incarnation, message) ==
-            NET_HOLD)
+        if (take_message(link, message) == NET_HOLD)
             hold(link);
         else
             link->wire->take(link);
@@ -472,18 +516,32 @@ void link_turn(struct link *link)
         link_down(link, link->break_why);
 }
 
-void link_tick(struct link *link, uint64_t now_ns)
+/* One at a time: a peer that holds must not find a queue of them. */
+static void ping(struct link *link, uint64_t now_ns)
+{
+    if (link->asking || now_ns - link->asked_ns < (uint64_t)PING_MS * 1000000)
+        return;
+    link->asked_ns = net_now_ns();
+    link->asking = output_add_probe(&link->output, FRAME_PING, link->asked_ns) == STATUS_OK;
+}
+
+/* A queue that waits for the socket needs no heartbeat behind it, and a ping there would measure
+ * the queue. */
+static void say_something(struct link *link, uint64_t now_ns)
 {
     uint64_t quiet_ns = (uint64_t)link->lane->net->options.heartbeat_ms * 1000000 / 2;
-    if (link_usable(link) && !link->writing) {
-        /* A queue that waits for the socket needs no heartbeat behind it. No memory: the next tick
-         * tries again. */
-        if (link->output.backlog == 0 && now_ns - link->sent_ns >= quiet_ns &&
-            output_add_heartbeat(&link->output) != STATUS_OK)
-            return;
-        if (link->output.backlog > 0)
-            link_write_out(link);
-    }
+    ping(link, now_ns);
+    if (link->output.backlog == 0 && now_ns - link->sent_ns >= quiet_ns &&
+        output_add_heartbeat(&link->output) != STATUS_OK)
+        return; /* The next tick tries again. */
+    if (link->output.backlog > 0)
+        link_write_out(link);
+}
+
+void link_tick(struct link *link, uint64_t now_ns)
+{
+    if (link_usable(link) && !link->writing)
+        say_something(link, now_ns);
     if (link->wire != NULL)
         link->wire->tick(link);
     link->stats.up = link_usable(link);
@@ -510,4 +568,10 @@ bool net_is_up(const struct net_lane *lane, unsigned id)
 {
     assert(id < NET_PEER_LIMIT);
     return link_usable(&lane->links[id]);
+}
+
+bool net_is_rdma(const struct net_lane *lane, unsigned id)
+{
+    assert(id < NET_PEER_LIMIT);
+    return link_usable(&lane->links[id]) && lane->links[id].wire == &wire_rdma;
 }

@@ -156,6 +156,9 @@ void net_drop(struct net_lane *lane, unsigned peer, const char *why);
 
 bool net_is_up(const struct net_lane *lane, unsigned peer);
 
+/* Up, and by RDMA. */
+bool net_is_rdma(const struct net_lane *lane, unsigned peer);
+
 /* CLOCK_BOOTTIME in ns of the last reception from `peer` on the lane that has waited longest: proof
  * that every worker of the peer lived then, and that ours listened. 0: a lane has no connection, or
  * nothing came on it yet. */
@@ -175,14 +178,14 @@ struct net_stats {
     bool up;
     bool rdma;
     uint64_t frames_in, frames_out;
-    uint64_t messages_in, messages_out;
+    uint64_t messages_in, messages_out; /* without pings and pongs */
     uint64_t bytes_in, bytes_out;
     uint64_t ups;                       /* connections made so far */
     uint64_t busy;                      /* messages answered with STATUS_BUSY */
     uint64_t held;                      /* times a message was held */
     uint64_t backlog;                   /* bytes queued now */
     uint64_t refusals;                  /* of hellos and damaged frames, with or without a line */
-    uint64_t rounds[NET_ROUND_BUCKETS]; /* round trips, measured by heartbeats and their echoes */
+    uint64_t rounds[NET_ROUND_BUCKETS]; /* round trips of a message and its answer, one a second */
 
     /* RDMA */
     uint64_t work_requests; /* sends and reads posted */

@@ -34,6 +34,7 @@ enum {
     BACKOFF_MAX_MS = 1000,
     COMPLAINT_MAX = 64, /* remembered refusals */
     COMPLAINT_QUIET_S = 60,
+    PING_MS = 1000,
 };
 
 struct address {
@@ -152,6 +153,8 @@ struct link {
     struct output output;
     struct net_stats stats;
     uint64_t sent_ns;           /* of the last write */
+    uint64_t asked_ns;          /* of the last ping; 0: none on this connection */
+    bool asking;                /* its pong has not come */
     const char *break_why;      /* not NULL: to be closed on the next turn; counts as closed */
     bool held;                  /* NET_HOLD was answered */
     bool full;                  /* not reading: the buffer is full behind a held message */

@@ -129,9 +129,10 @@ static void frame_end(struct output *output)
     output->frames++;
 }
 
-static void copy_message(uint8_t *at, const struct slice *parts, unsigned part_count, size_t size)
+static void copy_message(uint8_t *at, enum frame_kind kind, const struct slice *parts,
+                         unsigned part_count, size_t size)
 {
-    struct message_header header = {.size = (uint32_t)size};
+    struct message_header header = {.size = (uint32_t)size, .kind = (uint32_t)kind};
     memcpy(at, &header, sizeof(header));
     memset(at + frame_message_size(size) - 8, 0, size % 8 != 0 ? 8 : 0);
     at += sizeof(header);
@@ -142,8 +143,8 @@ static void copy_message(uint8_t *at, const struct slice *parts, unsigned part_c
     }
 }
 
-enum status output_add(struct output *output, const struct slice *parts, unsigned part_count,
-                       size_t size)
+static enum status add(struct output *output, enum frame_kind kind, const struct slice *parts,
+                       unsigned part_count, size_t size)
 {
     size_t extent = frame_message_size(size);
     if (output->frame != NULL && (output->frame->size + extent > output->gather_max ||
@@ -156,13 +157,27 @@ enum status output_add(struct output *output, const struct slice *parts, unsigne
     if (header > 0)
         frame_begin(output, (struct frame_header *)at);
     at += header;
-    copy_message(at, parts, part_count, size);
+    copy_message(at, kind, parts, part_count, size);
     struct frame_header *frame = output->frame;
     frame->payload_crc = crc32c(frame->payload_crc, at, extent);
     frame->size += (uint32_t)extent;
     frame->message_count++;
-    output->messages++;
     return STATUS_OK;
+}
+
+enum status output_add(struct output *output, const struct slice *parts, unsigned part_count,
+                       size_t size)
+{
+    enum status status = add(output, FRAME_MESSAGE, parts, part_count, size);
+    output->messages += status == STATUS_OK;
+    return status;
+}
+
+enum status output_add_probe(struct output *output, enum frame_kind kind, uint64_t stamp)
+{
+    struct slice part = slice_make(&stamp, sizeof(stamp));
+    assert(kind == FRAME_PING || kind == FRAME_PONG);
+    return add(output, kind, &part, 1, sizeof(stamp));
 }
 
 enum status output_add_heartbeat(struct output *output)

@@ -46,6 +46,10 @@ void output_reset(struct output *output);
 enum status output_add(struct output *output, const struct slice *parts, unsigned part_count,
                        size_t size) MUST_CHECK;
 
+/* Queues a ping or a pong; not counted as a message. */
+enum status output_add_probe(struct output *output, enum frame_kind kind,
+                             uint64_t stamp) MUST_CHECK;
+
 /* Queues an empty frame. */
 enum status output_add_heartbeat(struct output *output) MUST_CHECK;
 

@@ -117,8 +117,10 @@ enum status control_run(struct control *control)
     if (status != STATUS_OK)
         return status;
     group_tick(&control->group);
-    while (!control->stopping && !control->failed)
+    while (!control->stopping && !control->failed) {
         watch_turn(control->base, true);
+        group_flush(&control->group);
+    }
     listeners_stop(control->listeners);
     return control->failed ? STATUS_IO : STATUS_OK;
 }

@@ -225,14 +225,14 @@ static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation,
     group->now_us = clock_mono_us();
     member_received(&group->member, peer, bytes.data, group->now_us, &group->actions);
     follow(group);
-    net_flush(group->lane);
     return NET_TAKEN;
 }
 
 static void on_up(void *user, unsigned peer, uint64_t incarnation)
 {
-    (void)user;
-    log_note("connected to node %u (incarnation %llu)", peer, (unsigned long long)incarnation);
+    struct group *group = user;
+    log_note("connected to node %u (incarnation %llu) over %s", peer,
+             (unsigned long long)incarnation, net_is_rdma(group->lane, peer) ? "rdma" : "tcp");
 }
 
 static void on_down(void *user, unsigned peer, uint64_t incarnation, const char *why)
@@ -319,6 +319,12 @@ static void tell_awaited(struct group *group)
                  node_names(nodes, names));
 }
 
+void group_flush(struct group *group)
+{
+    if (group->lane != NULL)
+        net_flush(group->lane);
+}
+
 void group_tick(struct group *group)
 {
     uint64_t heard_us[MEMBER_LIMIT] = {0};
@@ -331,8 +337,6 @@ void group_tick(struct group *group)
     follow(group);
     tell_progress(group);
     tell_awaited(group);
-    if (group->lane != NULL)
-        net_flush(group->lane);
 }
 
 static void on_healed(struct group *group, unsigned shard, uint32_t epoch)

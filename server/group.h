@@ -40,6 +40,9 @@ void group_close(struct group *group);
 /* About every 10 ms. */
 void group_tick(struct group *group);
 
+/* At the end of each turn of the loop. */
+void group_flush(struct group *group);
+
 /* HEALED and SUSPECT of the shards. */
 void group_read_letter(struct group *group, const struct letter *letter);
 

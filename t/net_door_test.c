@@ -219,6 +219,29 @@ TEST(door, closes_a_connection_that_sends_damaged_frames)
     cluster_close(&cluster);
 }
 
+/* Nor may a peer say how long a round trip took. */
+TEST(door, closes_a_connection_that_answers_what_was_not_asked)
+{
+    struct cluster cluster;
+    struct {
+        struct frame_header header;
+        struct message_header message;
+        uint64_t stamp;
+    } frame = {.header = {.magic = FRAME_MAGIC, .size = 16, .message_count = 1},
+               .message = {.size = FRAME_PROBE_SIZE, .kind = FRAME_PONG},
+               .stamp = 1};
+    open_acceptor(&cluster, NULL);
+    struct caller caller = caller_make(&cluster);
+    frame.header.payload_crc = crc32c(0, &frame.message, 16);
+    frame_seal(&frame.header);
+    ASSERT(caller_enter(&caller, &cluster));
+    caller_send(&caller, &frame, sizeof(frame));
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->downs == 1);
+    EXPECT_TEXT(seen_by(&cluster, 1, 0, 2)->why, "an answer to a ping that was not sent");
+    close(caller.fd);
+    cluster_close(&cluster);
+}
+
 /* More silent strangers than there are places; the real node must get in as soon as they are
  * dropped. */
 TEST(door, drops_silent_strangers_after_two_seconds)

@@ -123,7 +123,7 @@ TEST(frame, names_what_is_wrong_in_a_payload)
         EXPECT_EQ(check(&frame), FRAME_BAD_MESSAGES);
     }
     frame = make_frame();
-    frame.second.unused = 1;
+    frame.second.kind = FRAME_KIND_COUNT;
     seal(&frame);
     EXPECT_EQ(check(&frame), FRAME_BAD_MESSAGES);
     frame = make_frame();
@@ -133,6 +133,24 @@ TEST(frame, names_what_is_wrong_in_a_payload)
     frame.header.message_count = 3; /* a message is missing */
     seal(&frame);
     EXPECT_EQ(check(&frame), FRAME_BAD_MESSAGES);
+}
+
+TEST(frame, has_pings_and_pongs_of_one_size_only)
+{
+    for (unsigned kind = FRAME_PING; kind <= FRAME_PONG; kind++) {
+        struct two_messages frame = make_frame();
+        frame.first.size = FRAME_PROBE_SIZE;
+        frame.first.kind = kind;
+        seal(&frame);
+        EXPECT_EQ(check(&frame), FRAME_OK);
+        frame.first.size = FRAME_PROBE_SIZE - 1;
+        seal(&frame);
+        EXPECT_EQ(check(&frame), FRAME_BAD_MESSAGES);
+        frame = make_frame();
+        frame.second.kind = kind; /* 16 bytes */
+        seal(&frame);
+        EXPECT_EQ(check(&frame), FRAME_BAD_MESSAGES);
+    }
 }
 
 /* ---- output to input ---- */
@@ -215,6 +233,34 @@ TEST(pipe, carries_messages_of_all_sizes)
     EXPECT_EQ(pipe.output.frames, pipe.input.frames);
     EXPECT_EQ(pipe.output.messages, 200);
     EXPECT_EQ(pipe.input.messages, 200);
+    pipe_close(&pipe);
+}
+
+TEST(pipe, tells_pings_and_pongs_from_messages_and_does_not_count_them)
+{
+    struct pipe pipe;
+    struct slice message;
+    enum frame_error error;
+    uint64_t stamp;
+    static const enum frame_kind kinds[] = {FRAME_PING, FRAME_MESSAGE, FRAME_PONG};
+    ASSERT(pipe_open(&pipe, 1000));
+    ASSERT_EQ(output_add_probe(&pipe.output, FRAME_PING, 4711), STATUS_OK);
+    ASSERT_EQ(add_sample(&pipe.output, 5), STATUS_OK);
+    ASSERT_EQ(output_add_probe(&pipe.output, FRAME_PONG, 4711), STATUS_OK);
+    ASSERT_EQ(output_write(&pipe.output, pipe.fds[0]), STATUS_OK);
+    ASSERT_EQ(input_read(&pipe.input, pipe.fds[1]), STATUS_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        ASSERT_EQ(input_peek(&pipe.input, &message, &error), STATUS_OK);
+        ASSERT_EQ(frame_message_kind(message), kinds[i]);
+        if (kinds[i] != FRAME_MESSAGE) {
+            memcpy(&stamp, message.data, sizeof(stamp));
+            EXPECT(message.size == sizeof(stamp) && stamp == 4711);
+        }
+        input_take(&pipe.input);
+    }
+    EXPECT_EQ(pipe.input.frames, 1);
+    EXPECT_EQ(pipe.input.messages, 1);
+    EXPECT_EQ(pipe.output.messages, 1);
     pipe_close(&pipe);
 }
 

@@ -61,6 +61,56 @@ TEST(net, sends_nothing_before_the_flush_and_gathers)
     cluster_close(&cluster);
 }
 
+static uint64_t round_count(struct cluster *cluster, unsigned id, unsigned lane, unsigned peer)
+{
+    struct net_stats stats;
+    uint64_t count = 0;
+    net_stats_any(cluster->nodes[id].net, lane, peer, &stats);
+    for (unsigned i = 0; i < NET_ROUND_BUCKETS; i++)
+        count += stats.rounds[i];
+    return count;
+}
+
+/* The first at once, then one a second. No callback sees anything of it. */
+TEST(net, measures_round_trips_that_nobody_else_sees)
+{
+    struct cluster cluster;
+    struct net_stats stats;
+    cluster_open(&cluster, 2, 2);
+    RUN_UNTIL(&cluster, all_up(&cluster));
+    for (unsigned id = 1; id <= 2; id++)
+        for (unsigned lane = 0; lane < 2; lane++)
+            RUN_UNTIL(&cluster, round_count(&cluster, id, lane, 3 - id) >= 2);
+    net_stats_any(cluster.nodes[1].net, 0, 2, &stats);
+    EXPECT_EQ(stats.rounds[NET_ROUND_BUCKETS - 1], 0);
+    EXPECT(round_count(&cluster, 1, 0, 2) <= 4);
+    EXPECT_EQ(stats.messages_in, 0);
+    EXPECT_EQ(stats.messages_out, 0);
+    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->messages, 0);
+    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->downs, 0);
+    cluster_close(&cluster);
+}
+
+/* A peer that holds for long must not find many of them behind what it held. */
+TEST(net, asks_again_only_when_the_answer_is_there)
+{
+    struct cluster cluster;
+    cluster_open(&cluster, 2, 1);
+    RUN_UNTIL(&cluster, all_up(&cluster) && round_count(&cluster, 1, 0, 2) == 1);
+    cluster.nodes[2].seats[0].hold_at = 7;
+    for (uint32_t i = 0; i < 8; i++)
+        ASSERT_EQ(send_number(&cluster, 1, 0, 2, NET_LIVE, i, 8), STATUS_OK);
+    cluster_run(&cluster, 3200);
+    EXPECT_EQ(round_count(&cluster, 1, 0, 2), 1);
+    cluster.nodes[2].seats[0].hold_at = 0;
+    net_resume(cluster.nodes[2].seats[0].lane, 1);
+    RUN_UNTIL(&cluster, round_count(&cluster, 1, 0, 2) == 3); /* a new one follows at once */
+    cluster_run(&cluster, 100);
+    EXPECT_EQ(round_count(&cluster, 1, 0, 2), 3);
+    EXPECT_EQ(seen_by(&cluster, 2, 0, 1)->messages, 8);
+    cluster_close(&cluster);
+}
+
 TEST(net, carries_the_largest_message_and_refuses_a_larger_one)
 {
     struct cluster cluster;
