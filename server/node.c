@@ -24,7 +24,7 @@ enum {
     CONNECT_MS = 1000,
     MESSAGE_HEADROOM = 65536,
     CLIENT_MEMORY_MIN = 64 << 20,
-    EXIT_FOREIGN = 78, /* the data directory is not this node's, or cannot be used */
+    EXIT_FOREIGN = 78, /* the data directory is not this node's, or cannot be used; or --net can't */
 };
 
 void node_set_view(struct node *node, const struct node_view *view)
@@ -111,10 +111,27 @@ static void on_refused(void *user, const char *text)
     log_warn("%s", text);
 }
 
+static void on_chosen(void *user, const char *text)
+{
+    (void)user;
+    log_note("%s", text);
+}
+
+static void tell_no_net(enum status status)
+{
+    if (status == STATUS_NOT_FOUND)
+        log_error("--net=rdma: not on this machine; start with --net=auto or --net=tcp, or see "
+                  "doc/operations.md");
+    else
+        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status),
+                  strerror(errno));
+}
+
 static enum status open_net(struct node *node)
 {
     const struct options *options = &node->options;
     struct net_options net = {
+        .choice = (enum net_choice)options->net,
         .self = options->self,
         .lane_count = options->thread_count + 1,
         .peer_count = options->peer_count,
@@ -126,6 +143,7 @@ static enum status open_net(struct node *node)
         .connect_ms = CONNECT_MS,
         .message_size_max = LARGE_VALUE_MIN + MESSAGE_HEADROOM,
         .on_refused = on_refused,
+        .on_chosen = on_chosen,
         .user = node,
     };
     if (options->peer_count < 2)
@@ -136,8 +154,7 @@ static enum status open_net(struct node *node)
     }
     enum status status = net_open(&net, &node->net);
     if (status != STATUS_OK)
-        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status),
-                  strerror(errno));
+        tell_no_net(status);
     return status;
 }
 
@@ -300,8 +317,9 @@ static int open_and_run(struct node *node, struct listeners *listeners)
         return code;
     if (disk_check(node) != STATUS_OK)
         goto close_directory;
-    if (open_net(node) != STATUS_OK) {
-        code = EXIT_SYSTEM;
+    enum status status = open_net(node);
+    if (status != STATUS_OK) {
+        code = status == STATUS_NOT_FOUND ? EXIT_FOREIGN : EXIT_SYSTEM;
         goto close_directory;
     }
     if (mailbox_open(&node->mailbox) != STATUS_OK)

@@ -99,6 +99,8 @@ struct options {
     enum model persistency;
     bool rebuild_index;
     const char *index_directory; /* "none": the process's own memory */
+    uint32_t net;     /* enum net_choice */
+    uint32_t poll_us; /* 0: never */
     uint32_t suspect_ms;
     uint32_t lease_ms;
     uint32_t election_ms;

@@ -24,6 +24,19 @@ static const char *tls_version_name(uint32_t version)
     return version < sizeof(names) / sizeof(names[0]) ? names[version] : "unknown";
 }
 
+static const char *net_choice_name(uint32_t choice)
+{
+    switch ((enum net_choice)choice) {
+    case NET_CHOOSE_TCP:
+        return "tcp";
+    case NET_CHOOSE_RDMA:
+        return "rdma";
+    case NET_CHOOSE_AUTO:
+        return "auto";
+    }
+    return "unknown";
+}
+
 static const char *text_or(const char *text, const char *none)
 {
     return text != NULL ? text : none;

@@ -28,8 +28,9 @@ static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation,
 static void on_up(void *user, unsigned peer, uint64_t incarnation)
 {
     struct worker *worker = user;
-    log_info("shard %u: connected to node %u (incarnation %llu)", worker->number, peer,
-             (unsigned long long)incarnation);
+    bool rdma = net_is_rdma(worker->lane, peer);
+    log_info("shard %u: connected to node %u (incarnation %llu) over %s", worker->number, peer,
+             (unsigned long long)incarnation, rdma ? "rdma" : "tcp");
     struct event event = {.type = EVENT_UP, .peer = peer};
     worker_step(worker, &event);
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "net/net.h"
 #include "t/test.h"
 
 static struct options options;
@@ -285,6 +286,22 @@ TEST(options, hashes_tell_what_must_be_equal)
     EXPECT(options_directory_hash(&options) == directory);
     ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:4 -t 2"), OPTIONS_RUN);
     EXPECT(options_directory_hash(&options) != directory);
+}
+
+TEST(options, net_is_tcp_rdma_or_auto_and_each_node_chooses_for_itself)
+{
+    ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:3"), OPTIONS_RUN);
+    EXPECT_EQ(options.net, NET_CHOOSE_AUTO);
+    EXPECT_EQ(options.poll_us, 0);
+    uint64_t hash = options_cluster_hash(&options);
+    ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:3 --net=tcp --poll-us=50"), OPTIONS_RUN);
+    EXPECT_EQ(options.net, NET_CHOOSE_TCP);
+    EXPECT_EQ(options.poll_us, 50);
+    EXPECT(options_cluster_hash(&options) == hash);
+    ASSERT_EQ(parse("--net=rdma"), OPTIONS_RUN);
+    EXPECT_EQ(options.net, NET_CHOOSE_RDMA);
+    EXPECT(refused("--net=ib", "tcp or rdma or auto"));
+    EXPECT(refused("--poll-us=1000001", "0 to 1000000"));
 }
 
 TEST(options, persistency_is_the_name_of_a_model)
