@@ -71,7 +71,9 @@ static void answer(struct stranger *stranger)
 {
     struct net *net = stranger->net;
     const struct hello *call = &stranger->call;
-    enum hello_refusal refusal = hello_check_call(call, &net->side);
+    struct hello_side side = net->side;
+    side.transports = net_transports_any(net);
+    enum hello_refusal refusal = hello_check_call(call, &side);
     if (refusal == HELLO_ACCEPTED)
         refusal = lane_ready(net, call->lane);
     if (refusal == HELLO_ACCEPTED)
@@ -81,7 +83,7 @@ static void answer(struct stranger *stranger)
         return;
     }
     hello_make(&stranger->answer, &net->side, call->from, call->lane, net_own_incarnation_any(net));
-    hello_offer(&stranger->answer, hello_choose(call, &net->side));
+    hello_offer(&stranger->answer, hello_choose(call, &side));
     hello_prove_answer(&stranger->answer, call, &net->side);
     /* The first bytes on a fresh connection: they fit, or something is wrong with it. */
     if (send(stranger->fd, &stranger->answer, sizeof(stranger->answer),
@@ -244,10 +246,12 @@ void net_door_open(struct net *net, struct event_base *base)
     event_assign(&net->door.listener, base, net->listen_fd, EV_READ | EV_PERSIST, on_accept, net);
     evtimer_assign(&net->door.pause, base, on_pause_end, net);
     watch_listener(net);
+    rdma_door_open(net, base);
 }
 
 void net_door_close(struct net *net)
 {
+    rdma_door_close(net);
     for (unsigned i = 0; i < STRANGER_MAX; i++)
         if (net->door.strangers[i].stage != STRANGER_FREE)
             forget(&net->door.strangers[i]);

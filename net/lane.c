@@ -33,6 +33,8 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
     pthread_mutex_lock(&net->mutex);
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
         net->mailboxes[lane->index].stats[id] = lane->links[id].stats;
+    if (lane->rdma != NULL)
+        net->mailboxes[lane->index].lane_stats = rdma_lane_stats(lane);
     pthread_mutex_unlock(&net->mutex);
 }
 
@@ -85,6 +87,8 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
     struct arrival *arrival = take_arrivals(lane);
     renew(lane);
     close_shut_out(lane);
+    if (lane->rdma != NULL)
+        rdma_lane_arrivals(lane);
     while (arrival != NULL) {
         struct arrival *next = arrival->next;
         if (arrival->answer.incarnation == lane->incarnation &&
@@ -142,10 +146,14 @@ enum status net_lane_open(struct net *net, unsigned index, struct event_base *ba
     start_events(lane);
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
         link_open(&lane->links[id], lane, id);
+    enum status status = rdma_lane_open(lane);
     if (index == net->options.lane_count - 1)
         net_door_open(net, base);
-    *lane_made = lane;
-    return STATUS_OK;
+    if (status == STATUS_OK)
+        *lane_made = lane;
+    else
+        net_lane_close(lane);
+    return status;
 }
 
 void net_lane_close(struct net_lane *lane)
@@ -163,6 +171,7 @@ void net_lane_close(struct net_lane *lane)
     }
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
         link_close(&lane->links[id]);
+    rdma_lane_close(lane);
     event_del(&lane->wake);
     event_del(&lane->tick);
     event_del(&lane->turn);

@@ -9,6 +9,7 @@
  * connection counts as closed from then on. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -91,12 +92,31 @@ static void close_socket(struct link *link)
     memset(link->busy_told, 0, sizeof(link->busy_told));
 }
 
+/* RDMA did not come about, though both ends offered it: after a few times TCP will do, for a while.
+ */
+static void note_failed_join(struct link *link, const char *why)
+{
+    struct net *net = link->lane->net;
+    char text[256];
+    link->stats.failures++;
+    if (++link->join_failures < JOIN_FAILURES_MAX || net->options.choice != NET_CHOOSE_AUTO)
+        return;
+    link->join_failures = 0;
+    link->tcp_until_ns = net_now_ns() + (uint64_t)JOIN_TCP_S * 1000000000;
+    snprintf(text, sizeof(text), "node %u, lane %u: tcp for now: %s", link->id, link->lane->index,
+             why);
+    if (net->options.on_chosen != NULL)
+        net->options.on_chosen(net->options.user, text);
+}
+
 void link_down(struct link *link, const char *why)
 {
     bool was_up = link->state == LINK_UP;
     uint64_t incarnation = link->incarnation;
     if (link->state == LINK_NONE || link->state == LINK_WAITING)
         return;
+    if (link->state == LINK_JOINING && dials(link))
+        note_failed_join(link, why);
     close_socket(link);
     if (dials(link))
         wait_to_dial(link);
@@ -108,7 +128,7 @@ void link_down(struct link *link, const char *why)
 
 /* ---- reading ---- */
 
-static void complain_damage(struct link *link, enum frame_error error)
+void link_complain_damage(struct link *link, enum frame_error error)
 {
     struct address address = {.size = sizeof(address.storage)};
     if (getpeername(link->fd, (struct sockaddr *)&address.storage, &address.size) != 0)
@@ -121,7 +141,7 @@ static void complain_damage(struct link *link, enum frame_error error)
 
 static void break_damaged(struct link *link, enum frame_error error)
 {
-    complain_damage(link, error);
+    link_complain_damage(link, error);
     link_break(link, frame_error_text(error));
 }
 
@@ -412,8 +432,8 @@ static void on_dialled(evutil_socket_t fd, short what, void *user)
     socklen_t size = sizeof(error);
     (void)what;
     hello_make(&link->call, &lane->net->side, link->id, lane->index, lane->incarnation);
-    if (net_now_ns() < link->tcp_until_ns)
-        hello_offer(&link->call, HELLO_TCP);
+    hello_offer(&link->call, net_transports_any(lane->net) &
+                                 (net_now_ns() < link->tcp_until_ns ? HELLO_TCP : ~0u));
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0 ||
         send(fd, &link->call, sizeof(link->call), MSG_NOSIGNAL | MSG_DONTWAIT) !=
             sizeof(link->call)) {

@@ -140,6 +140,24 @@ static enum status open_listener(struct net *net)
     return STATUS_OK;
 }
 
+/* RDMA if it is wanted and can be; says so. */
+static enum status choose_transport(struct net *net)
+{
+    const struct net_options *options = &net->options;
+    char why[sizeof(net->transport) - 16] = "by --net=tcp";
+    enum status status = STATUS_OK;
+    if (options->choice != NET_CHOOSE_TCP && options->peer_count > 1)
+        status = rdma_open(net, why, sizeof(why));
+    snprintf(net->transport, sizeof(net->transport), "%s: %s", net->rdma != NULL ? "rdma" : "tcp",
+             why);
+    if (net->rdma != NULL)
+        net->side.transports = HELLO_RDMA | (options->choice == NET_CHOOSE_AUTO ? HELLO_TCP : 0);
+    bool wanted = options->choice == NET_CHOOSE_RDMA && status == STATUS_NOT_FOUND;
+    if (options->on_chosen != NULL)
+        options->on_chosen(options->user, wanted ? why : net->transport);
+    return wanted || status == STATUS_NO_MEMORY ? status : STATUS_OK;
+}
+
 static enum status open_mailboxes(struct net *net)
 {
     unsigned lane_count = net->options.lane_count;
@@ -177,6 +195,8 @@ enum status net_open(const struct net_options *options, struct net **net_made)
     if (status == STATUS_OK)
         status = open_listener(net);
     if (status == STATUS_OK)
+        status = choose_transport(net);
+    if (status == STATUS_OK)
         status = net_resolve_start(net);
     if (status != STATUS_OK) {
         int error = errno;
@@ -193,6 +213,7 @@ void net_close(struct net *net)
     if (net == NULL)
         return;
     net_resolve_stop(net);
+    rdma_close(net);
     if (net->listen_fd >= 0)
         close(net->listen_fd);
     for (unsigned i = 0; net->mailboxes != NULL && i < net->options.lane_count; i++) {
@@ -281,6 +302,13 @@ void net_set_incarnation_any(struct net *net, uint64_t incarnation)
         wake_all_locked(net);
     }
     pthread_mutex_unlock(&net->mutex);
+}
+
+uint32_t net_transports_any(const struct net *net)
+{
+    if (net->rdma == NULL || !rdma_is_lost_any(net))
+        return net->side.transports;
+    return net->side.transports & HELLO_TCP;
 }
 
 uint64_t net_own_incarnation_any(struct net *net)

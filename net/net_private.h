@@ -32,6 +32,8 @@ enum {
     STRANGER_MS = 2000, /* until they must have proved who they are */
     BACKOFF_MIN_MS = 20,
     BACKOFF_MAX_MS = 1000,
+    JOIN_FAILURES_MAX = 3, /* of RDMA, in a row: over TCP for a while, where that may be */
+    JOIN_TCP_S = 60,
     COMPLAINT_MAX = 64, /* remembered refusals */
     COMPLAINT_QUIET_S = 60,
     PING_MS = 1000,
@@ -203,6 +205,8 @@ struct timeval net_timeval(uint32_t milliseconds);
  * all lanes. */
 enum hello_refusal net_admit_any(struct net *net, unsigned peer, uint64_t incarnation, bool raise);
 uint64_t net_own_incarnation_any(struct net *net);
+/* What this node offers now: enum hello_transport. */
+uint32_t net_transports_any(const struct net *net);
 /* Makes the lane look at its mailbox, the gates and the own incarnation. The mutex is held by the
  * caller. */
 void net_wake_locked(struct mailbox *mailbox);
@@ -237,6 +241,8 @@ void link_open(struct link *link, struct net_lane *lane, unsigned id);
 void link_close(struct link *link);
 /* A connection made elsewhere takes the place of the present one. */
 void link_adopt(struct link *link, const struct arrival *arrival);
+/* Damaged bytes: counts and tells the operator. */
+void link_complain_damage(struct link *link, enum frame_error error);
 /* Neither closed nor about to be. */
 bool link_usable(const struct link *link);
 /* What a wire says: it is ready; something came; there are messages; it can send again. */
@@ -261,6 +267,7 @@ void link_break(struct link *link, const char *why);
  * was chosen, or why it cannot be; for people. */
 enum status rdma_open(struct net *net, char *why, size_t why_size) MUST_CHECK;
 void rdma_close(struct net *net);
+bool rdma_is_lost_any(const struct net *net);
 /* The door's part: connection requests. Control thread. */
 void rdma_door_open(struct net *net, struct event_base *base);
 void rdma_door_close(struct net *net);
@@ -268,7 +275,7 @@ enum status rdma_lane_open(struct net_lane *lane) MUST_CHECK;
 void rdma_lane_close(struct net_lane *lane);
 /* Connection requests in the mailbox. */
 void rdma_lane_arrivals(struct net_lane *lane);
-void rdma_lane_tick(struct net_lane *lane);
+struct net_lane_stats rdma_lane_stats(const struct net_lane *lane);
 bool rdma_lane_poll(struct net_lane *lane);
 void rdma_lane_set_polling(struct net_lane *lane, bool polling);
 bool rdma_lane_may_sleep(struct net_lane *lane);

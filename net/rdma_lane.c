@@ -1,5 +1,244 @@
-#include "net/net_private.h"
-const struct wire wire_rdma = {0};
-bool rdma_lane_poll(struct net_lane *lane) { (void)lane; return false; }
-bool rdma_lane_may_sleep(struct net_lane *lane) { (void)lane; return true; }
-void rdma_lane_set_polling(struct net_lane *lane, bool polling) { (void)lane; (void)polling; }
+/* A lane's completion queue and connection events. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "net/rdma_private.h"
+
+enum { ROUNDS_MAX = 32 /* of polls in one turn of the loop */ };
+
+static void nonblocking(int fd)
+{
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/* ---- completions ---- */
+
+/* NULL: of a queue pair that is no more. */
+static struct link *link_of(struct net_lane *lane, uint64_t work_id)
+{
+    unsigned id = (uint8_t)(work_id >> 48);
+    struct link *link = &lane->links[id < NET_PEER_LIMIT ? id : 0];
+    bool known = link->rdma != NULL && link->rdma->id != NULL &&
+                 link->rdma->generation == (uint16_t)(work_id >> 32);
+    return known ? link : NULL;
+}
+
+/* Handles what is there, a batch; false: nothing was. */
+static bool poll_once(struct net_lane *lane)
+{
+    struct rdma_lane *rdma = lane->rdma;
+    struct ibv_wc completions[RDMA_POLL_COUNT];
+    unsigned touched = 0;
+    int count = ibv_poll_cq(rdma->cq, RDMA_POLL_COUNT, completions);
+    rdma->stats.polls++;
+    if (count < 0)
+        rdma_lose(lane->net, "the completion queue failed");
+    if (count <= 0) {
+        rdma->stats.empty_polls++;
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        struct link *link = link_of(lane, completions[i].wr_id);
+        if (link == NULL)
+            continue;
+        touched |= 1u << link->id;
+        rdma_link_completion(link, &completions[i]);
+    }
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        if ((touched & 1u << id) != 0 && lane->links[id].wire == &wire_rdma)
+            rdma_link_settle(&lane->links[id]);
+    return true;
+}
+
+static void arm(struct rdma_lane *rdma)
+{
+    rdma->armed = true;
+    rdma->stats.sleeps++;
+    (void)ibv_req_notify_cq(rdma->cq, 0);
+}
+
+bool rdma_lane_poll(struct net_lane *lane)
+{
+    return poll_once(lane);
+}
+
+/* What came between the last poll and the arming raises no event: hence once more. */
+bool rdma_lane_may_sleep(struct net_lane *lane)
+{
+    if (lane->rdma->armed)
+        return true;
+    arm(lane->rdma);
+    return !poll_once(lane);
+}
+
+struct net_lane_stats rdma_lane_stats(const struct net_lane *lane)
+{
+    return lane->rdma->stats;
+}
+
+void rdma_lane_set_polling(struct net_lane *lane, bool polling)
+{
+    lane->rdma->polling = polling;
+}
+
+static void take_events(struct rdma_lane *rdma)
+{
+    struct ibv_cq *cq;
+    void *user;
+    unsigned count = 0;
+    while (rdma->rdma->api->ibv_get_cq_event(rdma->completions, &cq, &user) == 0)
+        count++;
+    if (count > 0)
+        rdma->rdma->api->ibv_ack_cq_events(rdma->cq, count);
+}
+
+static void on_completions(evutil_socket_t fd, short what, void *user)
+{
+    struct net_lane *lane = user;
+    (void)fd;
+    (void)what;
+    take_events(lane->rdma);
+    lane->rdma->stats.wakes++;
+    lane->rdma->armed = false;
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        if (poll_once(lane))
+            continue;
+        if (lane->rdma->polling || lane->rdma->armed)
+            return;
+        arm(lane->rdma);
+    }
+    /* Others want their turn, too. */
+    event_active(&lane->rdma->completion_events, EV_READ, 0);
+}
+
+/* ---- connection events ---- */
+
+static void on_connections(evutil_socket_t fd, short what, void *user)
+{
+    struct net_lane *lane = user;
+    const struct rdma_api *api = lane->rdma->rdma->api;
+    struct rdma_cm_event *event;
+    (void)fd;
+    (void)what;
+    while (api->rdma_get_cm_event(lane->rdma->channel, &event) == 0) {
+        struct link *link = event->id->context;
+        enum rdma_cm_event_type type = event->event;
+        int status = event->status;
+        /* Before the id may be destroyed, which waits for it. */
+        (void)api->rdma_ack_cm_event(event);
+        rdma_link_event(link, type, status);
+    }
+}
+
+void rdma_lane_arrivals(struct net_lane *lane)
+{
+    struct mailbox *mailbox = &lane->net->mailboxes[lane->index];
+    pthread_mutex_lock(&lane->net->mutex);
+    struct rdma_arrival *arrival = mailbox->first_rdma;
+    mailbox->first_rdma = NULL;
+    pthread_mutex_unlock(&lane->net->mutex);
+    while (arrival != NULL) {
+        struct rdma_arrival *next = arrival->next;
+        rdma_link_accept(lane, arrival->id, &arrival->join);
+        free(arrival);
+        arrival = next;
+    }
+    if (!atomic_load(&lane->net->rdma->lost))
+        return;
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        if (lane->links[id].wire == &wire_rdma)
+            link_down(&lane->links[id], "the RDMA device is of no use any more");
+}
+
+/* ---- opening and closing ---- */
+
+static bool open_queues(struct rdma_lane *rdma)
+{
+    const struct rdma_api *api = rdma->rdma->api;
+    rdma->channel = api->rdma_create_event_channel();
+    if (rdma->channel == NULL)
+        return false;
+    rdma->completions = api->ibv_create_comp_channel(rdma->rdma->context);
+    if (rdma->completions == NULL)
+        return false;
+    rdma->cq = api->ibv_create_cq(rdma->rdma->context, (int)rdma->rdma->cq_depth, NULL,
+                                  rdma->completions, 0);
+    return rdma->cq != NULL;
+}
+
+static void close_queues(struct rdma_lane *rdma)
+{
+    const struct rdma_api *api = rdma->rdma->api;
+    if (rdma->cq != NULL)
+        (void)api->ibv_destroy_cq(rdma->cq);
+    if (rdma->completions != NULL)
+        (void)api->ibv_destroy_comp_channel(rdma->completions);
+    if (rdma->channel != NULL)
+        api->rdma_destroy_event_channel(rdma->channel);
+}
+
+static void start_events(struct net_lane *lane)
+{
+    struct rdma_lane *rdma = lane->rdma;
+    nonblocking(rdma->channel->fd);
+    nonblocking(rdma->completions->fd);
+    event_assign(&rdma->connection_events, lane->base, rdma->channel->fd, EV_READ | EV_PERSIST,
+                 on_connections, lane);
+    event_assign(&rdma->completion_events, lane->base, rdma->completions->fd, EV_READ | EV_PERSIST,
+                 on_completions, lane);
+    event_add(&rdma->connection_events, NULL);
+    event_add(&rdma->completion_events, NULL);
+    arm(rdma);
+}
+
+static enum status open_links(struct net_lane *lane)
+{
+    unsigned number = lane->index * (lane->net->options.peer_count - 1);
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
+        if (id == lane->net->side.self || (lane->net->side.known & 1u << id) == 0)
+            continue;
+        lane->links[id].rdma = calloc(1, sizeof(struct rdma_link));
+        if (lane->links[id].rdma == NULL)
+            return STATUS_NO_MEMORY;
+        rdma_link_open(&lane->links[id], number++);
+    }
+    return STATUS_OK;
+}
+
+enum status rdma_lane_open(struct net_lane *lane)
+{
+    if (lane->net->rdma == NULL)
+        return STATUS_OK;
+    struct rdma_lane *rdma = calloc(1, sizeof(*rdma));
+    if (rdma == NULL)
+        return STATUS_NO_MEMORY;
+    rdma->rdma = lane->net->rdma;
+    if (!open_queues(rdma)) {
+        close_queues(rdma);
+        free(rdma);
+        return STATUS_NO_MEMORY;
+    }
+    lane->rdma = rdma;
+    start_events(lane);
+    return open_links(lane);
+}
+
+/* The links are closed: nothing is under way. */
+void rdma_lane_close(struct net_lane *lane)
+{
+    struct rdma_lane *rdma = lane->rdma;
+    if (rdma == NULL)
+        return;
+    rdma_lane_arrivals(lane); /* nobody waits for them: they are refused */
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
+        free(lane->links[id].rdma);
+        lane->links[id].rdma = NULL;
+    }
+    event_del(&rdma->connection_events);
+    event_del(&rdma->completion_events);
+    take_events(rdma);
+    close_queues(rdma);
+    free(rdma);
+    lane->rdma = NULL;
+}

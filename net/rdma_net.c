@@ -1,0 +1,334 @@
+/* The device: that of the address this node listens at. The listener's requests and the device's
+ * mishaps come to the control thread. Atomics: `lost`, set once. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "net/rdma_private.h"
+
+enum { LISTEN_QUEUE = 64, PAGE = 4096 };
+
+/* ---- memory ---- */
+
+static size_t round_up(size_t size)
+{
+    return (size + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
+
+static bool map_memory(struct rdma *rdma, const struct net_options *options)
+{
+    rdma->link_count = (size_t)options->lane_count * (options->peer_count - 1);
+    rdma->frames_size = (size_t)(RDMA_RECEIVE_COUNT + RDMA_SEND_COUNT) * RDMA_SLOT_SIZE;
+    rdma->large_size = round_up(frame_payload_max(options->message_size_max));
+    rdma->size = rdma->link_count * (rdma->frames_size + 2 * rdma->large_size);
+    void *memory =
+        mmap(NULL, rdma->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return false;
+    rdma->memory = memory;
+    /* A child's copy would part the device from our pages. */
+    (void)madvise(memory, rdma->size, MADV_DONTFORK);
+    return true;
+}
+
+static bool register_memory(struct rdma *rdma)
+{
+    const struct rdma_api *api = rdma->api;
+    uint8_t *staging = rdma->memory + rdma->link_count * rdma->frames_size;
+    size_t large = rdma->link_count * rdma->large_size;
+    /* iWARP answers a READ with writes into the sink. */
+    int sink = IBV_ACCESS_LOCAL_WRITE | (rdma->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0);
+    rdma->frames = (api->ibv_reg_mr)(rdma->pd, rdma->memory, rdma->link_count * rdma->frames_size,
+                                     IBV_ACCESS_LOCAL_WRITE);
+    if (rdma->frames == NULL)
+        return false;
+    rdma->staging = (api->ibv_reg_mr)(rdma->pd, staging, large, IBV_ACCESS_REMOTE_READ);
+    if (rdma->staging == NULL)
+        return false;
+    rdma->sinks = (api->ibv_reg_mr)(rdma->pd, staging + large, large, sink);
+    return rdma->sinks != NULL;
+}
+
+static void say_unregistered(const struct rdma *rdma, char *why, size_t why_size)
+{
+    int error = errno;
+    struct rlimit limit = {0};
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+    snprintf(why, why_size,
+             "%zu MB cannot be registered with %s: %s. The limit of locked memory is %llu KB: set "
+             "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited",
+             rdma->size >> 20, rdma->context->device->name, strerror(error),
+             limit.rlim_cur == RLIM_INFINITY ? ~0ULL : (unsigned long long)limit.rlim_cur >> 10);
+}
+
+/* ---- the device ---- */
+
+static bool find_device(struct net *net, char *why, size_t why_size)
+{
+    struct rdma *rdma = net->rdma;
+    struct address address = {.size = sizeof(address.storage)};
+    char text[INET6_ADDRSTRLEN + 32];
+    if (getsockname(net->listen_fd, (struct sockaddr *)&address.storage, &address.size) != 0)
+        address.size = 0;
+    net_address_text(&address, text, sizeof(text));
+    if (address.storage.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&address.storage)->sin6_port = 0;
+    else
+        ((struct sockaddr_in *)&address.storage)->sin_port = 0;
+    rdma->channel = rdma->api->rdma_create_event_channel();
+    if (rdma->channel == NULL) {
+        snprintf(why, why_size, "no RDMA device (%s)", strerror(errno));
+        return false;
+    }
+    if (rdma->api->rdma_create_id(rdma->channel, &rdma->listener, net, RDMA_PS_TCP) != 0) {
+        rdma->listener = NULL;
+        snprintf(why, why_size, "no RDMA device (%s)", strerror(errno));
+        return false;
+    }
+    if (rdma->api->rdma_bind_addr(rdma->listener, (struct sockaddr *)&address.storage) != 0 ||
+        rdma->listener->verbs == NULL) {
+        snprintf(why, why_size, "no RDMA device has the address %s of this node in --peers", text);
+        return false;
+    }
+    rdma->context = rdma->listener->verbs;
+    return true;
+}
+
+static bool ask_device(struct rdma *rdma, unsigned peer_count, char *why, size_t why_size)
+{
+    struct ibv_device_attr attr;
+    const char *name = rdma->context->device->name;
+    if (rdma->api->ibv_query_device(rdma->context, &attr) != 0) {
+        snprintf(why, why_size, "%s does not answer: %s", name, strerror(errno));
+        return false;
+    }
+    int depth = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom
+                                                               : attr.max_qp_init_rd_atom;
+    rdma->read_depth = (uint8_t)(depth < 16 ? depth : 16);
+    rdma->iwarp = rdma->context->device->transport_type == IBV_TRANSPORT_IWARP;
+    /* Twice the sum: those of a queue pair just destroyed may still lie there. */
+    rdma->cq_depth = 2 * (peer_count - 1) * (RDMA_SEND_COUNT + RDMA_RECEIVE_COUNT);
+    if (rdma->read_depth > 0 && rdma->cq_depth <= (unsigned)attr.max_cqe)
+        return true;
+    snprintf(why, why_size, "%s can do too little (%d reads, %d completions)", name,
+             rdma->read_depth, attr.max_cqe);
+    return false;
+}
+
+static bool open_device(struct net *net, char *why, size_t why_size)
+{
+    struct rdma *rdma = net->rdma;
+    if (!find_device(net, why, why_size) ||
+        !ask_device(rdma, net->options.peer_count, why, why_size))
+        return false;
+    rdma->pd = rdma->api->ibv_alloc_pd(rdma->context);
+    if (rdma->pd == NULL || !map_memory(rdma, &net->options)) {
+        snprintf(why, why_size, "%s: %s", rdma->context->device->name, strerror(errno));
+        return false;
+    }
+    if (!register_memory(rdma)) {
+        say_unregistered(rdma, why, why_size);
+        return false;
+    }
+    if (rdma->api->rdma_listen(rdma->listener, LISTEN_QUEUE) != 0) {
+        snprintf(why, why_size, "%s cannot listen: %s", rdma->context->device->name,
+                 strerror(errno));
+        return false;
+    }
+    rdma->port = ntohs(rdma->api->rdma_get_src_port(rdma->listener));
+    return true;
+}
+
+static void close_device(struct rdma *rdma)
+{
+    const struct rdma_api *api = rdma->api;
+    struct ibv_mr *regions[] = {rdma->frames, rdma->staging, rdma->sinks};
+    for (unsigned i = 0; i < 3; i++)
+        if (regions[i] != NULL)
+            (void)api->ibv_dereg_mr(regions[i]);
+    if (rdma->memory != NULL)
+        munmap(rdma->memory, rdma->size);
+    if (rdma->pd != NULL)
+        (void)api->ibv_dealloc_pd(rdma->pd);
+    if (rdma->listener != NULL)
+        (void)api->rdma_destroy_id(rdma->listener);
+    if (rdma->channel != NULL)
+        api->rdma_destroy_event_channel(rdma->channel);
+}
+
+enum status rdma_open(struct net *net, char *why, size_t why_size)
+{
+    const char *missing;
+    struct rdma *rdma = calloc(1, sizeof(*rdma));
+    if (rdma == NULL)
+        return STATUS_NO_MEMORY;
+    rdma->api = net->options.rdma;
+    if (rdma->api == NULL && rdma_api_load(&rdma->api, &missing) != STATUS_OK) {
+        snprintf(why, why_size, "%s", missing);
+        free(rdma);
+        return STATUS_NOT_FOUND;
+    }
+    net->rdma = rdma;
+    if (!open_device(net, why, why_size)) {
+        close_device(rdma);
+        free(rdma);
+        net->rdma = NULL;
+        return STATUS_NOT_FOUND;
+    }
+    snprintf(why, why_size, "device %s, %zu MB registered", rdma->context->device->name,
+             rdma->size >> 20);
+    return STATUS_OK;
+}
+
+void rdma_close(struct net *net)
+{
+    if (net->rdma == NULL)
+        return;
+    close_device(net->rdma);
+    free(net->rdma);
+    net->rdma = NULL;
+}
+
+bool rdma_is_lost_any(const struct net *net)
+{
+    return atomic_load(&net->rdma->lost);
+}
+
+uint64_t net_registered_any(const struct net *net)
+{
+    return net->rdma == NULL ? 0 : net->rdma->size;
+}
+
+void rdma_lose(struct net *net, const char *why)
+{
+    char text[256];
+    if (atomic_exchange(&net->rdma->lost, true))
+        return;
+    snprintf(text, sizeof(text), "%s: %s", why,
+             net->options.choice == NET_CHOOSE_AUTO
+                 ? "on over TCP, until this node is started again"
+                 : "no connections any more (--net=rdma), until this node is started again");
+    if (net->options.on_chosen != NULL)
+        net->options.on_chosen(net->options.user, text);
+    net_wake_all_any(net);
+}
+
+/* ---- the door ---- */
+
+static void refuse(struct rdma *rdma, struct rdma_cm_id *id)
+{
+    (void)rdma->api->rdma_reject(id, NULL, 0);
+    (void)rdma->api->rdma_destroy_id(id);
+}
+
+/* One a peer waits at most: a newer request means that the peer has given the older one up. */
+static void hand_over(struct net *net, struct rdma_cm_id *id, const struct hello_join *join)
+{
+    struct rdma_arrival *arrival = malloc(sizeof(*arrival));
+    struct rdma_cm_id *refused = id;
+    if (arrival != NULL && join->lane < net->options.lane_count) {
+        struct mailbox *mailbox = &net->mailboxes[join->lane];
+        pthread_mutex_lock(&net->mutex);
+        if (mailbox->open) {
+            struct rdma_arrival **at = &mailbox->first_rdma;
+            while (*at != NULL && (*at)->join.from != join->from)
+                at = &(*at)->next;
+            refused = *at != NULL ? (*at)->id : NULL;
+            struct rdma_arrival *older = *at;
+            *arrival = (struct rdma_arrival){
+                .next = older != NULL ? older->next : NULL, .id = id, .join = *join};
+            *at = arrival;
+            arrival = older;
+            net_wake_locked(mailbox);
+        }
+        pthread_mutex_unlock(&net->mutex);
+    }
+    free(arrival);
+    if (refused != NULL)
+        refuse(net->rdma, refused);
+}
+
+static void on_request(struct net *net, struct rdma_cm_event *event)
+{
+    struct hello_join join;
+    struct rdma_cm_id *id = event->id;
+    bool shaped = event->param.conn.private_data_len >= sizeof(join);
+    if (shaped)
+        memcpy(&join, event->param.conn.private_data, sizeof(join));
+    id->context = NULL;
+    (void)net->rdma->api->rdma_ack_cm_event(event);
+    if (shaped && join.magic == HELLO_JOIN_MAGIC && join.from > 0 && join.from < NET_PEER_LIMIT)
+        hand_over(net, id, &join);
+    else
+        refuse(net->rdma, id);
+}
+
+static void on_connections(evutil_socket_t fd, short what, void *user)
+{
+    struct net *net = user;
+    struct rdma_cm_event *event;
+    (void)fd;
+    (void)what;
+    while (net->rdma->api->rdma_get_cm_event(net->rdma->channel, &event) == 0) {
+        enum rdma_cm_event_type type = event->event;
+        if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
+            on_request(net, event);
+            continue;
+        }
+        /* Of a request that waits for its lane: the lane finds out. */
+        (void)net->rdma->api->rdma_ack_cm_event(event);
+        if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
+            rdma_lose(net, "the RDMA device is gone");
+    }
+}
+
+static void on_mishaps(evutil_socket_t fd, short what, void *user)
+{
+    struct net *net = user;
+    struct rdma *rdma = net->rdma;
+    struct ibv_async_event event;
+    (void)fd;
+    (void)what;
+    while (rdma->api->ibv_get_async_event(rdma->context, &event) == 0) {
+        enum ibv_event_type type = event.event_type;
+        rdma->api->ibv_ack_async_event(&event);
+        if (type == IBV_EVENT_CQ_ERR)
+            rdma_lose(net, "an RDMA completion queue overflowed");
+        else if (type == IBV_EVENT_DEVICE_FATAL)
+            rdma_lose(net, "the RDMA device failed");
+    }
+}
+
+static void nonblocking(int fd)
+{
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+void rdma_door_open(struct net *net, struct event_base *base)
+{
+    struct rdma *rdma = net->rdma;
+    if (rdma == NULL)
+        return;
+    nonblocking(rdma->channel->fd);
+    nonblocking(rdma->context->async_fd);
+    event_assign(&rdma->connections, base, rdma->channel->fd, EV_READ | EV_PERSIST, on_connections,
+                 net);
+    event_assign(&rdma->mishaps, base, rdma->context->async_fd, EV_READ | EV_PERSIST, on_mishaps,
+                 net);
+    event_add(&rdma->connections, NULL);
+    event_add(&rdma->mishaps, NULL);
+}
+
+void rdma_door_close(struct net *net)
+{
+    if (net->rdma == NULL)
+        return;
+    event_del(&net->rdma->connections);
+    event_del(&net->rdma->mishaps);
+}
