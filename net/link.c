@@ -512,6 +512,9 @@ void link_open(struct link *link, struct net_lane *lane, unsigned id)
     input_init(&link->input, frame_payload_max(options->message_size_max));
     output_init(&link->output, &lane->pool);
     evtimer_assign(&link->timer, lane->base, on_timer, link);
+    /* A wire may never use one of them; they are deleted all the same. */
+    event_assign(&link->readable, lane->base, -1, 0, NULL, NULL);
+    event_assign(&link->writable, lane->base, -1, 0, NULL, NULL);
     if (dials(link)) {
         set_state(link, LINK_WAITING);
         event_add(&link->timer, &now);
