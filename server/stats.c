@@ -21,7 +21,7 @@ void stat_text(struct text *text, const char *name, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(value, sizeof(value), format, arguments);
     va_end(arguments);
-    text->used += reply_stat(text->data + text->used, STATS_TEXT_SIZE_MAX - 8 - text->used,
+    text->used += reply_stat(text->data + text->used, text->size - 8 - text->used,
                              slice_text(name), slice_text(value));
 }
 
@@ -177,11 +177,13 @@ static const struct group {
     const char *name;
     bool short_name; /* its beginning is enough, as in memcached */
     void (*print)(struct text *text, const struct node *node);
+    uint32_t (*size)(const struct node *node); /* NULL: STATS_TEXT_SIZE */
 } groups[] = {
-    {"", false, stats_general},      {"settings", true, stats_settings},
-    {"items", false, stats_items},   {"slabs", false, stats_slabs},
-    {"sizes", false, sizes_are_off}, {"heal", false, stats_heal_lines},
-    {"view", false, stats_view},     {"peers", false, stats_view},
+    {"", false, stats_general, NULL},      {"settings", true, stats_settings, NULL},
+    {"items", false, stats_items, NULL},   {"slabs", false, stats_slabs, NULL},
+    {"sizes", false, sizes_are_off, NULL}, {"heal", false, stats_heal_lines, NULL},
+    {"view", false, stats_view, NULL},     {"peers", false, stats_view, NULL},
+    {"net", false, stats_net, stats_net_size},
 };
 
 static const struct group *find_group(struct slice word)
@@ -220,9 +222,10 @@ static enum reply answer_detail(struct node *node, struct slice how, struct job 
 
 static enum reply answer_group(const struct group *group, const struct node *node, struct job *job)
 {
-    if (!job_reserve(job, STATS_TEXT_SIZE_MAX))
+    uint32_t size = group->size != NULL ? group->size(node) : STATS_TEXT_SIZE;
+    if (!job_reserve(job, size))
         return REPLY_NO_MEMORY_STATS;
-    struct text text = {.data = (char *)job->value};
+    struct text text = {.data = (char *)job->value, .size = size};
     group->print(&text, node);
     struct slice end = reply_line(REPLY_END);
     memcpy(text.data + text.used, end.data, end.size);

@@ -9,12 +9,12 @@
 #include "server/node.h"
 #include "server/stats.h"
 
-enum { STATS_TEXT_SIZE_MAX = 65536 };
+enum { STATS_TEXT_SIZE = 65536 }; /* of most groups, which need less */
 
 /* Lines that do not fit any more are left out; END always fits. */
 struct text {
     char *data;
-    size_t used;
+    size_t size, used;
 };
 
 __attribute__((format(printf, 3, 4))) void stat_text(struct text *text, const char *name,
@@ -50,6 +50,8 @@ void stats_slabs(struct text *text, const struct node *node);
 void stats_view(struct text *text, const struct node *node);
 void stats_core(struct text *text, const struct node *node);
 void stats_heal_lines(struct text *text, const struct node *node);
+void stats_net(struct text *text, const struct node *node);
+uint32_t stats_net_size(const struct node *node); /* of its text, at most */
 
 static inline const char *yes_no(bool yes)
 {

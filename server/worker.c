@@ -58,34 +58,6 @@ static void send_outboxes(struct worker *worker)
     }
 }
 
-static bool has_outbox(const struct worker *worker)
-{
-    for (unsigned to = 0; to < worker->node->worker_count; to++) {
-        if (worker->outbox[to].count > 0)
-            return true;
-    }
-    return false;
-}
-
-/* The other half: both exchange `asleep`, so one of them comes first: either the sender finds it
- * set, or what the sender has put is seen here. */
-static bool may_sleep(struct worker *worker)
-{
-    bool idle = worker->due == NULL && worker->uploads_due == NULL &&
-                worker->pieces_done.count == 0 && worker->rewrites_due.count == 0 &&
-                !has_outbox(worker) && worker->grace == 0 && !shard_wants_turn(worker->shard) &&
-                !store_wants_check(worker->store) &&
-                log_tail(store_log(worker->store)) == worker->drained;
-    if (!idle)
-        return false;
-    atomic_exchange_explicit(&worker->asleep, true, memory_order_acq_rel);
-    for (unsigned from = 0; from < worker->node->worker_count; from++) {
-        if (!ring_is_empty(&worker->rings[from].ring))
-            return false;
-    }
-    return !atomic_load_explicit(&worker->watched, memory_order_acquire);
-}
-
 static void receive(struct worker *worker, struct job *job)
 {
     if (job->home == worker->number && job->answered)
@@ -232,11 +204,8 @@ static void tick(struct worker *worker)
 
 static void turn(struct worker *worker)
 {
-    bool sleep = may_sleep(worker);
-    worker->clocks_old = true;
     stream_commons_begin_turn(&worker->streams);
-    watch_turn(worker->base, sleep);
-    atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
+    worker_wait(worker);
     worker_read_clocks(worker);
     receive_all(worker);
     worker_notice_lease(worker);

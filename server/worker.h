@@ -75,6 +75,11 @@ struct worker {
     bool damaged, empty;   /* what the opening scan found */
     struct net_lane *lane; /* NULL: a single node */
     bool holds;            /* a message of a peer, until a view is installed or there is room */
+    uint8_t rdma_peers;    /* node set: connected over RDMA */
+    bool polls;            /* --poll-us, and this node has RDMA */
+    bool talked;           /* with one of them, since it was last seen to be idle */
+    uint64_t poll_until_us;
+    uint64_t looked_us; /* when the kernel was last asked; only while it polls */
     struct actions actions;
     uint64_t drained; /* the log's tail at the last drain */
     uint64_t durable; /* the newest that the shard was told */
@@ -163,6 +168,11 @@ void worker_publish(struct worker *worker);
 bool worker_read(struct worker *worker, struct job *job);
 void worker_stop_reading(struct worker *worker); /* at the end of each turn, and for ever at the end */
 void worker_pass_grace(struct worker *worker);   /* each turn: what readers of this shard have let go of is used again */
+
+/* worker_wait.c */
+/* Runs the callbacks of what has come from sockets, timers and peers; sleeps until something comes,
+ * if there is nothing else to do. The beginning of each turn; clocks are old then. */
+void worker_wait(struct worker *worker);
 
 /* worker_net.c */
 enum status worker_net_open(struct worker *worker) MUST_CHECK;

@@ -20,6 +20,7 @@ static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation,
         worker->holds = true;
         return NET_HOLD;
     }
+    worker->talked = worker->talked || (worker->rdma_peers & node_bit(peer)) != 0;
     struct event event = {.type = EVENT_MESSAGE, .message = message};
     worker_step(worker, &event);
     return NET_TAKEN;
@@ -31,6 +32,8 @@ static void on_up(void *user, unsigned peer, uint64_t incarnation)
     bool rdma = net_is_rdma(worker->lane, peer);
     log_info("shard %u: connected to node %u (incarnation %llu) over %s", worker->number, peer,
              (unsigned long long)incarnation, rdma ? "rdma" : "tcp");
+    if (rdma)
+        worker->rdma_peers |= node_bit(peer);
     struct event event = {.type = EVENT_UP, .peer = peer};
     worker_step(worker, &event);
 }
@@ -40,6 +43,7 @@ static void on_down(void *user, unsigned peer, uint64_t incarnation, const char 
     struct worker *worker = user;
     (void)incarnation;
     log_info("shard %u: connection to node %u is down: %s", worker->number, peer, why);
+    worker->rdma_peers &= (uint8_t)~node_bit(peer);
 }
 
 static void on_writable(void *user, unsigned peer)
@@ -61,9 +65,15 @@ enum status worker_net_open(struct worker *worker)
         return STATUS_OK;
     enum status status = net_lane_open(worker->node->net, worker->number, worker->base, &callbacks,
                                        worker, &worker->lane);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
         log_error("shard %u: no lane to the peers: %s", worker->number, status_text(status));
-    return status;
+        return status;
+    }
+    worker->polls =
+        worker->node->options.poll_us > 0 && net_registered_any(worker->node->net) > 0;
+    if (worker->polls)
+        net_set_polling(worker->lane, true);
+    return STATUS_OK;
 }
 
 /* Never BUSY: the core relies on its channels while they last. A peer that takes nothing any more
@@ -77,6 +87,7 @@ void worker_net_send(struct worker *worker, const struct action *action)
     };
     if (worker->lane == NULL)
         return;
+    worker->talked = worker->talked || (action->to & worker->rdma_peers) != 0; /* and is answered */
     for (unsigned peer = 1; peer <= NET_NODE_MAX; peer++) {
         if ((action->to & node_bit(peer)) == 0)
             continue;
