@@ -191,7 +191,7 @@ static enum net_take take_message(struct link *link, struct slice message)
     return NET_TAKEN;
 }
 
-void link_deliver(struct link *link)
+static void deliver_messages(struct link *link)
 {
     struct slice message;
     enum frame_error error;
@@ -208,6 +208,13 @@ void link_deliver(struct link *link)
         else
             link->wire->take(link);
     }
+}
+
+void link_deliver(struct link *link)
+{
+    deliver_messages(link);
+    if (link_usable(link))
+        link->wire->delivered(link);
 }
 
 static void resume(struct link *link)

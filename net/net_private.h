@@ -175,9 +175,10 @@ struct wire {
     /* The next message, as input_peek() says, and going past it. */
     enum status (*peek)(struct link *link, struct slice *message, enum frame_error *error);
     void (*take)(struct link *link);
-    void (*resume)(struct link *link); /* a hold is over, before delivery goes on */
-    void (*tick)(struct link *link);   /* stats, memory */
-    void (*end)(struct link *link);    /* before the socket is closed; in any state */
+    void (*resume)(struct link *link);    /* a hold is over, before delivery goes on */
+    void (*delivered)(struct link *link); /* for now; there may be room for more */
+    void (*tick)(struct link *link);      /* stats, memory */
+    void (*end)(struct link *link);       /* before the socket is closed; in any state */
 };
 extern const struct wire wire_tcp, wire_rdma;
 

@@ -317,18 +317,10 @@ void rdma_link_completion(struct link *link, const struct ibv_wc *completion)
 
 void rdma_link_settle(struct link *link)
 {
-    struct rdma_link *rdma = link->rdma;
     if (!link_usable(link))
         return;
     rdma_start_pull(link);
     link_deliver(link);
-    if (link_usable(link) && !rdma_post_receives(link, false))
-        link_break(link, "RDMA: no receives can be posted");
-    if (link_usable(link) && link->writing)
-        link_write_out(link);
-    if (link_usable(link) &&
-        (rdma->posted - rdma->told >= RDMA_GRANT_LAG || rdma->pulled != rdma->pulled_told))
-        (void)rdma_send_empty(link);
 }
 
 /* ---- the wire ---- */
@@ -348,10 +340,25 @@ static void join(struct link *link)
         link_down(link, "closed by the peer");
 }
 
-/* What was held is delivered next; that frees slots. */
+/* Nothing was stopped: what came meanwhile lies in its slots. */
 static void resume(struct link *link)
 {
-    net_lane_turn(link->lane);
+    (void)link;
+}
+
+/* Slots are free again, or the peer has told of its own. */
+static void delivered(struct link *link)
+{
+    struct rdma_link *rdma = link->rdma;
+    if (!rdma_post_receives(link, false)) {
+        link_break(link, "RDMA: no receives can be posted");
+        return;
+    }
+    if (link->writing)
+        link_write_out(link);
+    if (link_usable(link) &&
+        (rdma->posted - rdma->told >= RDMA_GRANT_LAG || rdma->pulled != rdma->pulled_told))
+        (void)rdma_send_empty(link);
 }
 
 /* Heartbeats go beside a queue that waits for credits: with the reserve. */
@@ -370,6 +377,7 @@ const struct wire wire_rdma = {
     .peek = rdma_peek,
     .take = rdma_take,
     .resume = resume,
+    .delivered = delivered,
     .tick = tick,
     .end = end,
 };
