@@ -198,5 +198,5 @@ void rdma_take(struct link *link)
     assert(rdma->ring_count > 0 && rdma->checked);
     bool found = frame_message(header, payload_of(rdma, header), &rdma->message_at, &message);
     assert(found);
-    link->stats.messages_in++;
+    link->stats.messages_in += frame_message_kind(message) == FRAME_MESSAGE;
 }
