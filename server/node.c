@@ -114,14 +114,14 @@ static void on_refused(void *user, const char *text)
 static void on_chosen(void *user, const char *text)
 {
     (void)user;
-    log_note("%s", text);
+    log_note("net: %s", text);
 }
 
 static void tell_no_net(enum status status)
 {
     if (status == STATUS_NOT_FOUND)
-        log_error("--net=rdma: not on this machine; start with --net=auto or --net=tcp, or see "
-                  "doc/operations.md");
+        log_error("--net=rdma: RDMA cannot be used here, the line above says why; put that right, "
+                  "or start with --net=auto");
     else
         log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status),
                   strerror(errno));
