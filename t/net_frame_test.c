@@ -30,14 +30,12 @@ static void seal(struct two_messages *frame)
 
 static struct two_messages make_frame(void)
 {
-    struct two_messages frame = {.header = {.magic = FRAME_MAGIC,
-                                               .size = 40,
-                                               .message_count = 2,
-                                               .sequence = SEQUENCE},
-                                 .first = {.size = 3},
-                                 .first_bytes = "abc",
-                                 .second = {.size = 16},
-                                 .second_bytes = "0123456789abcdef"};
+    struct two_messages frame = {
+        .header = {.magic = FRAME_MAGIC, .size = 40, .message_count = 2, .sequence = SEQUENCE},
+        .first = {.size = 3},
+        .first_bytes = "abc",
+        .second = {.size = 16},
+        .second_bytes = "0123456789abcdef"};
     seal(&frame);
     return frame;
 }
@@ -340,14 +338,14 @@ TEST(pipe, tells_the_end_and_a_damaged_stream)
 /* ---- hello ---- */
 
 static const struct hello_side acceptor = {.self = 1,
-                                         .transports = HELLO_TCP,
+                                           .transports = HELLO_TCP,
                                            .known = 1u << 1 | 1u << 2,
                                            .lane_count = 3,
                                            .message_size_max = 1000,
                                            .configuration = 77,
                                            .secret = "swordfish"};
 static const struct hello_side dialler = {.self = 2,
-                                         .transports = HELLO_TCP,
+                                          .transports = HELLO_TCP,
                                           .known = 1u << 1 | 1u << 2,
                                           .lane_count = 3,
                                           .message_size_max = 1000,
@@ -436,6 +434,80 @@ TEST(hello, does_not_believe_who_has_another_secret)
     hello_prove_answer(&answer, &call, &acceptor);
     hello_make_proof(&proof, &call, &answer, &other);
     EXPECT_EQ(hello_check_proof(&proof, &call, &answer, &acceptor), HELLO_PROOF);
+}
+
+static uint32_t chosen(uint32_t offered, uint32_t accepted)
+{
+    struct hello call;
+    struct hello_side side = acceptor;
+    side.transports = accepted;
+    hello_make(&call, &dialler, 1, 0, 41);
+    hello_offer(&call, offered);
+    enum hello_refusal refusal = hello_check_call(&call, &side);
+    EXPECT_EQ(refusal, hello_choose(&call, &side) == 0 ? HELLO_NO_TRANSPORT : HELLO_ACCEPTED);
+    return hello_choose(&call, &side);
+}
+
+TEST(hello, takes_rdma_where_both_have_it_and_refuses_where_nothing_is_common)
+{
+    EXPECT_EQ(chosen(HELLO_TCP | HELLO_RDMA, HELLO_TCP | HELLO_RDMA), HELLO_RDMA);
+    EXPECT_EQ(chosen(HELLO_RDMA, HELLO_TCP | HELLO_RDMA), HELLO_RDMA);
+    EXPECT_EQ(chosen(HELLO_TCP, HELLO_TCP | HELLO_RDMA), HELLO_TCP);
+    EXPECT_EQ(chosen(HELLO_TCP | HELLO_RDMA, HELLO_TCP), HELLO_TCP);
+    EXPECT_EQ(chosen(HELLO_TCP, HELLO_RDMA), 0);
+    EXPECT_EQ(chosen(0, HELLO_TCP), 0);
+}
+
+/* An answer must choose one, and one that was offered. */
+TEST(hello, refuses_an_answer_that_chooses_what_was_not_offered)
+{
+    struct hello call, answer;
+    struct hello_side both = dialler;
+    both.transports = HELLO_TCP | HELLO_RDMA;
+    hello_make(&call, &both, 1, 0, 41);
+    hello_make(&answer, &acceptor, 2, 0, 99);
+    hello_offer(&answer, HELLO_TCP | HELLO_RDMA);
+    hello_prove_answer(&answer, &call, &acceptor);
+    EXPECT_EQ(hello_check_answer(&answer, &call, &both), HELLO_DAMAGED);
+    hello_offer(&answer, HELLO_RDMA);
+    hello_prove_answer(&answer, &call, &acceptor);
+    EXPECT_EQ(hello_check_answer(&answer, &call, &both), HELLO_ACCEPTED);
+    hello_offer(&call, HELLO_TCP);
+    hello_prove_answer(&answer, &call, &acceptor);
+    EXPECT_EQ(hello_check_answer(&answer, &call, &both), HELLO_DAMAGED);
+}
+
+/* A queue pair joins the greeting it was made for: same lane, nodes, nonces and secret. */
+TEST(hello, lets_only_the_greeted_join)
+{
+    struct hello call, answer, other;
+    struct hello_join join;
+    hello_make(&call, &dialler, 1, 0, 41);
+    hello_make(&answer, &acceptor, 2, 0, 99);
+    hello_make_join(&join, &call, &answer, &dialler);
+    EXPECT_EQ(hello_check_join(&join, &call, &answer, &acceptor), HELLO_ACCEPTED);
+    hello_make(&other, &acceptor, 2, 0, 99);
+    EXPECT_EQ(hello_check_join(&join, &call, &other, &acceptor), HELLO_DAMAGED);
+    hello_make(&other, &dialler, 1, 0, 41);
+    EXPECT_EQ(hello_check_join(&join, &other, &answer, &acceptor), HELLO_PROOF);
+    for (size_t bit = 0; bit < sizeof(join) * 8; bit++) {
+        struct hello_join wrong = join;
+        ((uint8_t *)&wrong)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        EXPECT(hello_check_join(&wrong, &call, &answer, &acceptor) != HELLO_ACCEPTED);
+    }
+}
+
+TEST(hello, notices_each_flipped_bit_of_where_to_join)
+{
+    struct hello_ready ready;
+    hello_make_ready(&ready, 4711);
+    EXPECT_EQ(hello_check_ready(&ready), HELLO_ACCEPTED);
+    EXPECT_EQ(ready.port, 4711);
+    for (size_t bit = 0; bit < sizeof(ready) * 8; bit++) {
+        struct hello_ready wrong = ready;
+        ((uint8_t *)&wrong)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        EXPECT_EQ(hello_check_ready(&wrong), HELLO_DAMAGED);
+    }
 }
 
 /* What was heard on another connection proves nothing here, nor does the acceptor's own proof sent
