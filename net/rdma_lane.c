@@ -124,10 +124,9 @@ static void on_connections(evutil_socket_t fd, short what, void *user)
     while (api->rdma_get_cm_event(lane->rdma->channel, &event) == 0) {
         struct link *link = event->id->context;
         enum rdma_cm_event_type type = event->event;
-        int status = event->status;
         /* Before the id may be destroyed, which waits for it. */
         (void)api->rdma_ack_cm_event(event);
-        rdma_link_event(link, type, status);
+        rdma_link_event(link, type);
     }
 }
 

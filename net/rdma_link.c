@@ -242,9 +242,8 @@ static const char *failure_text(enum rdma_cm_event_type type)
     }
 }
 
-void rdma_link_event(struct link *link, enum rdma_cm_event_type type, int status)
+void rdma_link_event(struct link *link, enum rdma_cm_event_type type)
 {
-    (void)status;
     switch (type) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
         on_address(link);

@@ -130,7 +130,7 @@ void rdma_lose(struct net *net, const char *why);
 /* rdma_link.c */
 void rdma_link_open(struct link *link, unsigned number);
 /* Of an id on the lane's channel, whose context is the link. */
-void rdma_link_event(struct link *link, enum rdma_cm_event_type type, int status);
+void rdma_link_event(struct link *link, enum rdma_cm_event_type type);
 /* Takes the id over, or refuses and destroys it. */
 void rdma_link_accept(struct net_lane *lane, struct rdma_cm_id *id, const struct hello_join *join);
 void rdma_link_completion(struct link *link, const struct ibv_wc *completion);
