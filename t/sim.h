@@ -19,6 +19,7 @@
 #include "replica/piece.h"
 #include "t/sim_linear.h"
 #include "t/sim_medium.h"
+#include "t/sim_queue.h"
 
 enum {
     SIM_NODE_MAX = 5, /* ids 1..5 */
@@ -148,17 +149,8 @@ struct sim_event {
 };
 
 /* ---- network ---- */
-struct sim_packet {
-    struct sim_packet *next;
-    uint64_t deliver_at;
-    uint64_t incarnation; /* the sender's */
-    size_t size;
-    _Alignas(8) uint8_t bytes[];
-};
-
 struct sim_channel {
-    struct sim_packet *first, *last;
-    uint64_t last_at;
+    struct sim_queue queue;
     uint64_t pump_at; /* SIM_FOREVER: no pump is scheduled */
     uint64_t heard_us; /* the receiver's clock: newest reception */
     unsigned slowness; /* times */

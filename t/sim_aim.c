@@ -43,7 +43,7 @@ static bool in_conflict(const struct sim_shard *shard, const struct message *mes
 static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint64_t ts)
 {
     for (unsigned to = 1; to <= sim->profile.node_count; to++) {
-        for (const struct sim_packet *packet = sim->channels[shard][from][to].first; packet != NULL;
+        for (const struct sim_packet *packet = sim->channels[shard][from][to].queue.first; packet != NULL;
              packet = packet->next) {
             const struct message *message = (const struct message *)packet->bytes;
             if (message->type == MSG_INV && message->ts == ts)

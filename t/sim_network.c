@@ -47,9 +47,8 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
     if (!link_of(sim, shard, from, to)->up)
         return;
     size_t size = sizeof(action->header) + action->key.size + action->value.size;
-    struct sim_packet *packet = malloc(sizeof(*packet) + size);
-    assert(packet != NULL);
-    *packet = (struct sim_packet){.size = size, .incarnation = sim->nodes[from].incarnation};
+    struct sim_packet *packet = sim_packet_make(size);
+    packet->incarnation = sim->nodes[from].incarnation;
     packet->deliver_at = sim->now + delay(sim) * (sim->settling ? 1 : channel->slowness);
     if (channel->lag_until > sim->now && !sim->settling)
         packet->deliver_at += channel->lag_us;
@@ -58,26 +57,10 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
         memcpy(packet->bytes + sizeof(action->header), action->key.data, action->key.size);
     if (action->value.size > 0)
         memcpy(packet->bytes + sizeof(action->header) + action->key.size, action->value.data, action->value.size);
-    if (packet->deliver_at < channel->last_at)
-        packet->deliver_at = channel->last_at;
-    channel->last_at = packet->deliver_at;
-    if (channel->last == NULL)
-        channel->first = packet;
-    else
-        channel->last->next = packet;
-    channel->last = packet;
+    sim_queue_put(&channel->queue, packet);
     sim->messages++;
-    if (channel->first == packet && !channel->held)
+    if (channel->queue.first == packet && !channel->held)
         schedule_pump(sim, shard, from, to, packet->deliver_at);
-}
-
-static struct sim_packet *take(struct sim_channel *channel)
-{
-    struct sim_packet *packet = channel->first;
-    channel->first = packet->next;
-    if (channel->first == NULL)
-        channel->last = NULL;
-    return packet;
 }
 
 static bool may_deliver(const struct sim *sim, unsigned from, unsigned to)
@@ -89,8 +72,8 @@ void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned t
 {
     struct sim_channel *channel = &sim->channels[shard][from][to];
     channel->pump_at = SIM_FOREVER;
-    while (channel->first != NULL && channel->first->deliver_at <= sim->now && may_deliver(sim, from, to)) {
-        const struct message *message = (const struct message *)channel->first->bytes;
+    while (sim_queue_due(&channel->queue, sim->now) != NULL && may_deliver(sim, from, to)) {
+        const struct message *message = (const struct message *)channel->queue.first->bytes;
         channel->heard_us = sim_mono(sim, to);
         channel->held = shard_holds(sim->nodes[to].shards[shard].shard, message);
         if (channel->held) {
@@ -98,7 +81,7 @@ void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned t
                      message_name(message->type), message->epoch, from);
             return;
         }
-        struct sim_packet *packet = take(channel);
+        struct sim_packet *packet = sim_queue_take(&channel->queue);
         if (gate_judge(&sim->nodes[to].gates[from], packet->incarnation) != HELLO_ACCEPTED) {
             free(packet); /* its connection was closed when a newer one came on another lane */
             continue;
@@ -109,8 +92,8 @@ void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned t
         sim_worker_message(sim, to, shard, message);
         free(packet);
     }
-    if (channel->first != NULL && may_deliver(sim, from, to))
-        schedule_pump(sim, shard, from, to, channel->first->deliver_at);
+    if (channel->queue.first != NULL && may_deliver(sim, from, to))
+        schedule_pump(sim, shard, from, to, channel->queue.first->deliver_at);
 }
 
 void sim_network_wake(struct sim *sim, unsigned to)
@@ -119,9 +102,9 @@ void sim_network_wake(struct sim *sim, unsigned to)
         for (unsigned from = 1; from <= sim->profile.node_count; from++) {
             struct sim_channel *channel = &sim->channels[shard][from][to];
             channel->held = false;
-            if (channel->first != NULL && may_deliver(sim, from, to))
+            if (channel->queue.first != NULL && may_deliver(sim, from, to))
                 schedule_pump(sim, shard, from, to,
-                              channel->first->deliver_at > sim->now ? channel->first->deliver_at : sim->now);
+                              channel->queue.first->deliver_at > sim->now ? channel->queue.first->deliver_at : sim->now);
         }
     }
 }
@@ -130,7 +113,7 @@ void sim_network_retry(struct sim *sim, unsigned shard, unsigned to)
 {
     for (unsigned from = 1; from <= sim->profile.node_count; from++) {
         struct sim_channel *channel = &sim->channels[shard][from][to];
-        if (channel->held && channel->first != NULL && may_deliver(sim, from, to)) {
+        if (channel->held && channel->queue.first != NULL && may_deliver(sim, from, to)) {
             channel->held = false;
             schedule_pump(sim, shard, from, to, sim->now);
         }
@@ -150,24 +133,9 @@ static void schedule_connect(struct sim *sim, unsigned shard, unsigned a, unsign
 static void cut_channel(struct sim *sim, unsigned shard, unsigned from, unsigned to, bool keep_some)
 {
     struct sim_channel *channel = &sim->channels[shard][from][to];
-    unsigned count = 0;
-    for (struct sim_packet *packet = channel->first; packet != NULL; packet = packet->next)
-        count++;
-    uint64_t keep = keep_some && !channel->held ? sim_below(sim, count + 1) : 0;
-    struct sim_packet *kept = NULL, **last = &kept;
-    for (; channel->first != NULL; count--) {
-        struct sim_packet *packet = take(channel);
-        packet->next = NULL;
-        if (keep > 0) {
-            keep--;
-            *last = packet;
-            last = &packet->next;
-        } else {
-            free(packet);
-        }
-    }
+    uint64_t keep = keep_some && !channel->held ? sim_below(sim, sim_queue_count(&channel->queue) + 1) : 0;
+    struct sim_packet *kept = sim_queue_cut(&channel->queue, keep, sim->now);
     channel->held = false;
-    channel->last_at = sim->now;
     while (kept != NULL) {
         struct sim_packet *packet = kept;
         const struct message *message = (const struct message *)packet->bytes;

@@ -276,11 +276,7 @@ static void free_all(struct sim *sim)
             sim_node_forget(&sim->nodes[node].shards[shard]);
             for (unsigned peer = 1; peer <= sim->profile.node_count; peer++) {
                 struct sim_channel *channel = &sim->channels[shard][node][peer];
-                while (channel->first != NULL) {
-                    struct sim_packet *packet = channel->first;
-                    channel->first = packet->next;
-                    free(packet);
-                }
+                (void)sim_queue_cut(&channel->queue, 0, 0);
             }
         }
     }
