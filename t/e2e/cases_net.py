@@ -67,9 +67,9 @@ def case_stats_net_shows_who_is_away():
     with group("--net=tcp") as cluster:
         node = cluster.start().nodes[0]
         cluster.nodes[2].kill()
-        wait_until("node 3 is shown as down", lambda: net_stats(node)["shard0_peer3_state"] == "down", 10)
+        wait_until("node 3 is shown as down", lambda: net_stats(node)["peer3_lanes_up"] == "0", 10)
         stats = net_stats(node)
-        check(stats["shard0_peer3_transport"] == "none" and stats["peer3_lanes_up"] == "0", "node 3")
+        check(stats["shard0_peer3_state"] == "down" and stats["shard0_peer3_transport"] == "none", "node 3")
         check(stats["shard0_peer2_state"] == "up" and stats["peer2_lanes_up"] == "3", "node 2")
         cluster.nodes[2].start().wait_serving()
         wait_until("it is up again", lambda: net_stats(node)["peer3_lanes_up"] == "3", 10)
