@@ -14,6 +14,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.environ.get("HEALCACHED", os.path.join(ROOT, "build", "healcached"))
+PEER_HOST = os.environ.get("PEER_HOST", "127.0.0.1")  # the whole suite runs over another network: PEER_HOST=10.9.0.1
+NODE_ARGUMENTS = os.environ.get("NODE_ARGUMENTS", "").split()  # behind those of the case: NODE_ARGUMENTS=--net=rdma
 RAFT_OFFSET = 10000  # membership listens at the peer port and this
 SERVE_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
@@ -30,10 +32,10 @@ def check(condition, text):
         raise Failure(text)
 
 
-def is_free(port):
+def is_free(port, host="127.0.0.1"):
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
@@ -45,9 +47,9 @@ def free_ports(count):
     for _ in range(200):
         clients = random.randrange(23000, 29000)
         peers = random.randrange(20000, 22000)
-        ports = [base + i for base in (clients, peers, peers + RAFT_OFFSET) for i in range(count)]
-        if all(is_free(port) for port in ports):
-            return list(range(clients, clients + count)), list(range(peers, peers + count))
+        offsets = range(count)
+        if all(is_free(clients + i) and is_free(peers + i, PEER_HOST) and is_free(peers + RAFT_OFFSET + i, PEER_HOST) for i in offsets):
+            return [clients + i for i in offsets], [peers + i for i in offsets]
     raise Failure("no free ports")
 
 
@@ -148,7 +150,7 @@ class Node:
     def command(self, extra=()):
         user = ["-u", "root"] if os.geteuid() == 0 else []
         data = [f"--data={self.data}"] if self.data else []
-        return [PROGRAM, "-p", str(self.port), "-l", "127.0.0.1", *user, *self.arguments, *data, *extra]
+        return [PROGRAM, "-p", str(self.port), "-l", "127.0.0.1", *user, *self.arguments, *NODE_ARGUMENTS, *data, *extra]
 
     def start(self, *extra):
         check(self.process is None, f"{self.name} runs already")
@@ -232,7 +234,7 @@ class Cluster:
     def __init__(self, count=3, durable=True, arguments=("-m", "128", "-t", "2")):
         self.directory = tempfile.mkdtemp(prefix="healcached-e2e-")
         clients, self.peer_ports = free_ports(count)
-        self.peers = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(self.peer_ports))
+        self.peers = ",".join(f"{i + 1}@{PEER_HOST}:{port}" for i, port in enumerate(self.peer_ports))
         self.nodes = [self.make_node(i + 1, port, list(arguments), count, durable)
                       for i, port in enumerate(clients)]
 
