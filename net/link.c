@@ -350,7 +350,7 @@ static void join(struct link *link)
     struct timeval limit = net_timeval(link->lane->net->options.connect_ms);
     set_state(link, LINK_JOINING);
     link->incarnation = dials(link) ? link->answer.incarnation : link->call.incarnation;
-    link->wire = link->answer.transports == HELLO_RDMA ? &wire_rdma : &wire_tcp;
+    link->wire = link->answer.transports == HELLO_RDMA ? &wire_rdma : link->lane->net->wire;
     link->stats.rdma = link->wire == &wire_rdma;
     event_add(&link->timer, &limit);
     link->wire->join(link);

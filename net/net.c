@@ -188,6 +188,7 @@ enum status net_open(const struct net_options *options, struct net **net_made)
         return status;
     }
     net->listen_fd = -1;
+    net->wire = &wire_tcp;
     net->incarnation = options->incarnation;
     pthread_mutex_init(&net->mutex, NULL);
     make_side(net);

@@ -52,6 +52,7 @@ struct arrival {
     struct hello call, answer;
 };
 
+struct wire;
 struct rdma;
 struct rdma_arrival;
 struct rdma_lane;
@@ -111,7 +112,8 @@ struct net {
     int listen_fd;
     uint16_t port;
     struct door door;
-    struct rdma *rdma; /* NULL: tcp only */
+    const struct wire *wire; /* of links that are not RDMA: wire_tcp; a test may have another */
+    struct rdma *rdma;       /* NULL: tcp only */
     char transport[192];
 
     pthread_mutex_t mutex; /* guards all from here to `heard` */
@@ -151,7 +153,6 @@ struct link {
     struct rdma_link *rdma;  /* wire_rdma's; NULL: none */
     unsigned join_failures;  /* in a row */
     uint64_t tcp_until_ns;   /* RDMA failed too often: not offered until then */
-    unsigned ticks;
     struct output output;
     struct net_stats stats;
     uint64_t sent_ns;           /* of the last write */

@@ -1,7 +1,7 @@
-/* sim_queue.h: one direction of a simulated connection: packets that arrive in the order in which they were sent, none
- * before its time, none twice; a cut loses all but the first few. The simulator's network is made of it, and so is the
- * wire that shows that it keeps the contract of net.h (net_sim_wire.h). Functions static inline, because tests of other
- * folders use it, too. */
+/* sim_queue.h: one direction of a simulated connection: packets that arrive in the order in which
+ * they were sent, none before its time, none twice; a cut loses all but the first few. The
+ * simulator's network is made of it, and so is the wire that shows that it keeps the contract of
+ * net.h (net_sim_wire.h). Functions static inline, because tests of other folders use it, too. */
 #ifndef T_SIM_QUEUE_H
 #define T_SIM_QUEUE_H
 
