@@ -2,16 +2,15 @@
  * back, starts cold. Method: three of each in one process on loopback and real time; control
  * messages are handed over by a queue, data lanes are taken as heard while a node is open. Every
  * wait has a limit. */
-#include <arpa/inet.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "server/raft_driver.h"
+#include "t/ports.h"
 #include "t/test.h"
 
 enum { NODES = 3, MAIL_MAX = 1024, WAIT_MS = 5000, ELECTION_MS = 150, LEASE_MS = 80 };
@@ -150,18 +149,6 @@ static void run_ms(unsigned milliseconds)
     struct timeval after = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
     event_base_loopexit(base, &after);
     event_base_dispatch(base);
-}
-
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (descriptor < 0 || bind(descriptor, (void *)&address, size) != 0 ||
-        getsockname(descriptor, (void *)&address, &size) != 0)
-        abort();
-    close(descriptor);
-    return (uint16_t)(ntohs(address.sin_port) - 10000);
 }
 
 static void start(unsigned id)
