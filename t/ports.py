@@ -33,6 +33,15 @@ def is_free(port, host="127.0.0.1", kind=socket.SOCK_STREAM):
     return True
 
 
+def listen(port):
+    """A stranger there: connections of earlier tests that linger do not keep it out."""
+    stranger = socket.socket()
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    stranger.bind(("127.0.0.1", port))
+    stranger.listen()
+    return stranger
+
+
 def top():
     """One more than the highest port. A machine that gives nearly all ports to outgoing connections has only the probes."""
     try:

@@ -435,7 +435,8 @@ TEST(raft, a_port_in_use_is_refused_with_a_text)
     uint16_t port = raft_driver_port(options.peers[1].port);
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int stranger = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int stranger = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    setsockopt(stranger, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     EXPECT_EQ(bind(stranger, (void *)&address, sizeof(address)), 0);
     EXPECT_EQ(listen(stranger, 1), 0);
     char text[512];

@@ -58,10 +58,9 @@ def case_ports_that_a_stranger_has_are_left_out():
         clients, peers, raft = ports.ports_of(slot)
         port, kind = ((clients[1], socket.SOCK_STREAM), (peers[2], socket.SOCK_STREAM), (raft[7], socket.SOCK_STREAM),
                       (clients[0], socket.SOCK_DGRAM))[what]
-        with socket.socket(type=kind) as stranger:
-            stranger.bind(("127.0.0.1", port))
-            if kind == socket.SOCK_STREAM:
-                stranger.listen()
+        with ports.listen(port) if kind == socket.SOCK_STREAM else socket.socket(type=kind) as stranger:
+            if kind == socket.SOCK_DGRAM:
+                stranger.bind(("127.0.0.1", port))
             holder.close()
             check(ports.claim(slot) is None, f"port {port} is a stranger's")
 
