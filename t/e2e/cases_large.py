@@ -4,9 +4,10 @@ import signal
 import threading
 import time
 
-from cases_sockets import Single, ask_udp, datagrams, unix
+from cases_sockets import ask_udp, datagrams, unix
 from cases_tls import TlsNode
 from cluster import Cluster, check, wait_until
+from single import Single
 
 MEGABYTE = 1 << 20
 ARGUMENTS = ("-m", "600", "-I", "128m", "-t", "2", "--suspect-ms=2000")

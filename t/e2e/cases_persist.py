@@ -4,8 +4,9 @@ import signal
 import time
 
 from binary import GET, NOOP, OK, PERSIST, PERSISTQ, SET, Binary, packet, storing
-from cases_sockets import Single, answer_udp
+from cases_sockets import answer_udp
 from cluster import Cluster, check, lines_matching, wait_until
+from single import Single
 
 MODELS = ("synch", "strict", "read-enforced", "eventual", "scope")
 NOT_DURABLE = b"SERVER_ERROR not known to be durable: this node is not serving (no quorum, healing or starting)"

@@ -4,7 +4,6 @@ import os
 import re
 import resource
 import select
-import shutil
 import socket
 import stat
 import struct
@@ -15,50 +14,8 @@ import time
 from cases_basic import Memcached
 from cases_tls import TlsNode, run_and_exit, secure
 from certificates import Authority
-from cluster import PROGRAM, Cluster, Failure, Node, Wire, check, free_ports, is_free, lines_matching, plain, wait_until
-
-
-class Single:
-    """One node; a context manager. `arguments` may name its directory as {directory}."""
-
-    def __init__(self, *arguments, environment=None):
-        self.directory = tempfile.mkdtemp(prefix="healcached-sockets-")
-        self.ports = free_ports(4)[0]
-        words = [word.format(directory=self.directory, ports=self.ports) for word in arguments]
-        self.node = Node(self.ports[0], ["-t", "2", *words], None, "single")
-        self.node.log_path = os.path.join(self.directory, "log")
-        self.environment = {name: value.format(directory=self.directory)
-                            for name, value in (environment or {}).items()}
-
-    def __enter__(self):
-        os.environ.update(self.environment)
-        try:
-            self.node.start()
-        finally:
-            for name in self.environment:
-                del os.environ[name]
-        wait_until("it listens", self.is_there, 30)
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.node.end()
-        reports = lines_matching(self.log(), "Assertion|Sanitizer|runtime error:")
-        if kind is not None or reports:
-            print("".join(f"    single | {line}\n" for line in self.log().splitlines()[-60:]), end="")
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if kind is None:
-            check(not reports, f"the node reports: {reports[:5]}")
-
-    def is_there(self):
-        if self.node.process.poll() is not None:
-            raise Failure(f"it ended with {self.node.process.returncode}: {self.log()}")
-        return "clients at" in self.log()
-
-    def log(self):
-        return self.node.log_text()
-
-    def path(self, name):
-        return os.path.join(self.directory, name)
+from cluster import PROGRAM, Cluster, Failure, Wire, check, free_ports, is_free, plain, wait_until
+from single import Single
 
 
 def set_and_get(connection, key=b"key"):

@@ -13,7 +13,8 @@ import threading
 import time
 
 from certificates import Authority, openssl
-from cluster import PROGRAM, Failure, Node, Wire, check, free_ports, lines_matching, plain, wait_until
+from cluster import PROGRAM, Failure, Node, Wire, check, free_ports, plain, wait_until
+from single import Single
 
 HANDSHAKE_SECONDS = 10  # server/connection_sweep.c
 
@@ -37,44 +38,17 @@ def is_refused(port, context):
     return False
 
 
-class TlsNode:
-    """One node with TLS; a context manager. Ports: [0] is the main one, the others are for `listeners(ports)`."""
+class TlsNode(Single):
+    """One node with TLS. Ports: [0] is the main one, the others are for `listeners(ports)`."""
+    name, listens = "tls", "clients (TLS) at"
 
     def __init__(self, *words, listeners=lambda ports: (), arguments=(), certificate=None):
-        self.directory = tempfile.mkdtemp(prefix="healcached-tls-")
+        super().__init__()
         self.authority = Authority(self.directory)
         self.certificate, self.key = certificate or self.authority.sign("server")
-        self.ports = free_ports(3)[0]
         options = ",".join((f"ssl_chain_cert={self.certificate}", f"ssl_key={self.key}", *words))
         extra = [word for address in listeners(self.ports) for word in ("-l", address)]
-        self.node = Node(self.ports[0], ["-t", "2", "-Z", "-o", options, *extra, *arguments], None, "tls")
-        self.node.log_path = os.path.join(self.directory, "log")
-
-    def __enter__(self):
-        self.node.start()
-        try:
-            wait_until("it listens", self.is_there, 30)
-        except BaseException:
-            self.__exit__(*[None] * 3)
-            raise
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.node.end()
-        reports = lines_matching(self.log(), "Assertion|Sanitizer|runtime error:")
-        if kind is not None or reports:
-            print("".join(f"    tls | {line}\n" for line in self.log().splitlines()[-60:]), end="")
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if kind is None:
-            check(not reports, f"the node reports: {reports[:5]}")
-
-    def is_there(self):
-        if self.node.process.poll() is not None:
-            raise Failure(f"it ended with {self.node.process.returncode}: {self.log()}")
-        return "clients (TLS) at" in self.log()
-
-    def log(self):
-        return self.node.log_text()
+        self.node.arguments += ["-Z", "-o", options, *extra, *arguments]
 
     def client(self, *arguments, **words):
         return self.authority.client(*arguments, **words)
