@@ -345,7 +345,7 @@ def case_binary_clients_that_talk_at_random_leave_a_node_whole():
         try:
             with Binary(node.port, timeout=10) as c:
                 # what was begun of large values goes when their clients have gone
-                wait_until("there is room again", lambda: c.set(b"k0", b"v").status == OK, 10)
+                wait_until("there is room again", lambda: c.set(b"k0", b"v").status == OK, 30)
                 same("get", c.get(b"k0").value, b"v")
                 check(c.stats().get(b"curr_connections") is not None, "no statistics")
             code, took = node.stop()

@@ -9,7 +9,7 @@ import time
 from cluster import Cluster, Failure, check, wait_until
 from load import Load, cluster_for_load
 
-GAP_SECONDS_MAX = 6  # 1 s is the aim, printed here and measured by bench/quick; this machine may be very busy
+GAP_SECONDS_MAX = 10  # 1 s is the aim, printed here and measured by bench/quick; this machine may be very busy
 
 
 def say(text):
@@ -156,8 +156,9 @@ def case_a_minority_refuses_and_never_lies():
 
 
 def case_commands_under_way_when_the_majority_is_lost_are_answered():
-    """The others stop; this one still has its lease. What it begins is answered after --stall-ms: a write may have happened."""
-    with Cluster(3, arguments=("-m", "128", "-t", "2", "--stall-ms=700")) as cluster:
+    """The others stop; this one still has its lease. What it begins is answered after --stall-ms: a write may have happened. The lease is
+    long, so that all are sent before its end."""
+    with Cluster(3, arguments=("-m", "128", "-t", "2", "--stall-ms=700", "--lease-ms=2000", "--suspect-ms=3000")) as cluster:
         cluster.start()
         alone, seen = cluster.nodes[0], set()
         with alone.connect() as connection:

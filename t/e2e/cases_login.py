@@ -58,7 +58,7 @@ def case_the_password_file_is_read_again_at_sighup():
             write(path, "users", text)
             size = len(node.log_text())
             node.signal(signal.SIGHUP)
-            wait_until("it says so", lambda: wanted in node.log_since(size), 10)
+            wait_until("it says so", lambda: wanted in node.log_since(size), 30)
         with bare_node("-Y", file) as node, node.connect() as old:
             same("old", old.ask(login(b"bob", b"secret")), b"STORED")
             reload(node, "bob:other\nalice:pw\n", "read again, 2 users")

@@ -64,7 +64,7 @@ def case_a_single_node_takes_over_after_a_kill_and_after_a_stop():
             check_taken(text)
             check_filled(node)
             wait_until("all of it was checked",
-                       lambda: len(lines_matching(node.log_text(), "index checked")) % SHARDS == 0, 20)
+                       lambda: len(lines_matching(node.log_text(), "index checked")) % SHARDS == 0, 30)
         node.kill()
         check_scanned(restart(node, "--rebuild-index"), "--rebuild-index")
         check_filled(node)

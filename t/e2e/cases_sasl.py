@@ -175,14 +175,14 @@ def case_sasl_of_a_slow_authority_holds_up_nobody_else():
         before = dict(os.environ)
         os.environ["SASL_CONF_PATH"] = path
         try:
-            with Cluster(3, arguments=("-m", "128", "-t", "1", "-S")) as cluster:
+            with Cluster(3, arguments=("-m", "128", "-t", "1", "-S", "--suspect-ms=2000")) as cluster:
                 for node in cluster.nodes:
                     node.start()
                 for node in cluster.nodes:
                     wait_until(f"{node.name} serves", lambda node=node: serves_binary(node), 60)
                 with logged_in(cluster.nodes[0].port) as c:
                     epoch = c.stats().get(b"view_epoch")
-                    authority.delay = 2
+                    authority.delay = 5
                     strangers = [Binary(cluster.nodes[0].port) for _ in range(6)]
                     for stranger in strangers:
                         stranger.send(packet(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"wrong")) + packet(GET, b"k"))
@@ -194,20 +194,20 @@ def case_sasl_of_a_slow_authority_holds_up_nobody_else():
                         began = time.monotonic()
                         same("set meanwhile", c.set(b"k", b"v").status, OK)
                         slowest = max(slowest, time.monotonic() - began)
-                    check(slowest < 1, f"a set took {slowest:.1f} s")
+                    check(slowest < 4, f"a set took {slowest:.1f} s")
                     for stranger in strangers:
                         same("the stranger", stranger.receive().status, AUTH_ERROR)
                         same("what it sent behind", stranger.receive().status, AUTH_ERROR)
                     same("the view", c.stats().get(b"view_epoch"), epoch)
                     authority.delay = 0
                     logged_in(cluster.nodes[0].port).socket.close()
-                    authority.delay = 5
+                    authority.delay = 20
                     with Binary(cluster.nodes[0].port) as late:
                         late.send(packet(SASL_AUTH, b"PLAIN", value=plain(b"bob", b"secret")))
                         time.sleep(0.2)
                         code, took = cluster.nodes[0].stop()
                         same("exit code", code, 0)
-                        check(took < 4, f"it waited {took:.1f} s for a login before it stopped")
+                        check(took < 15, f"it waited {took:.1f} s for a login before it stopped")
         finally:
             os.environ.clear()
             os.environ.update(before)

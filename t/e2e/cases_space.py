@@ -120,7 +120,7 @@ def case_the_smallest_memory_limit_decides_and_is_named():
         write_all(writers, 6)
         check_full(writers, cluster)
         wait_until("the larger ones say whose store it is",
-                   lambda: "the store of another node is full" in cluster.nodes[0].log_text(), 10)
+                   lambda: "the store of another node is full" in cluster.nodes[0].log_text(), 30)
 
 
 def case_a_full_store_evicts_what_nobody_reads_and_says_so():
@@ -148,8 +148,8 @@ def case_what_has_expired_gives_its_space_back_unasked():
         with cluster.nodes[0].connect(timeout=30) as connection:
             for i in range(2000):
                 check(connection.ask(b"set k%d 0 2 5\r\nvalue" % i) == b"STORED", f"set {i}")
-            wait_until("all have gone", lambda: connection.stats()["curr_items"] == "0", 15)
-            wait_until("counted", lambda: connection.stats()["crawler_reclaimed"] == "2000", 5)
+            wait_until("all have gone", lambda: connection.stats()["curr_items"] == "0", 30)
+            wait_until("counted", lambda: connection.stats()["crawler_reclaimed"] == "2000", 30)
 
 
 def case_space_is_bounded_while_keys_are_overwritten_deleted_and_expire():

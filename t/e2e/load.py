@@ -131,7 +131,7 @@ class Load:
             self.verify_node(node, seen)
 
     def verify_node(self, node, seen):
-        client = Client(("127.0.0.1", node.port), timeout=10, connect_timeout=5)
+        client = Client(("127.0.0.1", node.port), timeout=30, connect_timeout=30)
         try:
             for key, record in self.all_records.items():
                 value = client.get(key, b"0:")
