@@ -207,14 +207,14 @@ def case_a_large_set_that_finds_no_memory_takes_the_old_value_along():
     with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m", "-M")).start() as cluster:
         node = cluster.nodes[0]
         with node.connect(timeout=60) as connection:
-            check(store(connection, b"other", bytes(25 * MEGABYTE)) == b"STORED", "set")
+            check(store(connection, b"other", bytes(30 * MEGABYTE)) == b"STORED", "set")
             for command, size, left in ((b"replace", 40, b"old"), (b"append", 40, b"old"), (b"set", 40, None),
                                         (b"add", 150, b"old"), (b"set", 150, None)):
                 check(connection.ask(b"set k 7 0 3\r\nold") == b"STORED", "set")
                 line = store(connection, b"k", bytes(size * MEGABYTE), command)
                 check(line == b"SERVER_ERROR out of memory storing object", f"{command}: {line!r}")
                 check(load(connection, b"k") == left, f"after {command}")
-                wait_until("all is given back", lambda: pieces(node) == 50, 30)
+                wait_until("all is given back", lambda: pieces(node) == 60, 30)
             stats = connection.stats()
             check(stats["delete_misses"] == "0" and stats["delete_hits"] == "0" and stats["cmd_set"] == "11", str(stats))
 
