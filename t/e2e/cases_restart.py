@@ -107,11 +107,10 @@ def case_an_index_of_another_shard_is_not_taken_over():
         fill(node)
         node.kill()
         first, second = indexes(node)
-        with open(first, "rb") as file:
-            page = file.read(4096)
-        shutil.copy(second, first)
-        with open(first, "r+b") as file:
-            file.write(page)
+        with open(second, "rb") as source, open(first, "r+b") as file:
+            for each in (source, file):
+                each.seek(4096)  # the page says whose it is: any node that starts removes a file with a wrong one
+            shutil.copyfileobj(source, file)
         text = restart(node)
         check(len(lines_matching(text, TAKEN)) == 1, text)
         check(lines_matching(text, "another boot or directory"), text)
