@@ -69,8 +69,7 @@ static void add_binary(struct stream *stream, uint8_t opcode, uint8_t extras_siz
     add(stream, zeros, value_size);
 }
 
-/* ---- parsing a whole stream; the number of requests, 0: the parser does not know them
- * ---------------- */
+/* ---- parsing a whole stream; the number of requests, 0: the parser does not know them ---- */
 
 static unsigned parse_text(const struct stream *stream)
 {
@@ -126,8 +125,7 @@ static unsigned parse_binary(const struct stream *stream)
     }
 }
 
-/* ---- measuring
- * ----------------------------------------------------------------------------------- */
+/* ---- measuring ---- */
 
 static double measure_once(const struct stream *stream, unsigned (*parse)(const struct stream *))
 {

@@ -8,9 +8,13 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "t"))
+from ports import free_ports  # noqa: E402
+
 HEALCACHED = os.path.join(ROOT, "build", "healcached")
 LOAD = os.path.join(ROOT, "build", "bench", "load")
 USER = ["-u", "root"] if os.geteuid() == 0 else []
@@ -27,20 +31,9 @@ def figure(name, value, unit):
     say(f"figure {name} {value:.6g} {unit}")
 
 
-def is_free(port):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_base(count, offsets=(0,)):
-    for base in range(21000, 22500, 10):
-        if all(is_free(base + offset + i) for offset in offsets for i in range(count)):
-            return base
-    raise SystemExit("no free ports")
+def free_base(count):
+    """The first of `count` ports."""
+    return free_ports(count)[0][0]
 
 
 class Server:
@@ -138,9 +131,8 @@ def healcached_command(port, megabytes):
 @contextlib.contextmanager
 def group(folder, name, durable, megabytes, more=(), environment=None):
     """Three nodes of one group; `more` are arguments of each."""
-    base = free_base(10, (0, 10000))
-    ports = [base + i for i in range(3)]
-    peers = ",".join(f"{i + 1}@127.0.0.1:{base + 5 + i}" for i in range(3))
+    ports, peer_ports = free_ports(3)
+    peers = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(peer_ports))
     commands = []
     for i, port in enumerate(ports):
         command = healcached_command(port, megabytes) + [f"--node={i + 1}", f"--peers={peers}", *more]

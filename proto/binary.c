@@ -87,8 +87,7 @@ static bool is_sasl(uint8_t base)
     return base == BINARY_SASL_AUTH || base == BINARY_SASL_STEP;
 }
 
-/* ---- refusing
- * ------------------------------------------------------------------------------------- */
+/* ---- refusing ---- */
 
 /* The next event will be the refusal, `size` bytes later. */
 static void skip(struct binary_parser *parser, uint32_t size, enum binary_status status,
@@ -113,8 +112,7 @@ static enum binary_event step_skip(struct binary_parser *parser, struct slice in
     return BINARY_ERROR;
 }
 
-/* ---- header
- * --------------------------------------------------------------------------------------- */
+/* ---- header ---- */
 
 static bool lengths_fit(const struct row *row, uint32_t extras, uint32_t key, uint32_t body)
 {
@@ -178,8 +176,7 @@ static enum binary_event step_header(struct binary_parser *parser,
     return BINARY_MORE;
 }
 
-/* ---- extras and key
- * ------------------------------------------------------------------------------- */
+/* ---- extras and key ---- */
 
 static void read_extras(const uint8_t *extras, struct binary_request *request)
 {
@@ -260,8 +257,7 @@ static enum binary_event step_body(struct binary_parser *parser, const struct bi
     return BINARY_REQUEST;
 }
 
-/* ---- values
- * --------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 uint32_t binary_value_left(const struct binary_parser *parser)
 {
@@ -281,8 +277,7 @@ void binary_value_refuse(struct binary_parser *parser, enum binary_status status
     skip(parser, parser->left, status, false);
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------ */
+/* ---- the whole ---- */
 
 static enum binary_event step(struct binary_parser *parser, const struct binary_limits *limits,
                               struct slice input, size_t *used, struct binary_request *request)
@@ -330,8 +325,7 @@ bool binary_between_requests(const struct binary_parser *parser, struct slice un
     return parser->state == STATE_HEADER && unconsumed.size == 0;
 }
 
-/* ---- statuses
- * ------------------------------------------------------------------------------------- */
+/* ---- statuses ---- */
 
 static const struct {
     uint16_t number;

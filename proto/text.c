@@ -70,8 +70,7 @@ static void skip_block(struct text_parser *parser, uint64_t size, enum reply rep
     parser->reply = reply;
 }
 
-/* ---- lists of keys
- * --------------------------------------------------------------------------------------------- */
+/* ---- lists of keys ---- */
 
 static enum text_event begin_keys(struct text_parser *parser, enum command command, int64_t exptime)
 {
@@ -308,8 +307,7 @@ static enum text_event step_line(struct text_parser *parser, const struct text_l
     return read_line(parser, limits, line, request);
 }
 
-/* ---- data blocks and what is thrown away
- * ----------------------------------------------------------------------- */
+/* ---- data blocks and what is thrown away ---- */
 
 uint32_t text_value_left(const struct text_parser *parser)
 {

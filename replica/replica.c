@@ -283,49 +283,14 @@ void replica_became_valid(struct replica *replica, struct op *op)
 
 void replica_on_message(struct replica *replica, const struct message *message)
 {
-    switch ((enum message_type)message->type) {
-    case MSG_INV:
-        replica_on_inv(replica, message);
-        break;
-    case MSG_ACK:
-    case MSG_TAKEN:
-        replica_on_ack(replica, message);
-        break;
-    case MSG_NACK:
-        replica_on_nack(replica, message);
-        break;
-    case MSG_VAL:
-        replica_on_val(replica, message);
-        break;
-    case MSG_ASK:
-        replica_on_ask(replica, message);
-        break;
-    case MSG_GONE:
-        replica_on_gone(replica, message);
-        break;
-    case MSG_PROVE:
-        replica_on_prove(replica, message);
-        break;
-    case MSG_NONE:
-    case MSG_ROUND_WANTED:
-    case MSG_ROUND_START:
-    case MSG_ROUND_DONE:
-    case MSG_ROUND_STABLE:
-    case MSG_HEAL_ASK:
-    case MSG_HEAL_OFFER:
-    case MSG_HEAL_OPEN:
-    case MSG_HEAL_CHECK:
-    case MSG_HEAL_LISTED:
-    case MSG_HEAL_RECORD:
-    case MSG_HEAL_SAME:
-    case MSG_HEAL_ABSENT:
-    case MSG_HEAL_TAKEN:
-    case MSG_HEAL_END:
-    case MSG_EVICT_ASK:
-    case MSG_EVICT_KEEP:
-    case MSG_COUNT:
-        assert(false && "recovery handles these");
-    }
+    static void (*const handlers[MSG_COUNT])(struct replica *, const struct message *) = {
+        [MSG_INV] = replica_on_inv,   [MSG_ACK] = replica_on_ack,   [MSG_TAKEN] = replica_on_ack,
+        [MSG_NACK] = replica_on_nack, [MSG_VAL] = replica_on_val,   [MSG_ASK] = replica_on_ask,
+        [MSG_GONE] = replica_on_gone, [MSG_PROVE] = replica_on_prove,
+    };
+    assert(message->type < MSG_COUNT);
+    assert(handlers[message->type] != NULL && "recovery handles the others");
+    handlers[message->type](replica, message);
 }
 
 bool replica_finished_before(const struct replica *replica, uint64_t lsn, uint32_t *cursor)

@@ -143,6 +143,13 @@ static void end_if_through(struct replica *replica, struct op *op, struct pendin
     pending->ts = 0;
 }
 
+static bool counts_as_read(const struct pending *pending)
+{
+    const struct request *first = pending->requests;
+    bool reads = pending->outcome == OUTCOME_HIT || pending->outcome == OUTCOME_TOUCHED;
+    return reads && first != NULL && (first->options & REQUEST_UNNOTICED) == 0;
+}
+
 void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending)
 {
     if (pending->ts == 0)
@@ -161,8 +168,7 @@ void replica_try_complete(struct replica *replica, struct op *op, struct pending
     end_if_through(replica, op, pending, current);
     if (valid && current && found.state != STATE_VALID)
         set_valid_and_tell(replica, op, &found);
-    bool read = done.outcome == OUTCOME_HIT || done.outcome == OUTCOME_TOUCHED;
-    if (answered && current && read && done.requests != NULL && !(done.requests->options & REQUEST_UNNOTICED))
+    if (answered && current && counts_as_read(&done))
         store_accessed(replica->store, &found, replica_now(replica));
     if (answered)
         reply_all(replica, &done, current ? found.record : NULL);

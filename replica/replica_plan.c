@@ -58,6 +58,8 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
                                 const struct record *record, struct plan *plan)
 {
     bool append = request->type == REQUEST_APPEND;
+    if (record == NULL)
+        return request->vivify ? OUTCOME_STORED : OUTCOME_NOT_STORED;
     plan->spec.client_flags = record_client_flags(record);
     plan->spec.exptime = record_exptime(record);
     plan->spec.flags |= record->flags & RECORD_BASE64;
@@ -72,9 +74,22 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
     return in_pieces || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
 }
 
-static enum outcome plan_arithmetic(const struct request *request, const struct record *record, struct plan *plan)
+/* An incr or decr of what is not there. */
+static enum outcome plan_initial(struct request *request, struct plan *plan)
+{
+    if (!request->vivify)
+        return OUTCOME_NOT_FOUND;
+    request->seen.marks |= SEEN_CREATED;
+    plan->spec.value = slice_make(plan->digits, decimal_format(request->initial, plan->digits));
+    plan->number = request->initial;
+    return OUTCOME_NUMBER;
+}
+
+static enum outcome plan_arithmetic(struct request *request, const struct record *record, struct plan *plan)
 {
     uint64_t number;
+    if (record == NULL)
+        return plan_initial(request, plan);
     if (record->value_size > sizeof(plan->digits) - 1 || (record->flags & RECORD_LARGE) ||
         decimal_parse_stored(record_value(record), &number) != STATUS_OK)
         return OUTCOME_NON_NUMERIC;
@@ -96,12 +111,15 @@ static enum outcome plan_arithmetic(const struct request *request, const struct 
 
 static enum outcome plan_touch(const struct request *request, const struct record *record, struct plan *plan)
 {
+    bool reads = request->type == REQUEST_GAT;
+    if (record == NULL)
+        return reads ? OUTCOME_MISS : OUTCOME_NOT_FOUND;
     plan->spec.value = record_value(record);
     plan->spec.client_flags = record_client_flags(record);
     keep_cas(record, plan);
     plan->spec.flags |= record->flags & KEPT;
     plan->keeps_access = true;
-    return request->type == REQUEST_GAT ? OUTCOME_HIT : OUTCOME_TOUCHED;
+    return reads ? OUTCOME_HIT : OUTCOME_TOUCHED;
 }
 
 static enum outcome plan_flush(const struct replica *replica, const struct request *request, struct plan *plan)
@@ -113,17 +131,6 @@ static enum outcome plan_flush(const struct replica *replica, const struct reque
         plan->spec.value = slice_make(plan->digits, sizeof(flushed));
     }
     return OUTCOME_OK;
-}
-
-/* An incr or decr of what is not there. */
-static enum outcome plan_initial(struct request *request, struct plan *plan)
-{
-    if (!request->vivify)
-        return OUTCOME_NOT_FOUND;
-    request->seen.marks |= SEEN_CREATED;
-    plan->spec.value = slice_make(plan->digits, decimal_format(request->initial, plan->digits));
-    plan->number = request->initial;
-    return OUTCOME_NUMBER;
 }
 
 /* ---- commands of the meta protocol ---- */
@@ -232,17 +239,13 @@ static enum outcome plan_command(const struct replica *replica, struct request *
         return plan_cas(request, record, plan);
     case REQUEST_APPEND:
     case REQUEST_PREPEND:
-        if (record != NULL)
-            return plan_concat(replica, request, record, plan);
-        return request->vivify ? OUTCOME_STORED : OUTCOME_NOT_STORED;
+        return plan_concat(replica, request, record, plan);
     case REQUEST_INCR:
     case REQUEST_DECR:
-        return record == NULL ? plan_initial(request, plan) : plan_arithmetic(request, record, plan);
+        return plan_arithmetic(request, record, plan);
     case REQUEST_TOUCH:
     case REQUEST_GAT:
-        if (record != NULL)
-            return plan_touch(request, record, plan);
-        return request->type == REQUEST_GAT ? OUTCOME_MISS : OUTCOME_NOT_FOUND;
+        return plan_touch(request, record, plan);
     case REQUEST_FETCH:
         return plan_fetch(request, record, plan);
     case REQUEST_DELETE:
@@ -285,6 +288,21 @@ static uint8_t flags_of_new(const struct request *request, const struct record *
     return RECORD_RMW | (request_record_flags(request) & wanted);
 }
 
+/* The command is for one version of its key only, and there is another. What is empty is no number first. */
+static bool is_of_another(const struct request *request, const struct record *record)
+{
+    bool counts = request->type == REQUEST_INCR || request->type == REQUEST_DECR;
+    if (!request->compare || request->type == REQUEST_CAS || record == NULL || FAULT(NO_COMPARE))
+        return false;
+    return record_cas(record) != request->cas && !(counts && record->value_size == 0);
+}
+
+static bool comes_of_a_write(enum outcome outcome)
+{
+    return outcome == OUTCOME_STORED || outcome == OUTCOME_NUMBER || outcome == OUTCOME_HIT ||
+           outcome == OUTCOME_TOUCHED || outcome == OUTCOME_DELETED || outcome == OUTCOME_OK;
+}
+
 bool plan_write(const struct replica *replica, struct request *request, const struct current *now, struct plan *plan)
 {
     const struct record *record = now->record;
@@ -297,10 +315,7 @@ bool plan_write(const struct replica *replica, struct request *request, const st
         .value = request->value,
     };
     plan->plain = plan->reads = plan->keeps_access = false;
-    bool counts = request->type == REQUEST_INCR || request->type == REQUEST_DECR;
-    bool empty = record != NULL && record->value_size == 0;
-    bool compares = request->compare && !(counts && empty) && !FAULT(NO_COMPARE);
-    if (compares && record != NULL && record_cas(record) != request->cas && request->type != REQUEST_CAS) {
+    if (is_of_another(request, record)) {
         plan->outcome = OUTCOME_EXISTS;
         return false;
     }
@@ -308,10 +323,7 @@ bool plan_write(const struct replica *replica, struct request *request, const st
     if (plan->plain)
         plan->spec.flags &= (uint8_t)~RECORD_RMW;
     set_cas(request, record, plan);
-    bool writes =
-        !plan->reads &&
-        (plan->outcome == OUTCOME_STORED || plan->outcome == OUTCOME_NUMBER || plan->outcome == OUTCOME_HIT ||
-            plan->outcome == OUTCOME_TOUCHED || plan->outcome == OUTCOME_DELETED || plan->outcome == OUTCOME_OK);
+    bool writes = !plan->reads && comes_of_a_write(plan->outcome);
     if (writes && plan->spec.kind != RECORD_TOMBSTONE)
         request->seen.value_size = client_size(&plan->spec);
     return writes;

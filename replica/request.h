@@ -33,6 +33,25 @@ enum request_type {
     REQUEST_EVICT    /* made by the core itself: deletes the record if it is still the one with ts `cas`, and unread here */
 };
 
+/* Answers the value of a record. */
+static inline bool request_reads(enum request_type type)
+{
+    return type == REQUEST_GET || type == REQUEST_GAT || type == REQUEST_FETCH;
+}
+
+/* Brings a value, which is joined to the one that is there. */
+static inline bool request_extends(enum request_type type)
+{
+    return type == REQUEST_APPEND || type == REQUEST_PREPEND;
+}
+
+/* Brings a value. */
+static inline bool request_stores(enum request_type type)
+{
+    return type == REQUEST_SET || type == REQUEST_ADD || type == REQUEST_REPLACE ||
+           type == REQUEST_CAS || request_extends(type);
+}
+
 /* What meta commands ask for in addition. */
 enum request_option {
     REQUEST_SETS_EXPTIME = 1 << 0,  /* FETCH, INCR, DECR: `new_exptime`, if there is a record; DELETE with MARKS_STALE too */

@@ -123,6 +123,14 @@ void connection_close_all(struct worker *worker);
  * and those that are idle for longer than the options allow. */
 void connection_sweep(struct worker *worker);
 
+/* connection_read.c. Receives and parses, up to a limit, so that others have their turn. Afterwards
+ * `more` says that there are bytes to go on with, as soon as that is allowed: no event of the socket
+ * will tell. */
+void connection_read(struct connection *connection);
+/* Nothing has to be answered, or found, before the next command is looked at. */
+bool connection_may_parse(const struct connection *connection);
+void connection_give_buffer(struct connection *connection);
+
 /* connection_write.c. Writes what can be answered; sets `broken` when the client is gone. */
 void connection_write(struct connection *connection);
 
@@ -131,6 +139,8 @@ void connection_on_event(struct connection *connection, enum text_event event,
                          const struct text_request *request);
 bool connection_must_wait(const struct connection *connection, enum text_event event,
                           const struct text_request *request);
+/* What a command is to the core; a meta command becomes that by its flags. */
+enum request_type connection_request_type(enum command command);
 struct job *connection_new_job(struct connection *connection, enum job_kind kind);
 void connection_submit(struct connection *connection, struct job *job);
 /* A data block of `size` bytes comes for the job, which becomes connection->value_job. False: no

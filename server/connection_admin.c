@@ -17,8 +17,7 @@
 #include "server/version.h"
 #include "server/worker.h"
 
-/* ---- commands without a key, which wait for all before them
- * --------------------------------------------- */
+/* ---- commands without a key, which wait for all before them ---- */
 
 bool connection_submit_part(struct connection *connection, enum command command, enum job_kind kind,
                             uint32_t shard, uint32_t exptime)

@@ -18,8 +18,7 @@ static void tally(struct connection *connection, bool good)
         counters_add(counters, COUNTER_auth_errors, 1);
 }
 
-/* ---- text
- * --------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 static void on_login(struct connection *connection, const struct login_request *request)
 {
@@ -54,8 +53,7 @@ bool connection_auth_parse(struct connection *connection, struct slice input, si
     return event != LOGIN_MORE;
 }
 
-/* ---- SASL
- * --------------------------------------------------------------------------------------- */
+/* ---- SASL ---- */
 
 void connection_auth_list(struct connection *connection, const struct binary_tag *tag)
 {

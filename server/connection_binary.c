@@ -18,8 +18,7 @@
 
 static_assert(sizeof(((struct job *)0)->head_memory) >= BINARY_ANSWER_SIZE_MAX, "an answer's head");
 
-/* ---- answers that need no work
- * -------------------------------------------------------------------- */
+/* ---- answers that need no work ---- */
 
 static void answer_status(struct connection *connection, const struct binary_tag *tag,
                           enum binary_status status)
@@ -51,47 +50,23 @@ void connection_binary_answer(struct connection *connection, const struct binary
     connection_append(connection, job);
 }
 
-/* ---- requests on a key
- * ---------------------------------------------------------------------------- */
+/* ---- requests on a key ---- */
 
-/* What it is to the core, and in the counters. */
-static enum request_type request_type(const struct binary_request *request, enum command *command)
+/* The text protocol's command of the same effect. */
+static enum command command_of(const struct binary_request *request)
 {
-    bool compares = request->cas != 0; /* then set, add and replace are one */
-    switch ((int)request->base) {
-    case BINARY_SET:
-        *command = compares ? COMMAND_CAS : COMMAND_SET;
-        return compares ? REQUEST_CAS : REQUEST_SET;
-    case BINARY_ADD:
-        *command = compares ? COMMAND_CAS : COMMAND_ADD;
-        return compares ? REQUEST_CAS : REQUEST_ADD;
-    case BINARY_REPLACE:
-        *command = compares ? COMMAND_CAS : COMMAND_REPLACE;
-        return compares ? REQUEST_CAS : REQUEST_REPLACE;
-    case BINARY_APPEND:
-        *command = COMMAND_APPEND;
-        return REQUEST_APPEND;
-    case BINARY_PREPEND:
-        *command = COMMAND_PREPEND;
-        return REQUEST_PREPEND;
-    case BINARY_DELETE:
-        *command = COMMAND_DELETE;
-        return REQUEST_DELETE;
-    case BINARY_INCREMENT:
-        *command = COMMAND_INCR;
-        return REQUEST_INCR;
-    case BINARY_DECREMENT:
-        *command = COMMAND_DECR;
-        return REQUEST_DECR;
-    case BINARY_TOUCH:
-        *command = COMMAND_TOUCH;
-        return REQUEST_TOUCH;
-    case BINARY_GAT:
-        *command = COMMAND_GAT;
-        return REQUEST_GAT;
-    }
-    *command = COMMAND_GET;
-    return REQUEST_GET;
+    static const uint8_t commands[] = {
+        [BINARY_SET] = COMMAND_SET,         [BINARY_ADD] = COMMAND_ADD,
+        [BINARY_REPLACE] = COMMAND_REPLACE, [BINARY_APPEND] = COMMAND_APPEND,
+        [BINARY_PREPEND] = COMMAND_PREPEND, [BINARY_DELETE] = COMMAND_DELETE,
+        [BINARY_INCREMENT] = COMMAND_INCR,  [BINARY_DECREMENT] = COMMAND_DECR,
+        [BINARY_TOUCH] = COMMAND_TOUCH,     [BINARY_GAT] = COMMAND_GAT,
+    };
+    static_assert(COMMAND_GET == 0, "what every other request is");
+    uint32_t base = (uint32_t)request->base;
+    enum command command = base < sizeof(commands) ? commands[base] : COMMAND_GET;
+    bool stores = command == COMMAND_SET || command == COMMAND_ADD || command == COMMAND_REPLACE;
+    return stores && request->cas != 0 ? COMMAND_CAS : command;
 }
 
 /* Fills in all but the value. */
@@ -107,7 +82,8 @@ static struct job *new_request(struct connection *connection, const struct binar
     job->tag = request->tag;
     job->binary_base = (uint8_t)request->base;
     job->too_large = request->replaced_by_too_large;
-    core->type = request_type(request, &job->command);
+    job->command = command_of(request);
+    core->type = connection_request_type(job->command);
     core->key = slice_make(job->key, request->key.size);
     core->hash = hash_key(core->key);
     core->client_flags = request->client_flags;
@@ -165,8 +141,7 @@ static void on_value_end(struct connection *connection)
     connection_auth_step(connection, job);
 }
 
-/* ---- requests without a key
- * ----------------------------------------------------------------------- */
+/* ---- requests without a key ---- */
 
 static void on_flush(struct connection *connection, const struct binary_request *request)
 {
@@ -242,8 +217,7 @@ static bool must_wait(const struct connection *connection, enum binary_event eve
             request->base == BINARY_PERSIST);
 }
 
-/* ---- events
- * --------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void on_error(struct connection *connection, const struct binary_request *request)
 {
@@ -298,8 +272,7 @@ bool connection_binary_parse(struct connection *connection, struct slice input, 
     return event != BINARY_MORE;
 }
 
-/* ---- barriers
- * ------------------------------------------------------------------------------------- */
+/* ---- barriers ---- */
 
 static enum binary_status barrier_status(enum reply reply)
 {
@@ -413,8 +386,7 @@ void connection_binary_end_barrier(struct connection *connection, enum command c
         answer_status(connection, &connection->barrier_tag, status);
 }
 
-/* ---- formatting
- * ----------------------------------------------------------------------------------- */
+/* ---- formatting ---- */
 
 static enum binary_status not_stored(const struct job *job)
 {
@@ -502,7 +474,8 @@ void connection_binary_format(struct connection *connection, struct job *job)
     enum binary_status status = works ? status_of(job) : (enum binary_status)job->binary_status;
     if (!works || job->outcome != OUTCOME_HIT || status != BINARY_STATUS_OK)
         connection_drop_value(connection, job);
-    if (job->kind == JOB_FLUSH || job->kind == JOB_PERSIST || job->kind == JOB_PUBLISH || (works && is_hidden(job, status)))
+    if (job->kind == JOB_FLUSH || job->kind == JOB_PERSIST || job->kind == JOB_PUBLISH ||
+        (works && is_hidden(job, status)))
         return;
     job->head = job->head_memory;
     job->head_size =

@@ -14,59 +14,19 @@
 #include "server/version.h"
 #include "server/worker.h"
 
-static enum request_type request_type(enum command command)
+enum request_type connection_request_type(enum command command)
 {
-    switch (command) {
-    case COMMAND_GAT:
-    case COMMAND_GATS:
-        return REQUEST_GAT;
-    case COMMAND_SET:
-        return REQUEST_SET;
-    case COMMAND_ADD:
-        return REQUEST_ADD;
-    case COMMAND_REPLACE:
-        return REQUEST_REPLACE;
-    case COMMAND_APPEND:
-        return REQUEST_APPEND;
-    case COMMAND_PREPEND:
-        return REQUEST_PREPEND;
-    case COMMAND_CAS:
-        return REQUEST_CAS;
-    case COMMAND_INCR:
-        return REQUEST_INCR;
-    case COMMAND_DECR:
-        return REQUEST_DECR;
-    case COMMAND_TOUCH:
-        return REQUEST_TOUCH;
-    case COMMAND_DELETE:
-        return REQUEST_DELETE;
-    case COMMAND_FLUSH_ALL:
-        return REQUEST_FLUSH;
-    case COMMAND_GET:
-    case COMMAND_GETS:
-    case COMMAND_VERSION:
-    case COMMAND_VERBOSITY:
-    case COMMAND_STATS:
-    case COMMAND_QUIT:
-    case COMMAND_MG: /* these by their flags: connection_meta.c */
-    case COMMAND_MS:
-    case COMMAND_MD:
-    case COMMAND_MA:
-    case COMMAND_ME:
-    case COMMAND_MN:
-    case COMMAND_WATCH:
-    case COMMAND_CRAWLER:
-    case COMMAND_LRU:
-    case COMMAND_SLABS:
-    case COMMAND_MEMLIMIT:
-    case COMMAND_SHUTDOWN:
-    case COMMAND_REFRESH_CERTS:
-    case COMMAND_MP:
-    case COMMAND_PERSIST:
-    case COMMAND_COUNT:
-        break;
-    }
-    return REQUEST_GET;
+    static const uint8_t types[COMMAND_COUNT] = {
+        [COMMAND_GAT] = REQUEST_GAT,         [COMMAND_GATS] = REQUEST_GAT,
+        [COMMAND_SET] = REQUEST_SET,         [COMMAND_ADD] = REQUEST_ADD,
+        [COMMAND_REPLACE] = REQUEST_REPLACE, [COMMAND_CAS] = REQUEST_CAS,
+        [COMMAND_APPEND] = REQUEST_APPEND,   [COMMAND_PREPEND] = REQUEST_PREPEND,
+        [COMMAND_INCR] = REQUEST_INCR,       [COMMAND_DECR] = REQUEST_DECR,
+        [COMMAND_TOUCH] = REQUEST_TOUCH,     [COMMAND_DELETE] = REQUEST_DELETE,
+        [COMMAND_FLUSH_ALL] = REQUEST_FLUSH,
+    };
+    static_assert(REQUEST_GET == 0, "what every other command is");
+    return types[command];
 }
 
 /* NULL: no memory; the connection ends, since an answer would be missing. */
@@ -105,7 +65,7 @@ static struct job *new_request(struct connection *connection, const struct text_
     job->command = request->command;
     job->noreply = request->noreply;
     job->too_large = request->replaced_by_too_large;
-    job->request.type = request_type(request->command);
+    job->request.type = connection_request_type(request->command);
     job->request.key = slice_make(job->key, request->key.size);
     job->request.hash = hash_key(job->request.key);
     job->request.client_flags = request->client_flags;

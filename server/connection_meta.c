@@ -177,7 +177,7 @@ static bool code_of(const struct job *job, enum meta_code *code)
         return true;
     case OUTCOME_TOO_LARGE:
         *code = META_NS;
-        return job->request.type == REQUEST_APPEND || job->request.type == REQUEST_PREPEND;
+        return request_extends(job->request.type);
     }
     return false;
 }
@@ -206,7 +206,7 @@ static struct meta_result result_of(const struct job *job, enum meta_code code, 
         result.taken = (seen->marks & SEEN_TAKEN) != 0;
         result.stale = (seen->marks & SEEN_STALE) != 0;
     }
-    bool extends = job->request.type == REQUEST_APPEND || job->request.type == REQUEST_PREPEND;
+    bool extends = request_extends(job->request.type);
     if (extends && job->outcome == OUTCOME_STORED)
         result.value_size = seen->value_size;
     return result;

@@ -32,8 +32,7 @@ static const char *node_names(uint8_t nodes, char out[16])
     return used > 0 ? out : "none";
 }
 
-/* ---- to the workers
- * ------------------------------------------------------------------------------------ */
+/* ---- to the workers ---- */
 
 /* Views must not be lost. */
 static void tell_workers(const struct node *node, const struct letter *letter)
@@ -71,8 +70,7 @@ static void note_role(struct group *group, const struct view *view)
     }
 }
 
-/* ---- what follows from each change
- * ---------------------------------------------------------------------- */
+/* ---- what follows from each change ---- */
 
 static void keep_fences(struct group *group)
 {
@@ -104,8 +102,7 @@ static void follow(struct group *group)
     publish(group);
 }
 
-/* ---- what the membership core wants done
- * ---------------------------------------------------------------- */
+/* ---- what the membership core wants done ---- */
 
 static void on_install(void *user, const struct view *view)
 {
@@ -161,8 +158,7 @@ static void on_propose(void *user, const struct member_entry *entry)
         raft_driver_propose(group->raft, entry);
 }
 
-/* ---- what the agreed log says
- * --------------------------------------------------------------------------- */
+/* ---- what the agreed log says ---- */
 
 static void on_applied(void *user, const struct member_entry *entry)
 {
@@ -210,8 +206,7 @@ static const struct raft_driver_callbacks raft_callbacks = {
     .failed = on_failed,
 };
 
-/* ---- the control lane
- * ----------------------------------------------------------------------------------- */
+/* ---- the control lane ---- */
 
 static enum net_take on_message(void *user, unsigned peer, uint64_t incarnation, struct slice bytes)
 {
@@ -255,8 +250,7 @@ static const struct net_callbacks callbacks = {
     .on_writable = on_writable,
 };
 
-/* ---- ticks
- * ---------------------------------------------------------------------------------------------- */
+/* ---- ticks ---- */
 
 /* A node with less memory than the group's data can never be filled: nothing moves until somebody
  * does something. */
@@ -360,8 +354,7 @@ void group_read_letter(struct group *group, const struct letter *letter)
                         &group->actions);
 }
 
-/* ---- opening
- * -------------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 /* What the logs say: the newest epoch they remember, and whether they are good for a cold start. */
 static void look_at_logs(const struct node *node, uint32_t *last_epoch, bool *blank)

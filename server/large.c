@@ -9,8 +9,7 @@
 #include "server/node.h"
 #include "server/worker.h"
 
-/* ---- uploads and their ids
- * ------------------------------------------------------------------------------- */
+/* ---- uploads and their ids ---- */
 
 /* Larger than any before; see large_floor_any for the order. */
 static uint64_t new_version(struct node *node, uint64_t wall_us)
@@ -109,8 +108,7 @@ static void close_upload(struct upload *upload)
     free(upload);
 }
 
-/* ---- pieces out
- * ------------------------------------------------------------------------------------------ */
+/* ---- pieces out ---- */
 
 struct job *large_job(struct worker *worker, enum request_type type, struct slice key,
                       uint64_t hash)
@@ -244,8 +242,7 @@ void upload_over(struct upload *upload, enum outcome outcome)
     set_due(upload);
 }
 
-/* ---- what comes back
- * ------------------------------------------------------------------------------------- */
+/* ---- what comes back ---- */
 
 void large_done(struct worker *worker, struct job *job)
 {

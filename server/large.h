@@ -112,7 +112,7 @@ struct job *rewrite_job(const struct rewrite *rewrite); /* the client's */
 /* Its answer may be long in coming, and what the client sends behind it must wait for that. */
 static inline bool request_may_be_rewritten(const struct request *request)
 {
-    return request->type == REQUEST_APPEND || request->type == REQUEST_PREPEND;
+    return request_extends(request->type);
 }
 
 /* large.c for it: a job that is not the client's, to the owner of `hash`. NULL: no memory. */

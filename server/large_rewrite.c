@@ -115,8 +115,7 @@ static void start_again(struct rewrite *rewrite)
     worker_submit(worker, job);
 }
 
-/* ---- reading what is there
- * ------------------------------------------------------------------------------- */
+/* ---- reading what is there ---- */
 
 static void read_old(struct rewrite *rewrite)
 {
@@ -193,8 +192,7 @@ static void on_old(struct rewrite *rewrite, struct job *old)
     rewrite_pump(rewrite);
 }
 
-/* ---- copying
- * --------------------------------------------------------------------------------------------- */
+/* ---- copying ---- */
 
 static void fetch(struct rewrite *rewrite, const struct part *part)
 {
@@ -278,8 +276,7 @@ static void on_fetched(struct rewrite *rewrite, struct job *job)
         start_again_without(rewrite, part->manifest.upload);
 }
 
-/* ---- storing
- * --------------------------------------------------------------------------------------------- */
+/* ---- storing ---- */
 
 static void store(struct rewrite *rewrite)
 {

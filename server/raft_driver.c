@@ -382,14 +382,24 @@ static bool same_voters(const struct raft_driver *driver)
     return configuration->n == driver->options.peer_count;
 }
 
+/* libraft leaves the text with the part that failed, and does not always hand it up. */
+static const char *why_not_started(struct raft_driver *driver, int code)
+{
+    const char *texts[] = {driver->transport.base.errmsg, raft_errmsg(&driver->raft),
+                           driver->io.errmsg};
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+        if (texts[i][0] != '\0')
+            return texts[i];
+    return raft_strerror(code);
+}
+
 static enum status start(struct raft_driver *driver, char *why, size_t why_size)
 {
     int code = bootstrap(driver);
     if (code == 0)
         code = raft_start(&driver->raft);
     if (code != 0) {
-        say(why, why_size, "raft in %s, on %s: %s", driver->directory, peer_self(driver)->name,
-            raft_errmsg(&driver->raft));
+        say(why, why_size, "raft in %s: %s", driver->directory, why_not_started(driver, code));
         return code == RAFT_CORRUPT || code == RAFT_MALFORMED ? STATUS_CORRUPT : STATUS_IO;
     }
     driver->started = true;

@@ -441,7 +441,10 @@ static int transport_listen(struct raft_uv_transport *base, raft_uv_accept_cb on
         code = uv_listen((uv_stream_t *)&transport->listener, BACKLOG, on_connection);
     if (code == 0)
         return 0;
-    snprintf(base->errmsg, sizeof(base->errmsg), "%s: %s", self->name, uv_strerror(code));
+    snprintf(base->errmsg, sizeof(base->errmsg),
+             "cannot listen on %s, which is 10000 away from this node's port in --peers: %s; free "
+             "it, or give the node another port there, for all nodes",
+             self->name, uv_strerror(code));
     return RAFT_IOERR;
 }
 

@@ -21,8 +21,7 @@ struct sasl_dialogue {
     bool open; /* a step may follow */
 };
 
-/* ---- what the library asks of us
- * ---------------------------------------------------------------- */
+/* ---- what the library asks of us ---- */
 
 /* A stranger's name may be in the text. */
 static int on_log(void *context, int level, const char *text)
@@ -143,8 +142,7 @@ void sasl_close(void)
     sasl_done();
 }
 
-/* ---- dialogues
- * ---------------------------------------------------------------------------------- */
+/* ---- dialogues ---- */
 
 static bool make(struct sasl_dialogue **dialogue)
 {

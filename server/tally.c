@@ -80,75 +80,48 @@ static bool only_marked(const struct job *job)
     return job->outcome == OUTCOME_DELETED && (job->request.options & REQUEST_MARKS_STALE);
 }
 
+static void tally_delete(struct worker *worker, const struct job *job)
+{
+    if (!job->too_large && !only_marked(job))
+        add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
+                   COUNTER_delete_misses);
+}
+
+static void tally_touch(struct worker *worker, const struct job *job)
+{
+    add(worker, COUNTER_cmd_touch);
+    add_either(worker, job->outcome == OUTCOME_TOUCHED, COUNTER_touch_hits, COUNTER_touch_misses);
+}
+
 static void tally_request(struct worker *worker, const struct job *job)
 {
-    if (job->command == COMMAND_ME) {
+    enum request_type type = job->request.type;
+    if (job->command == COMMAND_ME)
         add(worker, COUNTER_cmd_meta);
-        return;
-    }
-    switch (job->request.type) {
-    case REQUEST_GET:
-    case REQUEST_FETCH:
-    case REQUEST_GAT:
+    else if (request_reads(type))
         tally_read(worker, job);
-        break;
-    case REQUEST_TOUCH:
-        add(worker, COUNTER_cmd_touch);
-        add_either(worker, job->outcome == OUTCOME_TOUCHED, COUNTER_touch_hits,
-                   COUNTER_touch_misses);
-        break;
-    case REQUEST_DELETE:
-        if (!job->too_large && !only_marked(job))
-            add_either(worker, job->outcome == OUTCOME_DELETED, COUNTER_delete_hits,
-                       COUNTER_delete_misses);
-        break;
-    case REQUEST_INCR:
-        tally_arithmetic(worker, job, COUNTER_incr_hits, COUNTER_incr_misses);
-        break;
-    case REQUEST_DECR:
-        tally_arithmetic(worker, job, COUNTER_decr_hits, COUNTER_decr_misses);
-        break;
-    case REQUEST_SET:
-    case REQUEST_ADD:
-    case REQUEST_REPLACE:
-    case REQUEST_APPEND:
-    case REQUEST_PREPEND:
-    case REQUEST_CAS:
+    else if (request_stores(type))
         tally_storage(worker, job);
-        break;
-    case REQUEST_FLUSH:
-    case REQUEST_EXPIRE:
-    case REQUEST_PERSIST:
-    case REQUEST_EVICT:
-        break;
-    }
+    else if (type == REQUEST_DELETE)
+        tally_delete(worker, job);
+    else if (type == REQUEST_TOUCH)
+        tally_touch(worker, job);
+    else if (type == REQUEST_INCR)
+        tally_arithmetic(worker, job, COUNTER_incr_hits, COUNTER_incr_misses);
+    else if (type == REQUEST_DECR)
+        tally_arithmetic(worker, job, COUNTER_decr_hits, COUNTER_decr_misses);
 }
 
 static void note_prefix(struct prefixes *prefixes, const struct job *job)
 {
-    switch ((int)job->request.type) {
-    case REQUEST_GET:
-        if (job->command == COMMAND_ME)
-            break;
-        /* fallthrough */
-    case REQUEST_FETCH:
-    case REQUEST_GAT:
+    enum request_type type = job->request.type;
+    if (request_reads(type) && job->command != COMMAND_ME)
         prefixes_note(prefixes, job->request.key,
                       job->outcome == OUTCOME_HIT ? PREFIX_HIT : PREFIX_MISS);
-        break;
-    case REQUEST_DELETE:
-        if (!job->too_large)
-            prefixes_note(prefixes, job->request.key, PREFIX_DELETE);
-        break;
-    case REQUEST_SET:
-    case REQUEST_ADD:
-    case REQUEST_REPLACE:
-    case REQUEST_APPEND:
-    case REQUEST_PREPEND:
-    case REQUEST_CAS:
+    else if (request_stores(type))
         prefixes_note(prefixes, job->request.key, PREFIX_SET);
-        break;
-    }
+    else if (type == REQUEST_DELETE && !job->too_large)
+        prefixes_note(prefixes, job->request.key, PREFIX_DELETE);
 }
 
 void connection_tally_eviction(struct worker *worker, const struct request *request)

@@ -68,19 +68,11 @@ static const char *store_status(enum outcome outcome)
 
 static const char *store_command(enum request_type type)
 {
-    switch ((int)type) {
-    case REQUEST_ADD:
-        return "add";
-    case REQUEST_REPLACE:
-        return "replace";
-    case REQUEST_APPEND:
-        return "append";
-    case REQUEST_PREPEND:
-        return "prepend";
-    case REQUEST_CAS:
-        return "cas";
-    }
-    return "set";
+    static const char *const words[] = {
+        [REQUEST_SET] = "set",       [REQUEST_ADD] = "add",         [REQUEST_REPLACE] = "replace",
+        [REQUEST_APPEND] = "append", [REQUEST_PREPEND] = "prepend", [REQUEST_CAS] = "cas",
+    };
+    return words[type];
 }
 
 static void note_store(struct worker *worker, const struct job *job)
@@ -88,7 +80,7 @@ static void note_store(struct worker *worker, const struct job *job)
     char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
     struct slice name = encode(key, job);
     const struct seen *seen = &job->request.seen;
-    bool extends = job->request.type == REQUEST_APPEND || job->request.type == REQUEST_PREPEND;
+    bool extends = request_extends(job->request.type);
     uint32_t now = (uint32_t)(worker->wall_us / 1000000);
     uint32_t exptime = extends ? seen->exptime : job->request.exptime;
     uint64_t value_size =
@@ -115,36 +107,14 @@ static void note_delete(struct worker *worker, const struct job *job)
 void watchers_note_job(struct worker *worker, const struct job *job)
 {
     struct watchers *watchers = &worker->node->watchers;
-    switch (job->request.type) {
-    case REQUEST_GET:
-    case REQUEST_FETCH:
-    case REQUEST_GAT:
-        if (watchers_want(watchers, WATCHER_FETCHERS))
-            note_fetch(worker, job);
-        break;
-    case REQUEST_SET:
-    case REQUEST_ADD:
-    case REQUEST_REPLACE:
-    case REQUEST_APPEND:
-    case REQUEST_PREPEND:
-    case REQUEST_CAS:
-        if (watchers_want(watchers, WATCHER_MUTATIONS))
-            note_store(worker, job);
-        break;
-    case REQUEST_DELETE:
-        if (job->outcome == OUTCOME_DELETED && !job->too_large &&
-            watchers_want(watchers, WATCHER_DELETIONS))
-            note_delete(worker, job);
-        break;
-    case REQUEST_TOUCH:
-    case REQUEST_INCR:
-    case REQUEST_DECR:
-    case REQUEST_FLUSH:
-    case REQUEST_EXPIRE:
-    case REQUEST_PERSIST:
-    case REQUEST_EVICT:
-        break;
-    }
+    enum request_type type = job->request.type;
+    bool deleted = type == REQUEST_DELETE && job->outcome == OUTCOME_DELETED && !job->too_large;
+    if (request_reads(type) && watchers_want(watchers, WATCHER_FETCHERS))
+        note_fetch(worker, job);
+    if (request_stores(type) && watchers_want(watchers, WATCHER_MUTATIONS))
+        note_store(worker, job);
+    if (deleted && watchers_want(watchers, WATCHER_DELETIONS))
+        note_delete(worker, job);
 }
 
 void watchers_note_eviction(struct worker *worker, const struct request *request)

@@ -116,6 +116,13 @@ void cluster_durable(struct cluster *cluster, unsigned node)
     shard_verify(cluster->shards[node]);
 }
 
+void cluster_durable_everywhere(struct cluster *cluster)
+{
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        cluster_durable(cluster, node);
+    cluster_settle(cluster);
+}
+
 static void start(struct cluster *cluster, unsigned node)
 {
     struct store_options store = {
@@ -185,6 +192,13 @@ struct cluster *cluster_open(void)
 struct cluster *cluster_open_model(enum model model)
 {
     return open_cluster(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS}, model, false);
+}
+
+struct cluster *cluster_open_late(enum model model)
+{
+    struct cluster *cluster = cluster_open_model(model);
+    cluster->drains_late = true;
+    return cluster;
 }
 
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES])
@@ -382,4 +396,15 @@ const char *cluster_get(struct cluster *cluster, unsigned node, const char *key)
     if (!reply->done)
         return "...";
     return reply->outcome == OUTCOME_HIT ? reply->value : reply->outcome == OUTCOME_MISS ? "-" : outcome_text(reply->outcome);
+}
+
+void cluster_expect_everywhere(struct cluster *cluster, const char *key, const char *value)
+{
+    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
+        EXPECT_TEXT(cluster_get(cluster, node, key), value);
+}
+
+const char *cluster_reply(const struct cluster *cluster, unsigned index)
+{
+    return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
 }

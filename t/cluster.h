@@ -52,7 +52,9 @@ struct cluster {
 struct cluster *cluster_open(void);
 /* The same in another persistency model than synch. */
 struct cluster *cluster_open_model(enum model model);
-/* The same with logs of so many segments at node 1, 2, 3. */
+/* And what is written becomes durable only by cluster_durable. */
+struct cluster *cluster_open_late(enum model model);
+/* In synch, with logs of so many segments at node 1, 2, 3. */
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
 /* And they make room when they are full. */
 struct cluster *cluster_open_evicting(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
@@ -78,6 +80,8 @@ void cluster_removed(struct cluster *cluster, unsigned node);
 void cluster_stalled(struct cluster *cluster, unsigned node);
 void cluster_tick(struct cluster *cluster, uint64_t us);
 void cluster_durable(struct cluster *cluster, unsigned node);
+/* At all nodes; and what follows from it. */
+void cluster_durable_everywhere(struct cluster *cluster);
 void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members, uint8_t healing);
 void cluster_install_all(struct cluster *cluster, uint32_t epoch, uint8_t members, uint8_t healing);
 /* The node is gone; its log stays. */
@@ -87,6 +91,9 @@ void cluster_restart(struct cluster *cluster, unsigned node);
 
 /* A get at `node`, delivered at once; "-" for a miss, "..." while it waits. */
 const char *cluster_get(struct cluster *cluster, unsigned node, const char *key);
+void cluster_expect_everywhere(struct cluster *cluster, const char *key, const char *value);
+/* The outcome of a command; "..." while it waits. */
+const char *cluster_reply(const struct cluster *cluster, unsigned index);
 const char *outcome_text(enum outcome outcome);
 
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "net/net.h"
+#include "t/ports.h"
 #include "t/test.h"
 
 enum { CLUSTER_NODE_MAX = 3, CLUSTER_LANE_MAX = 3, MESSAGE_MAX = 1 << 20, PATIENCE_MS = 10000 };
@@ -155,20 +156,6 @@ static inline bool has_line(struct cluster_node *node, const char *part)
 }
 
 /* ---- opening and closing ---- */
-
-/* A port that is free now. Kept out of the range of outgoing connections by nothing but luck; a
- * test that loses says so. */
-static inline uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        test_fail(__FILE__, __LINE__, "no free port");
-    close(fd);
-    return ntohs(address.sin_port);
-}
 
 /* Options of `node_count` nodes with the same settings; nothing is opened. */
 static inline void cluster_prepare(struct cluster *cluster, unsigned node_count,

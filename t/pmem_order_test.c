@@ -144,18 +144,23 @@ static void complete_and_look(struct medium *medium, struct log *log, unsigned t
     }
 }
 
+static void expect_copied_after_cut(struct medium *medium, struct log *log)
+{
+    struct found found;
+    cut(medium, log);
+    log = start(medium, &found);
+    EXPECT_EQ(found.report.corrupt_count, 0);
+    expect_first(&found, COPIED);
+    end(medium, log);
+}
+
 TEST(order, a_segment_given_back_is_erased_when_its_copies_are_durable)
 {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct medium *medium = sim_medium_open(SIZE, COUNT, seed);
-        struct found found;
         struct log *log = give_copied(medium);
         durable_of(log);
-        cut(medium, log);
-        log = start(medium, &found);
-        EXPECT_EQ(found.report.corrupt_count, 0);
-        expect_first(&found, COPIED);
-        end(medium, log);
+        expect_copied_after_cut(medium, log);
     }
 }
 
@@ -192,14 +197,9 @@ TEST(order, an_erased_segment_is_used_again_when_its_erasure_is_durable)
 {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct medium *medium = sim_medium_open(SIZE, COUNT, seed);
-        struct found found;
         struct log *log = erase_not_durably(medium);
         put(log, COPIED + 1, 1000);
-        cut(medium, log);
-        log = start(medium, &found);
-        EXPECT_EQ(found.report.corrupt_count, 0);
-        expect_first(&found, COPIED);
-        end(medium, log);
+        expect_copied_after_cut(medium, log);
     }
 }
 
@@ -213,11 +213,7 @@ TEST(order, a_segment_that_a_start_finds_erased_is_used_again_when_that_is_durab
         sim_medium_kill(medium);
         struct log *log = start(medium, &found);
         put(log, COPIED + 1, 1000);
-        cut(medium, log);
-        log = start(medium, &found);
-        EXPECT_EQ(found.report.corrupt_count, 0);
-        expect_first(&found, COPIED);
-        end(medium, log);
+        expect_copied_after_cut(medium, log);
     }
 }
 

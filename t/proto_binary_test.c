@@ -447,8 +447,7 @@ TEST(binary, a_connection_may_end_between_requests_only)
     free(bytes.data.text);
 }
 
-/* ---- answers
- * -------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static const struct binary_tag tag = {.opcode = 0x0c, .with_key = true, .opaque = 0xefbeadde};
 

@@ -4,11 +4,6 @@
 #include "pmem/medium_memory.h"
 #include "t/cluster.h"
 
-static const char *reply_of(const struct cluster *cluster, unsigned index)
-{
-    return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
-}
-
 static struct shard_stats stats_of(const struct cluster *cluster, unsigned node)
 {
     struct shard_stats stats;
@@ -27,7 +22,7 @@ static void set_and_settle(struct cluster *cluster, unsigned node, const char *k
 {
     unsigned set = cluster_request(cluster, node, REQUEST_SET, key, value);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
 }
 
 /* `node` comes back, heals in view `epoch` and is a member in the next. */
@@ -109,10 +104,10 @@ TEST(view, a_write_goes_on_without_the_node_that_left)
     cluster_crash(cluster, 3);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_install_all(cluster, 2, 3, 0);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_close(cluster);
 }
 
@@ -126,7 +121,7 @@ TEST(view, a_newer_epochs_message_waits_for_its_view)
     EXPECT(!cluster_deliver(cluster, 1, 2));
     cluster_install(cluster, 2, 2, 3, 0);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_close(cluster);
 }
 
@@ -145,7 +140,7 @@ TEST(heal, brings_exactly_what_was_missed)
         set_and_settle(cluster, 1, keys[i], "new");
     unsigned gone = cluster_request(cluster, 2, REQUEST_DELETE, keys[5], NULL);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, gone), "DELETED");
+    EXPECT_TEXT(cluster_reply(cluster, gone), "DELETED");
     heal(cluster, 3, 3);
     for (int i = 0; i < 30; i++)
         EXPECT_TEXT(cluster_get(cluster, 3, keys[i]), i < 5 ? "new" : i == 5 ? "-" : "old");
@@ -184,12 +179,12 @@ TEST(heal, a_write_during_healing_counts_the_healing_node)
     cluster_install_all(cluster, 3, 3, 4);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "2");
     unsigned refused = cluster_request(cluster, 3, REQUEST_GET, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, refused), "REFUSED");
+    EXPECT_TEXT(cluster_reply(cluster, refused), "REFUSED");
     cluster_deliver(cluster, 1, 2);
     cluster_deliver(cluster, 2, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_install_all(cluster, 4, 7, 0);
     EXPECT_TEXT(cluster_get(cluster, 3, "k"), "2");
     cluster_close(cluster);
@@ -264,10 +259,10 @@ TEST(channel, what_a_broken_one_lost_is_sent_again)
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_lose(cluster, 1, 2);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_up(cluster, 1, 2);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_close(cluster);
 }
 
@@ -283,7 +278,7 @@ TEST(channel, a_lost_val_is_asked_for)
     cluster_lose(cluster, 1, 2);
     cluster_settle(cluster);
     unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, get), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "...");
     for (int i = 0; i < 40; i++)
         cluster_tick(cluster, 10000);
     cluster_settle(cluster);
@@ -299,8 +294,8 @@ TEST(restart, of_a_living_node_says_what_it_does_not_know)
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
     cluster_removed(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "UNKNOWN");
-    EXPECT_TEXT(reply_of(cluster, get), "REFUSED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "UNKNOWN");
+    EXPECT_TEXT(cluster_reply(cluster, get), "REFUSED");
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), "REFUSED");
     cluster_install_all(cluster, 2, 6, 0);
     cluster_settle(cluster);

@@ -1,36 +1,6 @@
-/* Goal: the persistency models (replica/model.def): who says what, in which order, what is answered and readable when; and what
- * persist waits for. Method: three real shards whose messages and drains the test moves by hand. */
+/* Goal: the persistency models (replica/model.def): who says what, in which order, what is answered and readable when.
+ * Method: three real shards whose messages and drains the test moves by hand. */
 #include "t/cluster.h"
-
-static const char *reply_of(const struct cluster *cluster, unsigned index)
-{
-    return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
-}
-
-static struct cluster *open_late(enum model model)
-{
-    struct cluster *cluster = cluster_open_model(model);
-    cluster->drains_late = true;
-    return cluster;
-}
-
-static void all_durable(struct cluster *cluster)
-{
-    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
-        cluster_durable(cluster, node);
-    cluster_settle(cluster);
-}
-
-static void expect_everywhere(struct cluster *cluster, const char *key, const char *value)
-{
-    for (unsigned node = 1; node <= CLUSTER_NODES; node++)
-        EXPECT_TEXT(cluster_get(cluster, node, key), value);
-}
-
-static unsigned persist_at(struct cluster *cluster, unsigned node)
-{
-    return cluster_request(cluster, node, REQUEST_PERSIST, "", NULL);
-}
 
 /* ---- the table ---- */
 
@@ -51,85 +21,85 @@ TEST(model, names_are_found_and_nothing_else_is)
 
 TEST(synch, says_nothing_before_it_is_durable)
 {
-    struct cluster *cluster = open_late(MODEL_SYNCH);
+    struct cluster *cluster = cluster_open_late(MODEL_SYNCH);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n");
-    EXPECT_TEXT(reply_of(cluster, set), "...");
-    expect_everywhere(cluster, "k", "...");
-    all_durable(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
+    cluster_expect_everywhere(cluster, "k", "...");
+    cluster_durable_everywhere(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
-    expect_everywhere(cluster, "k", "v");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
+    cluster_expect_everywhere(cluster, "k", "v");
     cluster_close(cluster);
 }
 
 TEST(strict, is_readable_when_all_have_it_and_answered_when_it_is_durable_at_all)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
-    EXPECT_TEXT(reply_of(cluster, set), "...");
-    expect_everywhere(cluster, "k", "v");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
+    cluster_expect_everywhere(cluster, "k", "v");
     cluster_durable(cluster, 1);
     cluster_durable(cluster, 2);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "..."); /* not yet at node 3 */
+    EXPECT_TEXT(cluster_reply(cluster, set), "..."); /* not yet at node 3 */
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n2>1 ACK \n3>1 ACK \n");
     cluster_close(cluster);
 }
 
 TEST(strict, waits_for_its_own_log_too)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
     cluster_durable(cluster, 2);
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_durable(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_close(cluster);
 }
 
 TEST(read_enforced, is_answered_when_all_have_it_and_readable_when_it_is_durable_at_all)
 {
-    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    struct cluster *cluster = cluster_open_late(MODEL_READ_ENFORCED);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n");
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
-    expect_everywhere(cluster, "k", "...");
+    cluster_expect_everywhere(cluster, "k", "...");
     cluster_durable(cluster, 1);
     cluster_durable(cluster, 2);
     cluster_settle(cluster);
-    expect_everywhere(cluster, "k", "...");
+    cluster_expect_everywhere(cluster, "k", "...");
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
     EXPECT_TEXT(cluster->replies[get].value, "v");
-    expect_everywhere(cluster, "k", "v");
+    cluster_expect_everywhere(cluster, "k", "v");
     cluster_close(cluster);
 }
 
 TEST(eventual, never_waits_for_a_medium)
 {
     for (enum model model = MODEL_EVENTUAL; model <= MODEL_SCOPE; model++) {
-        struct cluster *cluster = open_late(model);
+        struct cluster *cluster = cluster_open_late(model);
         unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
         EXPECT(cluster_deliver(cluster, 1, 2));
         EXPECT(cluster_deliver(cluster, 2, 1));
-        EXPECT_TEXT(reply_of(cluster, set), "..."); /* node 3 does not have it */
+        EXPECT_TEXT(cluster_reply(cluster, set), "..."); /* node 3 does not have it */
         cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, set), "STORED");
-        expect_everywhere(cluster, "k", "v");
-        all_durable(cluster);
+        EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
+        cluster_expect_everywhere(cluster, "k", "v");
+        cluster_durable_everywhere(cluster);
         EXPECT_TEXT(cluster->trace, "1>2 INV k\n2>1 TAKEN \n1>3 INV k\n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
         cluster_close(cluster);
     }
@@ -143,8 +113,8 @@ TEST(eventual, a_sole_member_answers_at_once)
     cluster->drains_late = true;
     unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "1");
     unsigned second = cluster_request(cluster, 1, REQUEST_INCR, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, first), "STORED");
-    EXPECT_TEXT(reply_of(cluster, second), "NUMBER");
+    EXPECT_TEXT(cluster_reply(cluster, first), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, second), "NUMBER");
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), "2");
     cluster_close(cluster);
 }
@@ -152,7 +122,7 @@ TEST(eventual, a_sole_member_answers_at_once)
 /* Who has something newer says at once that it has, and that it is durable when it is. */
 TEST(strict, an_older_inv_is_taken_at_once_and_durable_with_the_newer_one)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     cluster_request(cluster, 1, REQUEST_SET, "k", "old");
     cluster_request(cluster, 3, REQUEST_SET, "k", "new"); /* same time: the higher node wins */
     EXPECT(cluster_deliver(cluster, 3, 2));
@@ -169,37 +139,37 @@ TEST(strict, an_older_inv_is_taken_at_once_and_durable_with_the_newer_one)
 
 TEST(strict, a_second_write_waits_for_the_answer_of_the_first_and_reads_do_not)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "1");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), "1");
     unsigned refused = cluster_request(cluster, 1, REQUEST_ADD, "k", "x");
-    EXPECT_TEXT(reply_of(cluster, refused), "NOT_STORED"); /* it writes nothing */
+    EXPECT_TEXT(cluster_reply(cluster, refused), "NOT_STORED"); /* it writes nothing */
     unsigned second = cluster_request(cluster, 1, REQUEST_SET, "k", "2");
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, second), "...");
-    EXPECT_TEXT(reply_of(cluster, get), "..."); /* behind it */
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, first), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, second), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "..."); /* behind it */
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, first), "STORED");
     EXPECT_TEXT(cluster->replies[get].value, "2");
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, second), "STORED");
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, second), "STORED");
     cluster_close(cluster);
 }
 
 /* All have it: that it was replaced before it was durable does not undo it. */
 static struct cluster *open_overtaken(unsigned *incr)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     cluster_request(cluster, 2, REQUEST_SET, "n", "10");
     cluster_settle(cluster);
-    all_durable(cluster);
+    cluster_durable_everywhere(cluster);
     *incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
     cluster_settle(cluster);
     cluster_request(cluster, 3, REQUEST_SET, "n", "50");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, *incr), "...");
+    EXPECT_TEXT(cluster_reply(cluster, *incr), "...");
     cluster->traced = 0;
     cluster->trace[0] = 0;
     return cluster;
@@ -209,10 +179,10 @@ TEST(strict, a_complete_read_modify_write_that_is_replaced_is_not_executed_again
 {
     unsigned incr;
     struct cluster *cluster = open_overtaken(&incr);
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, incr), "NUMBER");
     EXPECT_EQ(cluster->replies[incr].number, 11);
-    expect_everywhere(cluster, "n", "50");
+    cluster_expect_everywhere(cluster, "n", "50");
     cluster_close(cluster);
 }
 
@@ -228,8 +198,8 @@ TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_over_a_bro
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
     EXPECT(strstr(cluster->trace, "1>2 PROVE n\n") != NULL);
-    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
-    expect_everywhere(cluster, "n", "50");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "NUMBER");
+    cluster_expect_everywhere(cluster, "n", "50");
     cluster_close(cluster);
 }
 
@@ -239,13 +209,13 @@ TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_in_a_new_v
     struct cluster *cluster = open_overtaken(&incr);
     cluster_install_all(cluster, 2, 3, 0);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "...");
     EXPECT(strstr(cluster->trace, "1>2 PROVE n\n") != NULL);
     cluster_durable(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "...");
     cluster_durable(cluster, 2);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "NUMBER");
     EXPECT_TEXT(cluster_get(cluster, 1, "n"), "50");
     cluster_close(cluster);
 }
@@ -253,48 +223,48 @@ TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_in_a_new_v
 /* The answer is the record: nothing may replace that before the answer is given. */
 TEST(strict, an_answer_with_the_value_is_given_from_the_record)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     cluster_request(cluster, 2, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    all_durable(cluster);
+    cluster_durable_everywhere(cluster);
     struct request gat = {.type = REQUEST_GAT, .key = slice_text("k"), .exptime = 5000};
     unsigned touched = cluster_request_full(cluster, 1, &gat);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, touched), "...");
+    EXPECT_TEXT(cluster_reply(cluster, touched), "...");
     EXPECT_TEXT(cluster_get(cluster, 2, "k"), "...");
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, touched), "HIT");
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, touched), "HIT");
     EXPECT_TEXT(cluster->replies[touched].value, "v");
     cluster_close(cluster);
 }
 
 TEST(read_enforced, a_read_modify_write_that_not_all_have_loses_to_a_newer_write)
 {
-    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    struct cluster *cluster = cluster_open_late(MODEL_READ_ENFORCED);
     cluster_request(cluster, 1, REQUEST_SET, "n", "10");
     cluster_settle(cluster);
-    all_durable(cluster);
+    cluster_durable_everywhere(cluster);
     unsigned incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
     unsigned set = cluster_request(cluster, 3, REQUEST_SET, "n", "50"); /* before the INV reaches it */
     EXPECT(cluster_deliver(cluster, 1, 2));
     EXPECT(cluster_deliver(cluster, 2, 1));
-    EXPECT_TEXT(reply_of(cluster, incr), "...");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "...");
     cluster_settle(cluster);
-    all_durable(cluster);
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, incr), "NUMBER");
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    cluster_durable_everywhere(cluster);
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, incr), "NUMBER");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     EXPECT_EQ(cluster->replies[incr].number, 51); /* it was refused: not all had it */
-    expect_everywhere(cluster, "n", "51");
+    cluster_expect_everywhere(cluster, "n", "51");
     cluster_close(cluster);
 }
 
 TEST(read_enforced, an_answered_write_is_finished_by_the_others_when_its_node_is_gone)
 {
-    struct cluster *cluster = open_late(MODEL_READ_ENFORCED);
+    struct cluster *cluster = cluster_open_late(MODEL_READ_ENFORCED);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_crash(cluster, 1);
     cluster_install_all(cluster, 2, 6, 0);
     cluster_settle(cluster);
@@ -309,15 +279,15 @@ TEST(read_enforced, an_answered_write_is_finished_by_the_others_when_its_node_is
 
 TEST(stall, who_waits_for_the_medium_is_told_that_the_outcome_is_unknown)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    unsigned waiting = persist_at(cluster, 1);
+    unsigned waiting = cluster_request(cluster, 1, REQUEST_PERSIST, "", NULL);
     cluster_stalled(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "UNKNOWN");
-    EXPECT_TEXT(reply_of(cluster, waiting), "REFUSED");
-    all_durable(cluster);
-    expect_everywhere(cluster, "k", "v");
+    EXPECT_TEXT(cluster_reply(cluster, set), "UNKNOWN");
+    EXPECT_TEXT(cluster_reply(cluster, waiting), "REFUSED");
+    cluster_durable_everywhere(cluster);
+    cluster_expect_everywhere(cluster, "k", "v");
     cluster_close(cluster);
 }
 
@@ -338,10 +308,10 @@ TEST(views, what_was_taken_in_an_older_one_does_not_count)
             ;
         while (cluster_deliver(cluster, 3, 1))
             ;
-        EXPECT_TEXT(reply_of(cluster, set), "...");
+        EXPECT_TEXT(cluster_reply(cluster, set), "...");
         EXPECT_TEXT(cluster_get(cluster, 1, "k"), "...");
         cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
         cluster_close(cluster);
     }
 }
@@ -359,10 +329,10 @@ TEST(views, a_healing_node_is_waited_for)
         unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
         while (cluster_deliver(cluster, 1, 2) || cluster_deliver(cluster, 2, 1))
             ;
-        EXPECT_TEXT(reply_of(cluster, set), "...");
+        EXPECT_TEXT(cluster_reply(cluster, set), "...");
         EXPECT_TEXT(cluster_get(cluster, 2, "k"), "...");
         cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, set), "STORED");
+        EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
         EXPECT_TEXT(cluster_get(cluster, 2, "k"), "v");
         cluster_close(cluster);
     }
@@ -379,8 +349,8 @@ TEST(channel, what_it_loses_is_said_again)
         cluster_lose(cluster, 1, 2);
         cluster_up(cluster, 1, 2);
         cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, set), "STORED");
-        expect_everywhere(cluster, "k", "v");
+        EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
+        cluster_expect_everywhere(cluster, "k", "v");
         cluster_close(cluster);
     }
 }
@@ -388,7 +358,7 @@ TEST(channel, what_it_loses_is_said_again)
 /* It has the value, and its client waits for the medium: who asks about it may read it. */
 TEST(strict, a_lost_val_is_found_before_the_write_is_durable)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     EXPECT(cluster_deliver(cluster, 1, 2));
     EXPECT(cluster_deliver(cluster, 1, 3));
@@ -402,29 +372,29 @@ TEST(strict, a_lost_val_is_found_before_the_write_is_durable)
         cluster_settle(cluster);
     }
     EXPECT_TEXT(cluster_get(cluster, 3, "k"), "v");
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_close(cluster);
 }
 
 /* The miss is answered when all have the delete; the next write waits until that is durable. */
 TEST(strict, expiry_is_over_for_readers_before_it_is_durable)
 {
-    struct cluster *cluster = open_late(MODEL_STRICT);
+    struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     struct request set = {.type = REQUEST_SET, .key = slice_text("k"), .value = slice_text("v"), .exptime = 1001};
     cluster_request_full(cluster, 1, &set);
     cluster_settle(cluster);
-    all_durable(cluster);
+    cluster_durable_everywhere(cluster);
     cluster->wall_us = 1001000000;
     unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
     unsigned add = cluster_request(cluster, 2, REQUEST_ADD, "k", "w");
-    EXPECT_TEXT(reply_of(cluster, get), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "...");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, get), "MISS");
-    EXPECT_TEXT(reply_of(cluster, add), "...");
-    all_durable(cluster);
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, add), "STORED");
-    expect_everywhere(cluster, "k", "w");
+    EXPECT_TEXT(cluster_reply(cluster, get), "MISS");
+    EXPECT_TEXT(cluster_reply(cluster, add), "...");
+    cluster_durable_everywhere(cluster);
+    cluster_durable_everywhere(cluster);
+    EXPECT_TEXT(cluster_reply(cluster, add), "STORED");
+    cluster_expect_everywhere(cluster, "k", "w");
     cluster_close(cluster);
 }
 
@@ -476,169 +446,17 @@ TEST(cold, nobody_serves_before_all_agree_on_what_is_left)
     cluster_crash(cluster, 2);
     cluster_install(cluster, 3, 2, 4, 0);
     unsigned set = cluster_request(cluster, 3, REQUEST_SET, "k", "new");
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_crash(cluster, 3);
     for (unsigned node = 1; node <= CLUSTER_NODES; node++)
         cluster_restart(cluster, node);
     cluster_install_all(cluster, 3, 7, 0);
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, get), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "...");
     cluster_tick(cluster, 10000);
     cluster_settle(cluster);
     cluster_tick(cluster, 10000);
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->replies[get].value, "new");
-    cluster_close(cluster);
-}
-
-/* ---- persist ---- */
-
-static uint64_t rounds_of(const struct cluster *cluster, unsigned node)
-{
-    struct shard_stats stats;
-    shard_stats(cluster->shards[node], &stats);
-    return stats.rounds;
-}
-
-TEST(persist, is_answered_when_its_round_is_stable)
-{
-    struct cluster *cluster = cluster_open();
-    cluster_request(cluster, 2, REQUEST_SET, "k", "v");
-    cluster_settle(cluster);
-    unsigned index = persist_at(cluster, 2);
-    EXPECT(cluster_deliver(cluster, 2, 1)); /* ROUND_WANTED */
-    EXPECT(cluster_deliver(cluster, 1, 2)); /* ROUND_START */
-    EXPECT(cluster_deliver(cluster, 2, 1)); /* ROUND_DONE */
-    EXPECT(cluster_deliver(cluster, 1, 3));
-    EXPECT_TEXT(reply_of(cluster, index), "...");
-    EXPECT(cluster_deliver(cluster, 3, 1));
-    EXPECT_TEXT(reply_of(cluster, index), "...");
-    EXPECT(cluster_deliver(cluster, 1, 2)); /* ROUND_STABLE */
-    EXPECT_TEXT(reply_of(cluster, index), "OK");
-    cluster_close(cluster);
-}
-
-TEST(persist, waits_for_every_medium)
-{
-    for (unsigned last = 1; last <= CLUSTER_NODES; last++) {
-        struct cluster *cluster = open_late(MODEL_SCOPE);
-        cluster_request(cluster, 2, REQUEST_SET, "k", "v");
-        cluster_settle(cluster);
-        unsigned index = persist_at(cluster, 2);
-        cluster_settle(cluster);
-        for (unsigned node = 1; node <= CLUSTER_NODES; node++)
-            if (node != last)
-                cluster_durable(cluster, node);
-        cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, index), "...");
-        cluster_durable(cluster, last);
-        cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, index), "OK");
-        cluster_close(cluster);
-    }
-}
-
-/* Node 3 marks before it has the write, node 2 after it was answered: their round says nothing of it. */
-TEST(persist, is_not_answered_by_a_round_that_began_before_it)
-{
-    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-    cluster_tick(cluster, 100000); /* node 1 starts a round */
-    EXPECT(cluster_deliver(cluster, 1, 3));
-    unsigned set = cluster_request(cluster, 2, REQUEST_SET, "k", "v");
-    EXPECT(cluster_deliver(cluster, 2, 3));
-    cluster->drains_late = true; /* node 3 has it, and may lose it */
-    EXPECT(cluster_deliver(cluster, 2, 1));
-    while (cluster_deliver(cluster, 3, 2))
-        ;
-    EXPECT_TEXT(reply_of(cluster, set), "...");
-    uint64_t rounds = rounds_of(cluster, 2);
-    unsigned index = persist_at(cluster, 2);
-    while (cluster_deliver(cluster, 1, 2))
-        ;
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
-    unsigned second = persist_at(cluster, 2);
-    cluster_durable(cluster, 2);
-    while (rounds_of(cluster, 2) == rounds)
-        EXPECT(cluster_deliver(cluster, 2, 1) || cluster_deliver(cluster, 3, 1) || cluster_deliver(cluster, 1, 2));
-    EXPECT_TEXT(reply_of(cluster, index), "...");
-    EXPECT_TEXT(reply_of(cluster, second), "...");
-    cluster->drains_late = false;
-    all_durable(cluster);
-    EXPECT_TEXT(reply_of(cluster, index), "OK");
-    EXPECT_TEXT(reply_of(cluster, second), "OK");
-    cluster_close(cluster);
-}
-
-TEST(persist, many_share_a_round)
-{
-    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-    unsigned indexes[100];
-    uint64_t rounds = rounds_of(cluster, 2);
-    for (unsigned i = 0; i < 100; i++)
-        indexes[i] = persist_at(cluster, 1 + i % CLUSTER_NODES);
-    cluster_settle(cluster);
-    for (unsigned i = 0; i < 100; i++)
-        EXPECT_TEXT(reply_of(cluster, indexes[i]), "OK");
-    EXPECT(rounds_of(cluster, 2) - rounds <= 3);
-    cluster_close(cluster);
-}
-
-TEST(persist, a_sole_member_waits_for_its_own_medium)
-{
-    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-    cluster_install(cluster, 1, 2, 1, 0);
-    cluster->drains_late = true;
-    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
-    unsigned index = persist_at(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, index), "...");
-    cluster_durable(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, index), "OK");
-    cluster_close(cluster);
-}
-
-TEST(persist, goes_on_in_a_new_view_with_a_new_leader)
-{
-    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-    cluster_request(cluster, 3, REQUEST_SET, "k", "v");
-    cluster_settle(cluster);
-    unsigned asked = persist_at(cluster, 3);
-    EXPECT(cluster_deliver(cluster, 3, 1));
-    EXPECT(cluster_deliver(cluster, 1, 3)); /* its round has begun */
-    unsigned waiting = persist_at(cluster, 3);
-    cluster_crash(cluster, 1);
-    cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, asked), "...");
-    cluster_install_all(cluster, 2, 6, 0);
-    cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, asked), "OK");
-    EXPECT_TEXT(reply_of(cluster, waiting), "OK");
-    cluster_close(cluster);
-}
-
-/* Whatever the broken connection has lost, it is not waited for until the leader gives up. */
-TEST(persist, goes_on_when_a_channel_comes_back)
-{
-    for (unsigned moved = 0; moved < 4; moved++) {
-        struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-        unsigned index = persist_at(cluster, 2);
-        for (unsigned i = 0; i < moved; i++)
-            (void)(i % 2 == 0 ? cluster_deliver(cluster, 2, 1) : cluster_deliver(cluster, 1, 2));
-        cluster_lose(cluster, 1, 2);
-        cluster_up(cluster, 1, 2);
-        cluster_settle(cluster);
-        cluster_tick(cluster, 100000);
-        cluster_settle(cluster);
-        EXPECT_TEXT(reply_of(cluster, index), "OK");
-        cluster_close(cluster);
-    }
-}
-
-TEST(persist, is_refused_by_who_is_no_member)
-{
-    struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
-    unsigned waiting = persist_at(cluster, 3);
-    cluster_removed(cluster, 3);
-    EXPECT_TEXT(reply_of(cluster, waiting), "REFUSED");
-    EXPECT_TEXT(reply_of(cluster, persist_at(cluster, 3)), "REFUSED");
     cluster_close(cluster);
 }

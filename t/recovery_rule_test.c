@@ -7,11 +7,6 @@
 
 #include "t/cluster.h"
 
-static const char *reply_of(const struct cluster *cluster, unsigned index)
-{
-    return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
-}
-
 static uint64_t floor_of(const struct cluster *cluster, unsigned node)
 {
     struct shard_stats stats;
@@ -44,9 +39,9 @@ static void acknowledged_in_two_views(enum request_type type)
         ;
     while (cluster_deliver(cluster, 3, 1))
         ;
-    EXPECT_TEXT(reply_of(cluster, write), "...");
+    EXPECT_TEXT(cluster_reply(cluster, write), "...");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, write), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, write), "STORED");
     cluster_close(cluster);
 }
 
@@ -71,9 +66,9 @@ TEST(rule, an_acknowledgement_of_an_older_view_that_comes_late_does_not_count)
     while (cluster_deliver(cluster, 3, 1))
         ;
     EXPECT(cluster_deliver(cluster, 2, 1));
-    EXPECT_TEXT(reply_of(cluster, write), "...");
+    EXPECT_TEXT(cluster_reply(cluster, write), "...");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, write), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, write), "STORED");
     cluster_close(cluster);
 }
 
@@ -163,7 +158,7 @@ TEST(rule, an_inv_of_equal_timestamp_makes_an_unconfirmed_record_the_groups)
         cluster_tick(cluster, 10000);
     }
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     EXPECT(ts_of(cluster, 3, "k") == ts_of(cluster, 1, "k"));
     cluster_close(cluster);
 }
@@ -185,9 +180,9 @@ TEST(rule, the_walk_does_not_skip_a_record_that_is_not_valid_yet)
         cluster_deliver(cluster, 2, 3);
         cluster_tick(cluster, 10000);
     }
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     EXPECT(cluster_deliver(cluster, 2, 1)); /* the ACK of view 2 */
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_install(cluster, 1, 3, 3, 4);
     cluster_settle(cluster);
     EXPECT(ts_of(cluster, 3, "k") == ts_of(cluster, 1, "k"));
@@ -231,13 +226,13 @@ TEST(rule, who_is_removed_does_not_call_an_overtaken_try_not_applied)
     EXPECT(cluster_deliver(cluster, 1, 2));
     cluster_request(cluster, 3, REQUEST_DELETE, "k", NULL);
     EXPECT(cluster_deliver(cluster, 3, 1));
-    EXPECT_TEXT(reply_of(cluster, append), "...");
+    EXPECT_TEXT(cluster_reply(cluster, append), "...");
     cluster_removed(cluster, 1);
     cluster_crash(cluster, 3);
     cluster_install(cluster, 2, 2, 2, 0);
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_get(cluster, 2, "k"), "v+");
-    EXPECT_TEXT(reply_of(cluster, append), "UNKNOWN");
+    EXPECT_TEXT(cluster_reply(cluster, append), "UNKNOWN");
     cluster_close(cluster);
 }
 
@@ -248,7 +243,7 @@ TEST(rule, who_is_removed_calls_a_command_that_only_waited_not_applied)
     cluster_request(cluster, 1, REQUEST_ADD, "k", "v");
     unsigned append = cluster_request(cluster, 1, REQUEST_APPEND, "k", "+");
     cluster_removed(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, append), "REFUSED");
+    EXPECT_TEXT(cluster_reply(cluster, append), "REFUSED");
     cluster_close(cluster);
 }
 

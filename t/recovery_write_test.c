@@ -4,21 +4,16 @@
 
 #include "t/cluster.h"
 
-static const char *reply_of(const struct cluster *cluster, unsigned index)
-{
-    return cluster->replies[index].done ? outcome_text(cluster->replies[index].outcome) : "...";
-}
-
 TEST(write, is_answered_after_all_acknowledged_and_then_told_to_all)
 {
     struct cluster *cluster = cluster_open();
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     EXPECT(cluster_deliver(cluster, 1, 2));
     EXPECT(cluster_deliver(cluster, 2, 1));
-    EXPECT_TEXT(reply_of(cluster, set), "...");
+    EXPECT_TEXT(cluster_reply(cluster, set), "...");
     EXPECT(cluster_deliver(cluster, 1, 3));
     EXPECT(cluster_deliver(cluster, 3, 1));
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n2>1 ACK \n1>3 INV k\n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
     for (unsigned node = 1; node <= 3; node++)
@@ -39,9 +34,9 @@ TEST(write, is_not_acknowledged_before_it_is_durable)
     EXPECT(cluster_deliver(cluster, 1, 3));
     cluster_durable(cluster, 3);
     EXPECT(cluster_deliver(cluster, 3, 1));
-    EXPECT_TEXT(reply_of(cluster, set), "..."); /* not yet durable at the coordinator */
+    EXPECT_TEXT(cluster_reply(cluster, set), "..."); /* not yet durable at the coordinator */
     cluster_durable(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     cluster_close(cluster);
 }
 
@@ -51,7 +46,7 @@ TEST(read, waits_while_the_record_is_invalid)
     cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     EXPECT(cluster_deliver(cluster, 1, 2));
     unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, get), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "...");
     EXPECT_TEXT(cluster_get(cluster, 3, "k"), "-"); /* nothing has reached it: the write may still come after */
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->replies[get].value, "v");
@@ -67,8 +62,8 @@ TEST(write, older_inv_is_acked_not_applied)
     EXPECT(cluster_deliver(cluster, 3, 2));
     EXPECT(cluster_deliver(cluster, 1, 2));
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, first), "STORED");
-    EXPECT_TEXT(reply_of(cluster, second), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, first), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, second), "STORED");
     for (unsigned node = 1; node <= 3; node++)
         EXPECT_TEXT(cluster_get(cluster, node, "k"), "new");
     cluster_close(cluster);
@@ -93,8 +88,8 @@ TEST(rmw, an_add_loses_to_a_set_of_the_same_moment)
     unsigned add = cluster_request(cluster, 3, REQUEST_ADD, "k", "added");
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "set");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
-    EXPECT_TEXT(reply_of(cluster, add), "NOT_STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, add), "NOT_STORED");
     EXPECT_TEXT(cluster_get(cluster, 2, "k"), "set");
     cluster_close(cluster);
 }
@@ -102,25 +97,25 @@ TEST(rmw, an_add_loses_to_a_set_of_the_same_moment)
 TEST(rmw, commands_answer_as_memcached_does)
 {
     struct cluster *cluster = cluster_open();
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_REPLACE, "k", "x")), "NOT_STORED");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_APPEND, "k", "x")), "NOT_STORED");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "NOT_FOUND");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NOT_FOUND");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_DELETE, "k", NULL)), "NOT_FOUND");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_TOUCH, "k", NULL)), "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_REPLACE, "k", "x")), "NOT_STORED");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_APPEND, "k", "x")), "NOT_STORED");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_DELETE, "k", NULL)), "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_TOUCH, "k", NULL)), "NOT_FOUND");
     unsigned add = cluster_request(cluster, 1, REQUEST_ADD, "k", "b");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, add), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, add), "STORED");
     cluster_request(cluster, 2, REQUEST_APPEND, "k", "c");
     cluster_settle(cluster);
     cluster_request(cluster, 3, REQUEST_PREPEND, "k", "a");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), "abc");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NON_NUMERIC");
-    EXPECT_TEXT(reply_of(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "EXISTS");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NON_NUMERIC");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "EXISTS");
     unsigned gone = cluster_request(cluster, 2, REQUEST_DELETE, "k", NULL);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, gone), "DELETED");
+    EXPECT_TEXT(cluster_reply(cluster, gone), "DELETED");
     EXPECT_TEXT(cluster_get(cluster, 3, "k"), "-");
     cluster_close(cluster);
 }
@@ -134,7 +129,7 @@ TEST(rmw, touch_keeps_the_cas_unique_and_cas_accepts_it)
     struct request touch = {.type = REQUEST_TOUCH, .key = slice_text("k"), .exptime = 5000};
     unsigned touched = cluster_request_full(cluster, 3, &touch);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, touched), "TOUCHED");
+    EXPECT_TEXT(cluster_reply(cluster, touched), "TOUCHED");
     unsigned after = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
     EXPECT(cluster->replies[before].cas == cluster->replies[after].cas);
     struct request cas = {.type = REQUEST_CAS,
@@ -143,7 +138,7 @@ TEST(rmw, touch_keeps_the_cas_unique_and_cas_accepts_it)
                           .cas = cluster->replies[after].cas};
     unsigned swapped = cluster_request_full(cluster, 2, &cas);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, swapped), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, swapped), "STORED");
     cluster_close(cluster);
 }
 
@@ -159,9 +154,9 @@ TEST(expiry, is_a_write_of_its_own)
     cluster->wall_us = 1001000000;
     cluster->traced = 0;
     unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
-    EXPECT_TEXT(reply_of(cluster, get), "...");
+    EXPECT_TEXT(cluster_reply(cluster, get), "...");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, get), "MISS");
+    EXPECT_TEXT(cluster_reply(cluster, get), "MISS");
     cluster->wall_us = 1000000000; /* a node with a slow clock does not see it again */
     EXPECT_TEXT(cluster_get(cluster, 3, "k"), "-");
     cluster_close(cluster);
@@ -176,12 +171,12 @@ TEST(flush, makes_all_older_records_absent_everywhere)
     unsigned flush = cluster_request(cluster, 3, REQUEST_FLUSH, "", NULL);
     EXPECT_TEXT(cluster_get(cluster, 3, "a"), "..."); /* decided only when it is complete */
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, flush), "OK");
+    EXPECT_TEXT(cluster_reply(cluster, flush), "OK");
     for (unsigned node = 1; node <= 3; node++)
         EXPECT_TEXT(cluster_get(cluster, node, node == 1 ? "a" : "b"), "-");
     unsigned add = cluster_request(cluster, 1, REQUEST_ADD, "a", "3");
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, add), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, add), "STORED");
     EXPECT_TEXT(cluster_get(cluster, 2, "a"), "3");
     cluster_close(cluster);
 }
@@ -194,7 +189,7 @@ TEST(flush, with_a_delay_waits_for_its_second)
     struct request flush = {.type = REQUEST_FLUSH, .key = slice_text(""), .exptime = 1005};
     unsigned index = cluster_request_full(cluster, 2, &flush);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, index), "OK");
+    EXPECT_TEXT(cluster_reply(cluster, index), "OK");
     EXPECT_TEXT(cluster_get(cluster, 3, "a"), "1");
     cluster_tick(cluster, 4000000);
     cluster_request(cluster, 1, REQUEST_SET, "b", "2");
@@ -216,9 +211,9 @@ TEST(write, waiting_sets_of_one_key_go_out_as_one)
     unsigned third = cluster_request(cluster, 1, REQUEST_SET, "k", "3");
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, first), "STORED");
-    EXPECT_TEXT(reply_of(cluster, second), "STORED");
-    EXPECT_TEXT(reply_of(cluster, third), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, first), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, second), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, third), "STORED");
     EXPECT_TEXT(cluster->replies[get].value, "3");
     EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n"
                                 "1>2 VAL k\n1>3 VAL k\n1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
@@ -239,7 +234,7 @@ TEST(write, beyond_the_limit_waits_and_is_done_in_the_end)
     cluster_tick(cluster, 10000);
     cluster_settle(cluster);
     for (unsigned i = 0; i < 40; i++)
-        EXPECT_TEXT(reply_of(cluster, i), "STORED");
+        EXPECT_TEXT(cluster_reply(cluster, i), "STORED");
     cluster_close(cluster);
 }
 
@@ -251,9 +246,9 @@ TEST(stall, what_was_begun_is_unknown_and_what_waited_was_not_applied)
     unsigned get = cluster_request(cluster, 1, REQUEST_GET, "k", NULL);
     unsigned add = cluster_request(cluster, 1, REQUEST_ADD, "k", "w");
     cluster_stalled(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, set), "UNKNOWN");
-    EXPECT_TEXT(reply_of(cluster, get), "REFUSED");
-    EXPECT_TEXT(reply_of(cluster, add), "REFUSED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "UNKNOWN");
+    EXPECT_TEXT(cluster_reply(cluster, get), "REFUSED");
+    EXPECT_TEXT(cluster_reply(cluster, add), "REFUSED");
     cluster_settle(cluster);
     for (unsigned node = 1; node <= 3; node++)
         EXPECT_TEXT(cluster_get(cluster, node, "k"), "v"); /* it goes on */
@@ -270,7 +265,7 @@ TEST(stall, a_write_that_was_overtaken_is_forgotten)
         if (late == 0)
             EXPECT(cluster_deliver(cluster, 3, 1));
         cluster_stalled(cluster, 1);
-        EXPECT_TEXT(reply_of(cluster, first), "UNKNOWN");
+        EXPECT_TEXT(cluster_reply(cluster, first), "UNKNOWN");
         if (late == 1)
             EXPECT(cluster_deliver(cluster, 3, 1));
         cluster_up(cluster, 1, 2); /* it would be sent again */
@@ -289,10 +284,10 @@ TEST(stall, a_read_modify_write_may_still_win_or_lose)
     cluster_settle(cluster);
     unsigned incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
     cluster_stalled(cluster, 1);
-    EXPECT_TEXT(reply_of(cluster, incr), "UNKNOWN");
+    EXPECT_TEXT(cluster_reply(cluster, incr), "UNKNOWN");
     unsigned other = cluster_request(cluster, 3, REQUEST_INCR, "n", NULL);
     cluster_settle(cluster);
-    EXPECT_TEXT(reply_of(cluster, other), "NUMBER");
+    EXPECT_TEXT(cluster_reply(cluster, other), "NUMBER");
     char found[16];
     snprintf(found, sizeof(found), "%s", cluster_get(cluster, 2, "n"));
     EXPECT(strcmp(found, "11") == 0 || strcmp(found, "12") == 0);
@@ -310,7 +305,7 @@ TEST(write, an_inv_that_was_not_taken_comes_again_whoever_asks_meanwhile)
         cluster_settle(cluster);
         cluster_tick(cluster, 60000);
     }
-    EXPECT_TEXT(reply_of(cluster, set), "STORED");
+    EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
     EXPECT(strstr(cluster->trace, "3>1 ASK k") != NULL);
     cluster_close(cluster);
 }

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "t/ports.h"
 #include "t/test.h"
 
 enum { NODES = 3, ENTRY_MAX = 512, WAIT_MS = 40000 };
@@ -76,19 +77,6 @@ static const struct raft_driver_callbacks callbacks = {.applied = on_applied,
                                                        .restore = on_restore,
                                                        .role = on_role,
                                                        .failed = on_failed};
-
-/* A peer port whose raft port is free now. */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (descriptor < 0 || bind(descriptor, (void *)&address, size) != 0 ||
-        getsockname(descriptor, (void *)&address, &size) != 0)
-        abort();
-    close(descriptor);
-    return (uint16_t)(ntohs(address.sin_port) - 10000);
-}
 
 static void prepare(void)
 {
@@ -444,12 +432,30 @@ static void refused(unsigned id, enum status expected, const char *text)
 TEST(raft, a_port_in_use_is_refused_with_a_text)
 {
     prepare();
-    opens(1);
-    uint16_t port = options.peers[1].port;
-    options.peers[1].port = options.peers[0].port;
-    refused(2, STATUS_IO, "127.0.0.1");
-    options.peers[1].port = port;
+    uint16_t port = raft_driver_port(options.peers[1].port);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int stranger = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    setsockopt(stranger, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    EXPECT_EQ(bind(stranger, (void *)&address, sizeof(address)), 0);
+    EXPECT_EQ(listen(stranger, 1), 0);
+    char text[512];
+    snprintf(text, sizeof(text),
+             "raft in %s: cannot listen on 127.0.0.1:%u, which is 10000 away from this node's port "
+             "in --peers: address already in use; free it, or give the node another port there, "
+             "for all nodes",
+             seats[2].directory, port);
+    refused(2, STATUS_IO, text);
+    close(stranger);
     opens(2);
+    finish();
+}
+
+TEST(raft, two_nodes_of_one_address_are_refused)
+{
+    prepare();
+    options.peers[1].port = options.peers[0].port;
+    refused(2, STATUS_IO, "address already in use");
     finish();
 }
 

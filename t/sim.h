@@ -39,7 +39,7 @@ struct sim;
 
 struct sim_options {
     uint64_t seed;
-    const char *scenario; /* NULL, or a name of t/sim_scenario.c: draws the faults that a rule is there for */
+    const char *scenario; /* NULL, or a name of t/sim_scenario.def: draws the faults that a rule is there for */
     unsigned node_count;  /* 0: by seed */
     const char *model;    /* NULL: synch; "any": by seed; or the name of one */
     bool trace;

@@ -39,7 +39,7 @@ static enum request_type draw_type(struct sim *sim)
 
 static void draw_value(struct sim *sim, struct sim_operation *operation)
 {
-    bool extends = operation->type == REQUEST_APPEND || operation->type == REQUEST_PREPEND;
+    bool extends = request_extends(operation->type);
     struct sim_value *value = &operation->value;
     int size = 0;
     char padding[PAD_MAX];
@@ -74,7 +74,7 @@ static unsigned draw_key(struct sim *sim)
 static void draw_options(struct sim *sim, struct sim_operation *o)
 {
     uint32_t far = SIM_WALL_START + 1000000;
-    bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
+    bool extends = request_extends(o->type);
     bool counts = o->type == REQUEST_INCR || o->type == REQUEST_DECR;
     if (o->type == REQUEST_GET && sim_chance(sim, 80))
         o->type = REQUEST_FETCH;
@@ -100,6 +100,15 @@ static void draw_options(struct sim *sim, struct sim_operation *o)
     o->compare = o->compare && o->type != REQUEST_CAS;
 }
 
+static void draw_large(struct sim *sim, struct sim_operation *o)
+{
+    o->large = request_stores(o->type) && sim->profile.large_percent > 0 && sim_chance(sim, sim->profile.large_percent);
+    if (!o->large || !request_extends(o->type))
+        return;
+    o->whole = o->compare = true; /* as the server sends it, who has copied the value of this unique */
+    o->cas = sim->clients[o->client % SIM_CLIENT_MAX].cas_seen[o->key];
+}
+
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
     struct sim_operation *o = operation;
@@ -108,16 +117,13 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
     o->key = (uint16_t)draw_key(sim);
     o->flags = (uint32_t)sim_below(sim, 4);
     o->delta = 1 + sim_below(sim, 20);
-    bool extends = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
-    if (extends && ++sim->extended[o->key] > EXTENDED_MAX)
+    if (request_extends(o->type) && ++sim->extended[o->key] > EXTENDED_MAX)
         o->type = REQUEST_GET;
     if (o->type == REQUEST_PERSIST)
         return;
     if (sim->open_ended[o->key] >= OPEN_ENDED_MAX)
         o->type = REQUEST_GET;
-    bool stores = o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
-                  o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND || o->type == REQUEST_CAS;
-    if (stores)
+    if (request_stores(o->type))
         draw_value(sim, o);
     if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen && o->type != REQUEST_FLUSH)
         o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
@@ -129,14 +135,7 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
     if (sim->profile.meta && sim->open_ended[o->key] < OPEN_ENDED_MAX)
         draw_options(sim, o);
-    bool extends_large = o->type == REQUEST_APPEND || o->type == REQUEST_PREPEND;
-    bool may_be_large = extends_large || o->type == REQUEST_SET || o->type == REQUEST_ADD || o->type == REQUEST_REPLACE ||
-                        o->type == REQUEST_CAS;
-    o->large = may_be_large && sim->profile.large_percent > 0 && sim_chance(sim, sim->profile.large_percent);
-    if (!o->large || !extends_large)
-        return;
-    o->whole = o->compare = true; /* as the server sends it, who has copied the value of this unique */
-    o->cas = sim->clients[client % SIM_CLIENT_MAX].cas_seen[o->key];
+    draw_large(sim, o);
 }
 
 static uint32_t record(struct sim *sim, const struct sim_operation *operation)

@@ -1,4 +1,4 @@
-/* sim_draw.h: how a seed's profile is drawn (sim_profile.c, sim_scenario.c). */
+/* sim_draw.h: how a seed's profile is drawn (sim_profile.c, sim_scenario*.c). */
 #ifndef T_SIM_DRAW_H
 #define T_SIM_DRAW_H
 

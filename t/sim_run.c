@@ -45,144 +45,176 @@ static void catch_signals(void)
 
 /* ---- dispatch ---- */
 
-static bool of_node(const struct sim_event *event)
+static void on_turn(struct sim *sim, const struct sim_event *event)
 {
-    switch (event->type) {
-    case SIM_EVENT_TURN:
-    case SIM_EVENT_DRAINED:
-    case SIM_EVENT_TICK:
-    case SIM_EVENT_SOON:
-    case SIM_EVENT_VIEW:
-    case SIM_EVENT_REQUEST:
-    case SIM_EVENT_READ:
-    case SIM_EVENT_ANSWER:
-    case SIM_EVENT_RESUME:
-        return true;
-    case SIM_EVENT_PUMP:
-    case SIM_EVENT_CONNECT:
-    case SIM_EVENT_CONTROL:
-    case SIM_EVENT_CLIENT:
-    case SIM_EVENT_PATIENCE:
-    case SIM_EVENT_START:
-    case SIM_EVENT_HEAL:
-    case SIM_EVENT_FAULT:
-    case SIM_EVENT_CONSENSUS:
-    case SIM_EVENT_COMMIT:
-    case SIM_EVENT_STRIKE:
-    case SIM_EVENT_CUT:
-        return false;
-    }
-    return false;
+    sim_worker_turn(sim, event->a, event->shard);
 }
 
-static void dispatch_node(struct sim *sim, const struct sim_event *event)
+static void on_drained(struct sim *sim, const struct sim_event *event)
 {
-    struct sim_node *n = &sim->nodes[event->a];
-    if (n->life != event->generation || !n->up) {
-        if (event->type == SIM_EVENT_VIEW)
-            free(event->pointer);
-        return;
-    }
-    if (n->paused_until > sim->now) { /* all that happens to a paused node happens when it goes on */
-        struct sim_event *later = sim_at(sim, n->paused_until, event->type);
-        uint64_t at = later->at, number = later->number;
-        *later = *event;
-        later->at = at;
-        later->number = number;
-        return;
-    }
-    struct sim_shard *shard = &n->shards[event->shard];
+    sim_worker_drained(sim, event->a, event->shard);
+}
+
+static void on_tick(struct sim *sim, const struct sim_event *event)
+{
+    sim_node_tick(sim, event->a);
+}
+
+static void on_soon(struct sim *sim, const struct sim_event *event)
+{
     struct event tick = {.type = EVENT_TICK};
-    switch (event->type) {
-    case SIM_EVENT_TURN:
-        sim_worker_turn(sim, event->a, event->shard);
-        break;
-    case SIM_EVENT_DRAINED:
-        sim_worker_drained(sim, event->a, event->shard);
-        break;
-    case SIM_EVENT_TICK:
-        sim_node_tick(sim, event->a);
-        break;
-    case SIM_EVENT_SOON:
-        shard->soon_pending = false;
-        sim_worker_step(sim, event->a, event->shard, &tick);
-        break;
-    case SIM_EVENT_VIEW:
-        sim_node_mail(sim, event->a, event->shard, event->pointer);
-        free(event->pointer);
-        break;
-    case SIM_EVENT_REQUEST:
-        sim_worker_request(sim, event->a, event->pointer);
-        break;
-    case SIM_EVENT_READ:
-        sim_reader_end(sim, event->a, event->pointer);
-        break;
-    case SIM_EVENT_ANSWER:
-        sim_worker_answer(sim, event->a, event->pointer);
-        break;
-    default:
-        sim_network_wake(sim, event->a);
-        break;
-    }
+    sim->nodes[event->a].shards[event->shard].soon_pending = false;
+    sim_worker_step(sim, event->a, event->shard, &tick);
 }
 
-static void control(struct sim *sim, const struct sim_event *event)
+static void on_view(struct sim *sim, const struct sim_event *event)
+{
+    sim_node_mail(sim, event->a, event->shard, event->pointer);
+    free(event->pointer);
+}
+
+static void on_request(struct sim *sim, const struct sim_event *event)
+{
+    sim_worker_request(sim, event->a, event->pointer);
+}
+
+static void on_read(struct sim *sim, const struct sim_event *event)
+{
+    sim_reader_end(sim, event->a, event->pointer);
+}
+
+static void on_answer(struct sim *sim, const struct sim_event *event)
+{
+    sim_worker_answer(sim, event->a, event->pointer);
+}
+
+static void on_resume(struct sim *sim, const struct sim_event *event)
+{
+    sim_network_wake(sim, event->a);
+}
+
+static void on_pump(struct sim *sim, const struct sim_event *event)
+{
+    if (sim->channels[event->shard][event->a][event->b].pump_at == event->at)
+        sim_network_pump(sim, event->shard, event->a, event->b);
+}
+
+static void on_connect(struct sim *sim, const struct sim_event *event)
+{
+    unsigned low = event->a < event->b ? event->a : event->b, high = event->a ^ event->b ^ low;
+    if (sim->links[event->shard][low][high].generation == event->generation)
+        sim_network_connect(sim, event->shard, event->a, event->b);
+}
+
+static void on_control(struct sim *sim, const struct sim_event *event)
 {
     if (sim_running(sim, event->b) && sim_reaches(sim, event->a, event->b))
         sim_node_received(sim, event->b, event->a, event->pointer);
     free(event->pointer);
 }
 
+static void on_client(struct sim *sim, const struct sim_event *event)
+{
+    sim_client_next(sim, event->a);
+}
+
+static void on_patience(struct sim *sim, const struct sim_event *event)
+{
+    sim_client_patience(sim, event->a, event->generation);
+}
+
+static void on_start(struct sim *sim, const struct sim_event *event)
+{
+    if (!sim->nodes[event->a].up && sim->nodes[event->a].life == event->generation)
+        sim_node_start(sim, event->a);
+}
+
+static void on_heal(struct sim *sim, const struct sim_event *event)
+{
+    (void)event;
+    sim_nemesis_heal(sim);
+}
+
+static void on_fault(struct sim *sim, const struct sim_event *event)
+{
+    (void)event;
+    sim_nemesis_next(sim);
+}
+
+static void on_consensus(struct sim *sim, const struct sim_event *event)
+{
+    (void)event;
+    sim_consensus_turn(sim);
+}
+
+static void on_commit(struct sim *sim, const struct sim_event *event)
+{
+    sim_consensus_commit(sim, event->pointer);
+}
+
+static void on_strike(struct sim *sim, const struct sim_event *event)
+{
+    if (sim->nodes[event->a].life == event->generation)
+        sim_nemesis_crash(sim, event->a, event->b != 0);
+}
+
+static void on_cut(struct sim *sim, const struct sim_event *event)
+{
+    if (!sim->settling)
+        sim_network_reset(sim, event->shard, event->a, event->b, false);
+}
+
+/* What happens inside a node, `of_node`, does not happen when that is down, or had to start again, and waits while it is paused. */
+static const struct kind {
+    void (*handle)(struct sim *sim, const struct sim_event *event);
+    bool of_node;
+} kinds[] = {
+    [SIM_EVENT_TURN] = {on_turn, true},
+    [SIM_EVENT_DRAINED] = {on_drained, true},
+    [SIM_EVENT_TICK] = {on_tick, true},
+    [SIM_EVENT_SOON] = {on_soon, true},
+    [SIM_EVENT_VIEW] = {on_view, true},
+    [SIM_EVENT_REQUEST] = {on_request, true},
+    [SIM_EVENT_READ] = {on_read, true},
+    [SIM_EVENT_ANSWER] = {on_answer, true},
+    [SIM_EVENT_RESUME] = {on_resume, true},
+    [SIM_EVENT_PUMP] = {on_pump, false},
+    [SIM_EVENT_CONNECT] = {on_connect, false},
+    [SIM_EVENT_CONTROL] = {on_control, false},
+    [SIM_EVENT_CLIENT] = {on_client, false},
+    [SIM_EVENT_PATIENCE] = {on_patience, false},
+    [SIM_EVENT_START] = {on_start, false},
+    [SIM_EVENT_HEAL] = {on_heal, false},
+    [SIM_EVENT_FAULT] = {on_fault, false},
+    [SIM_EVENT_CONSENSUS] = {on_consensus, false},
+    [SIM_EVENT_COMMIT] = {on_commit, false},
+    [SIM_EVENT_STRIKE] = {on_strike, false},
+    [SIM_EVENT_CUT] = {on_cut, false},
+};
+
+/* All that happens to a paused node happens when it goes on. */
+static void put_off(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_event *later = sim_at(sim, sim->nodes[event->a].paused_until, event->type);
+    uint64_t at = later->at, number = later->number;
+    *later = *event;
+    later->at = at;
+    later->number = number;
+}
+
 static void dispatch(struct sim *sim, const struct sim_event *event)
 {
-    if (of_node(event)) {
-        dispatch_node(sim, event);
+    const struct kind *kind = &kinds[event->type];
+    const struct sim_node *n = &sim->nodes[event->a];
+    bool gone = kind->of_node && (n->life != event->generation || !n->up);
+    if (gone && event->type == SIM_EVENT_VIEW)
+        free(event->pointer);
+    if (gone)
         return;
-    }
-    switch (event->type) {
-    case SIM_EVENT_PUMP:
-        if (sim->channels[event->shard][event->a][event->b].pump_at == event->at)
-            sim_network_pump(sim, event->shard, event->a, event->b);
-        break;
-    case SIM_EVENT_CONNECT:
-        if (sim->links[event->shard][event->a < event->b ? event->a : event->b][event->a < event->b ? event->b : event->a]
-                .generation == event->generation)
-            sim_network_connect(sim, event->shard, event->a, event->b);
-        break;
-    case SIM_EVENT_CONTROL:
-        control(sim, event);
-        break;
-    case SIM_EVENT_CLIENT:
-        sim_client_next(sim, event->a);
-        break;
-    case SIM_EVENT_PATIENCE:
-        sim_client_patience(sim, event->a, event->generation);
-        break;
-    case SIM_EVENT_START:
-        if (!sim->nodes[event->a].up && sim->nodes[event->a].life == event->generation)
-            sim_node_start(sim, event->a);
-        break;
-    case SIM_EVENT_HEAL:
-        sim_nemesis_heal(sim);
-        break;
-    case SIM_EVENT_FAULT:
-        sim_nemesis_next(sim);
-        break;
-    case SIM_EVENT_CONSENSUS:
-        sim_consensus_turn(sim);
-        break;
-    case SIM_EVENT_STRIKE:
-        if (sim->nodes[event->a].life == event->generation)
-            sim_nemesis_crash(sim, event->a, event->b != 0);
-        break;
-    case SIM_EVENT_CUT:
-        if (!sim->settling)
-            sim_network_reset(sim, event->shard, event->a, event->b, false);
-        break;
-    default:
-        sim_consensus_commit(sim, event->pointer);
-        break;
-    }
+    if (kind->of_node && n->paused_until > sim->now)
+        put_off(sim, event);
+    else
+        kind->handle(sim, event);
 }
 
 /* ---- a run ---- */

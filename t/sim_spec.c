@@ -80,6 +80,13 @@ static bool join(struct sim_value *value, const struct sim_value *head, const st
     return true;
 }
 
+static enum outcome store_if(bool wanted, struct sim_state *state, const struct sim_operation *operation)
+{
+    if (wanted)
+        stored(state, operation);
+    return wanted ? OUTCOME_STORED : OUTCOME_NOT_STORED;
+}
+
 static enum outcome extend(struct sim_state *state, const struct sim_operation *operation)
 {
     struct sim_value old = state->value;
@@ -240,16 +247,11 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
     case REQUEST_GET:
         return exists ? OUTCOME_HIT : OUTCOME_MISS;
     case REQUEST_SET:
-        stored(state, operation);
-        return OUTCOME_STORED;
+        return store_if(true, state, operation);
     case REQUEST_ADD:
-        if (!exists)
-            stored(state, operation);
-        return exists ? OUTCOME_NOT_STORED : OUTCOME_STORED;
+        return store_if(!exists, state, operation);
     case REQUEST_REPLACE:
-        if (exists)
-            stored(state, operation);
-        return exists ? OUTCOME_STORED : OUTCOME_NOT_STORED;
+        return store_if(exists, state, operation);
     case REQUEST_APPEND:
     case REQUEST_PREPEND:
         return extend(state, operation);

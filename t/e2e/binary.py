@@ -95,3 +95,10 @@ class Binary:
 
     def get(self, key):
         return self.ask(GET, key)
+
+    def stats(self, group=b""):
+        self.send(packet(STAT, group))
+        found = {}
+        while (answer := self.receive()).key:
+            found[answer.key] = answer.value
+        return found

@@ -64,7 +64,7 @@ class Memcached:
 
 def play(port, script):
     """All that comes back; `version` at the end shows that nothing more will."""
-    with Connection(port, 10) as connection:
+    with Connection(port) as connection:
         sender = threading.Thread(target=connection.send, args=(script + b"version\r\n",))
         sender.start()
         try:
@@ -144,7 +144,7 @@ def case_pymemcache_finds_on_every_node_what_any_has_stored():
         check(clients[2].delete("key0", noreply=False), "delete")
         check(all(client.get("key0") is None for client in clients), "deleted everywhere")
         check(clients[0].set("soon", "x", expire=1, noreply=False), "set with expiry")
-        wait_until("it expires everywhere", lambda: all(c.get("soon") is None for c in clients), 4)
+        wait_until("it expires everywhere", lambda: all(c.get("soon") is None for c in clients), 30)
         check(clients[1].flush_all(noreply=False), "flush_all")
         check(all(client.get("key1") is None for client in clients), "flushed everywhere")
         for client in clients:

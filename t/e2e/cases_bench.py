@@ -1,10 +1,9 @@
 """bench/load is a checker as well: it must find nothing in a group, and must be able to find something."""
 import os
 import subprocess
-import time
 
 from cases_basic import Memcached
-from cluster import ROOT, Cluster, Failure, check
+from cluster import ROOT, Cluster, Failure, check, wait_until
 from load import Load
 
 LOAD = os.path.join(ROOT, "build", "bench", "load")
@@ -28,7 +27,7 @@ def case_the_mixed_load_finds_fault_with_caches_that_do_not_know_each_other():
         load = Load([first, second])
         load.prepare()
         with load:
-            time.sleep(1)
+            wait_until("it finds one", lambda: load.problems, 30)
         try:
             load.verify([first, second])
         except Failure as failure:

@@ -268,7 +268,7 @@ def start_until_it_serves(node, options, read):
             wait_until("it serves, or ends", lambda: node.process.poll() is not None or node.serves(), 60)
             if node.process.poll() is None:
                 found = read()
-                wait_until("all was checked, or it ended", lambda: node.process.poll() is not None or all_checked(node.log_since(began)), 20)
+                wait_until("all was checked, or it ended", lambda: node.process.poll() is not None or all_checked(node.log_since(began)), 30)
             if node.process.poll() is None:
                 return settle_damage(node, text, read, found), text()
         except OSError:

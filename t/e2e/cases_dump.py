@@ -67,7 +67,8 @@ def case_dump_shows_what_is_there():
         check(sorted(found) == [b"a%b,~c", b"\xc3\xa4"], f"{found}")
         line = found[b"a%b,~c"]
         check(line["key"] == b"a%25b%2C~c" and line["flags"] == b"7" and line["cls"] == b"1", f"{line}")
-        check(now + 99 <= int(line["exp"]) <= now + 102 and abs(int(line["la"]) - now) < 5, f"{now}: {line}")
+        late = int(time.time())
+        check(now + 99 <= int(line["exp"]) <= late + 102 and now - 5 < int(line["la"]) < late + 5, f"{now} to {late}: {line}")
         check(found[b"\xc3\xa4"]["exp"] == b"-1", f"{found}")
         c.send(b"gets a%b,~c\r\n")
         check(c.line().split()[4] == line["cas"] and c.line() == b"abc" and c.line() == b"END", "another cas")
@@ -136,36 +137,45 @@ def resident(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def time_gets(connection, count):
+    """Seconds that each of `count` gets takes."""
+    took = []
+    for i in range(count):
+        began = time.monotonic()
+        connection.get(b"key%d" % (i * 97))
+        took.append(time.monotonic() - began)
+    return took
+
+
+def ninety_nine(took):
+    return sorted(took)[len(took) * 99 // 100]
+
+
 def case_dump_of_200000_keys_to_a_slow_reader_delays_nobody():
     count = 200000
     with one_node() as cluster:
         node = cluster.start().nodes[0]
         with node.connect() as c, slow_connection(node.port) as slow:
             fill(c, b"key", count - 1)
+            usual = ninety_nine(time_gets(c, 2000))
             before = resident(node.process.pid)
             slow.send(b"lru_crawler metadump all\r\n")
+            check(slow.line() == b"OK", "metadump did not begin")
             time.sleep(0.5)  # it fills what it may
             check(c.ask(b"lru_crawler mgdump all") == b"BUSY currently processing crawler request", "not busy")
-            took = []
-            for i in range(2000):
-                began = time.monotonic()
-                c.get(b"key%d" % (i * 97))
-                took.append(time.monotonic() - began)
+            took = time_gets(c, 2000)
             grown = resident(node.process.pid) - before
             check(grown < 24 << 20, f"{grown >> 20} MB more for a client that does not read")
             reader = threading.Thread(target=lambda: setattr(slow, "all", read_until(slow, b"END\r\n")))
             reader.start()
             while reader.is_alive():
-                began = time.monotonic()
-                c.get(b"key%d" % (len(took) % count))
-                took.append(time.monotonic() - began)
+                took += time_gets(c, 10)
             reader.join()
-        keys = [line["key"] for line in fields(slow.all.removeprefix(b"OK\r\n"))]
+        keys = [line["key"] for line in fields(slow.all)]
         check(len(keys) == count and len(set(keys)) == count, f"{len(keys)} lines, {len(set(keys))} keys")
-        took.sort()
-        p99 = took[len(took) * 99 // 100]
-        print(f"  {len(took)} gets beside the dump: p99 {p99 * 1000:.2f} ms, longest {took[-1] * 1000:.1f} ms")
-        check(p99 < 0.1, f"p99 {p99 * 1000:.0f} ms")
+        p99 = ninety_nine(took)
+        print(f"  {len(took)} gets beside the dump: p99 {p99 * 1000:.2f} ms ({usual * 1000:.2f} ms before it), longest {max(took) * 1000:.1f} ms")
+        check(p99 < 0.1 + 3 * usual, f"p99 {p99 * 1000:.0f} ms")
 
 
 def case_dump_ends_with_its_client():
@@ -178,7 +188,7 @@ def case_dump_ends_with_its_client():
                 slow.send(b"lru_crawler metadump all\r\n")
                 slow.receive()
                 slow.socket.close()
-                wait_until("another dump may begin", lambda: dump_begins(node), 20)
+                wait_until("another dump may begin", lambda: dump_begins(node), 30)
             check(len(metadump(c)) == 50001, "not all keys")
 
 
@@ -210,7 +220,7 @@ def case_dump_that_nobody_takes_is_ended():
         with slow_connection(node.port, 4096) as slow:
             slow.send(b"lru_crawler metadump all\r\n")
             check(slow.line() == b"OK", "metadump did not begin")
-            wait_until("another dump may begin", lambda: dump_begins(node), 20)
+            wait_until("another dump may begin", lambda: dump_begins(node), 30)
 
 
 def dump_begins(node):

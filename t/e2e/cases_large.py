@@ -4,9 +4,11 @@ import signal
 import threading
 import time
 
-from cases_sockets import Single, ask_udp, datagrams, unix
+from cases_dump import slow_connection
+from cases_sockets import ask_udp, datagrams, unix
 from cases_tls import TlsNode
 from cluster import Cluster, check, wait_until
+from single import Single
 
 MEGABYTE = 1 << 20
 ARGUMENTS = ("-m", "600", "-I", "128m", "-t", "2", "--suspect-ms=2000")
@@ -182,7 +184,7 @@ def case_the_pieces_of_an_upload_that_a_kill_ended_go_after_the_restart():
         node = cluster.nodes[0]
         with node.connect(timeout=60) as connection:
             connection.socket.sendall(b"set big 7 0 %d\r\n" % (20 * MEGABYTE) + value_of(3 * MEGABYTE, 2))
-            wait_until("some are stored", lambda: pieces(node) > 3, 10)
+            wait_until("some are stored", lambda: pieces(node) > 3, 30)
             node.kill()
         node.start()
         node.wait_serving()
@@ -206,14 +208,14 @@ def case_a_large_set_that_finds_no_memory_takes_the_old_value_along():
     with Cluster(count=1, durable=False, arguments=("-m", "64", "-t", "1", "-I", "200m", "-M")).start() as cluster:
         node = cluster.nodes[0]
         with node.connect(timeout=60) as connection:
-            check(store(connection, b"other", bytes(25 * MEGABYTE)) == b"STORED", "set")
+            check(store(connection, b"other", bytes(30 * MEGABYTE)) == b"STORED", "set")
             for command, size, left in ((b"replace", 40, b"old"), (b"append", 40, b"old"), (b"set", 40, None),
                                         (b"add", 150, b"old"), (b"set", 150, None)):
                 check(connection.ask(b"set k 7 0 3\r\nold") == b"STORED", "set")
                 line = store(connection, b"k", bytes(size * MEGABYTE), command)
                 check(line == b"SERVER_ERROR out of memory storing object", f"{command}: {line!r}")
                 check(load(connection, b"k") == left, f"after {command}")
-                wait_until("all is given back", lambda: pieces(node) == 50, 20)
+                wait_until("all is given back", lambda: pieces(node) == 60, 30)
             stats = connection.stats()
             check(stats["delete_misses"] == "0" and stats["delete_hits"] == "0" and stats["cmd_set"] == "11", str(stats))
 
@@ -258,7 +260,7 @@ def case_an_upload_that_ends_early_changes_nothing_and_leaves_nothing():
         with node.connect(timeout=60) as connection:
             check(store(connection, b"big", old + old, end=b"xx\r\n") == b"CLIENT_ERROR bad data chunk", "bad chunk")
         check_everywhere(cluster, b"big", old)
-        wait_until("what was uploaded is gone", lambda: all(pieces(n) == before for n in cluster.nodes), 20)
+        wait_until("what was uploaded is gone", lambda: all(pieces(n) == before for n in cluster.nodes), 30)
 
 
 def case_pieces_of_replaced_and_deleted_values_go():
@@ -369,9 +371,9 @@ def case_large_values_go_over_tls_and_unix_sockets_and_not_over_udp():
         with server.node.connect() as connection:
             check(store(connection, b"k", value) == b"STORED", "set")
         for command in (b"get k\r\n", b"mg k v\r\n"):
-            answer = datagrams(ask_udp("127.0.0.1", server.ports[0], command))
+            answer = datagrams(ask_udp("127.0.0.1", server.ports[0], command, patience=30))
             check(answer == [b"SERVER_ERROR out of memory writing get response\r\n"], f"UDP: {answer}")
-        check(datagrams(ask_udp("127.0.0.1", server.ports[0], b"get none\r\n")) == [b"END\r\n"], "UDP goes on")
+        check(datagrams(ask_udp("127.0.0.1", server.ports[0], b"get none\r\n", patience=30)) == [b"END\r\n"], "UDP goes on")
 
 
 def case_without_a_majority_an_upload_is_refused_and_a_reader_is_cut():
@@ -409,7 +411,7 @@ def case_an_upload_that_a_removal_interrupts_is_refused():
             check(store(writer, b"big", old) == b"STORED", "set")
             before = pieces(other)
             writer.socket.sendall(b"set big 7 0 %d\r\n" % len(new) + new[:3 * MEGABYTE])
-            wait_until("some are stored", lambda: pieces(other) > before + 3, 10)
+            wait_until("some are stored", lambda: pieces(other) > before + 3, 30)
             node.signal(signal.SIGSTOP)
             wait_until("it was removed, and its pieces are gone", lambda: pieces(other) == before, 60)
             node.signal(signal.SIGCONT)
@@ -430,7 +432,7 @@ def case_values_under_way_are_bounded_and_the_bound_is_shown():
         for writer in writers:
             writer.send(b"set w 0 0 %d\r\n" % (2 * MEGABYTE) + part)
         with node.connect() as other:
-            wait_until("the limit is reached", lambda: int(other.stats()["client_memory_values"]) > 3 * MEGABYTE, 10)
+            wait_until("the limit is reached", lambda: int(other.stats()["client_memory_values"]) > 3 * MEGABYTE, 30)
             stats = other.stats()
             check(int(stats["client_memory_limit"]) == 4 * MEGABYTE, "the limit")
             check(int(stats["client_memory_values"]) <= 4 * MEGABYTE, stats["client_memory_values"])
@@ -443,7 +445,7 @@ def case_values_under_way_are_bounded_and_the_bound_is_shown():
             check(0 < refused < 20, f"{refused} of 20 refused")
             check(other.get(b"w") is None, "the last set that was refused took the value along")
             check(store(other, b"w", bytes(3 * MEGABYTE)) == b"STORED", "set")
-            readers = [node.connect() for _ in range(10)]
+            readers = [slow_connection(node.port, 4096) for _ in range(10)]  # else the kernel may take it all from one after the other
             for reader in readers:
                 reader.send(b"get w\r\n")
             answers = [reader.line() for reader in readers]
@@ -453,7 +455,7 @@ def case_values_under_way_are_bounded_and_the_bound_is_shown():
             check(other.set(b"small", b"x") == b"STORED", "a small value beside readers")
             for reader in readers:
                 reader.socket.close()
-            wait_until("all is given back", lambda: int(other.stats()["client_memory_values"]) < MEGABYTE, 10)
+            wait_until("all is given back", lambda: int(other.stats()["client_memory_values"]) < MEGABYTE, 30)
 
 
 def case_a_large_value_is_overwritten_for_ever_in_a_small_store():

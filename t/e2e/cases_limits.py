@@ -5,7 +5,7 @@ import time
 
 from binary import (APPEND, EXISTS, FOREVER, GET, INCREMENT, INVALID, NOT_FOUND, NOT_STORED, OK, SET, TOO_LARGE, TOUCH, Binary, counting, seconds,
                     storing)
-from cluster import Cluster, Connection, check
+from cluster import Cluster, Connection, check, wait_until
 
 KEY_MAX = 250
 LINE_MAX = 2048
@@ -262,12 +262,17 @@ def case_limit_meta_words_and_opaques():
 
 # ---- connections -------------------------------------------------------------------------------------------------------------------------
 
+def wait_connections(client, count):
+    wait_until(f"{count} connections are left", lambda: client.stats()["curr_connections"] == str(count), 30)
+
+
 def case_limit_connections():
     limit = 20
     with Cluster(1, durable=False, arguments=("-m", "64", "-t", "2", "-c", str(limit))) as cluster, contextlib.ExitStack() as stack:
         node = cluster.start().nodes[0]
-        time.sleep(0.5)  # the probe's connection is gone
-        clients = [stack.enter_context(node.connect()) for _ in range(limit)]
+        clients = [stack.enter_context(node.connect())]
+        wait_connections(clients[0], 1)  # the probe's has gone
+        clients += [stack.enter_context(node.connect()) for _ in range(limit - 1)]
         for number, client in enumerate(clients):
             check(client.ask(b"version").startswith(b"VERSION"), f"client {number + 1} of {limit}")
         for _ in range(3):
@@ -276,6 +281,6 @@ def case_limit_connections():
                 check(not refused.receive(), "and it is closed")
         same("rejected_connections", clients[0].stats()["rejected_connections"], "3")
         clients.pop().socket.close()
-        time.sleep(0.5)
+        wait_connections(clients[0], limit - 1)
         with node.connect() as another:
             check(another.ask(b"version").startswith(b"VERSION"), "there is room for one again")

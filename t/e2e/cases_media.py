@@ -65,7 +65,7 @@ class Writer:
 
     def __enter__(self):
         self.thread.start()
-        wait_until("it writes", lambda: len(self.acknowledged) >= self.keys // 2 or not self.thread.is_alive(), 20)
+        wait_until("it writes", lambda: len(self.acknowledged) >= self.keys // 2 or not self.thread.is_alive(), 30)
         return self
 
     def __exit__(self, *ignored):
@@ -233,7 +233,7 @@ def case_a_group_goes_on_without_a_node_that_cannot_sync():
                 pass
             await_end(node, "cannot be synced")
             before = len(writer.acknowledged), max(writer.acknowledged.values())
-            wait_until("the others go on", lambda: max(writer.acknowledged.values()) > before[1] + 10, 20)
+            wait_until("the others go on", lambda: max(writer.acknowledged.values()) > before[1] + 10, 30)
         os.unlink(trigger)
         node.start()
         node.wait_serving()

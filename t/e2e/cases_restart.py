@@ -3,13 +3,14 @@ import glob
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 
 from cases_borders import check_filled, fill, segment_files
+from cases_failures import kill_at_once
+from cases_settings import restart
 from cluster import Cluster, check, lines_matching, wait_until
-from load import Load
+from load import cluster_for_load
 
 TAKEN = "index taken over"
 SHARDS = 2
@@ -17,14 +18,6 @@ SHARDS = 2
 
 def indexes(node):
     return sorted(os.path.realpath(link) for link in glob.glob(os.path.join(node.data, "shard-*", "index")))
-
-
-def start_and_read(node, *options):
-    """What it logs until it serves."""
-    size = len(node.log_text())
-    node.start(*options)
-    node.wait_serving()
-    return node.log_since(size)
 
 
 def check_taken(text, count=SHARDS):
@@ -37,40 +30,28 @@ def check_scanned(text, why):
 
 
 def case_a_node_killed_under_load_takes_its_index_over_and_heals_what_it_missed():
-    with Cluster(3) as cluster:
-        cluster.start()
-        load = Load(cluster.nodes, seed=11)
-        load.prepare()
+    with cluster_for_load(seed=11) as (cluster, load):
         with load:
             for node in cluster.nodes:
                 time.sleep(1)
                 node.kill()
                 time.sleep(0.5)
-                text = start_and_read(node)
+                text = restart(node)
                 check_taken(text)
                 check(lines_matching(text, r"healed \(incremental\)") or not lines_matching(text, r"healed \(full\)"), text)
-        load.verify(cluster.nodes)
 
 
 def case_all_are_killed_under_load_and_take_their_indexes_over():
-    with Cluster(3) as cluster:
-        cluster.start()
-        load = Load(cluster.nodes, seed=12)
-        load.prepare()
+    with cluster_for_load(seed=12) as (cluster, load):
         sizes = [len(node.log_text()) for node in cluster.nodes]
         with load:
             time.sleep(1.5)
-            for node in cluster.nodes:
-                node.signal(signal.SIGKILL)
-            for node in cluster.nodes:
-                node.process.wait()
-                node.process = None
+            kill_at_once(cluster.nodes)
         for node in cluster.nodes:
             node.start()
         cluster.wait_serving()
         for node, size in zip(cluster.nodes, sizes):
             check_taken(node.log_since(size))
-        load.verify(cluster.nodes)
 
 
 def case_a_single_node_takes_over_after_a_kill_and_after_a_stop():
@@ -79,19 +60,19 @@ def case_a_single_node_takes_over_after_a_kill_and_after_a_stop():
         fill(node)
         for end in (node.kill, node.stop, node.kill):
             end()
-            text = start_and_read(node)
+            text = restart(node)
             check_taken(text)
             check_filled(node)
             wait_until("all of it was checked",
-                       lambda: len(lines_matching(node.log_text(), "index checked")) % SHARDS == 0, 20)
+                       lambda: len(lines_matching(node.log_text(), "index checked")) % SHARDS == 0, 30)
         node.kill()
-        check_scanned(start_and_read(node, "--rebuild-index"), "--rebuild-index")
+        check_scanned(restart(node, "--rebuild-index"), "--rebuild-index")
         check_filled(node)
         node.kill()
-        check_scanned(start_and_read(node, "--index-dir=none"), "there is none")
+        check_scanned(restart(node, "--index-dir=none"), "there is none")
         check(not indexes(node), "what was not used is still there, and is old")
         node.kill()
-        check_scanned(start_and_read(node), "there is none")
+        check_scanned(restart(node), "there is none")
         check_filled(node)
 
 
@@ -116,7 +97,7 @@ def case_an_index_that_is_not_whole_is_not_taken_over():
             node.kill()
             for path in indexes(node):
                 hurt(path)
-            check_scanned(start_and_read(node), why)
+            check_scanned(restart(node), why)
             check_filled(node)
 
 
@@ -126,12 +107,11 @@ def case_an_index_of_another_shard_is_not_taken_over():
         fill(node)
         node.kill()
         first, second = indexes(node)
-        with open(first, "rb") as file:
-            page = file.read(4096)
-        shutil.copy(second, first)
-        with open(first, "r+b") as file:
-            file.write(page)
-        text = start_and_read(node)
+        with open(second, "rb") as source, open(first, "r+b") as file:
+            for each in (source, file):
+                each.seek(4096)  # the page says whose it is: any node that starts removes a file with a wrong one
+            shutil.copyfileobj(source, file)
+        text = restart(node)
         check(len(lines_matching(text, TAKEN)) == 1, text)
         check(lines_matching(text, "another boot or directory"), text)
         check_filled(node)
@@ -145,12 +125,12 @@ def case_a_copy_of_a_directory_does_not_use_its_index():
         original = node.data
         node.data = original + "-copy"
         shutil.copytree(original, node.data, symlinks=True)
-        check_scanned(start_and_read(node), "another boot or directory")
+        check_scanned(restart(node), "another boot or directory")
         check_filled(node)
         fill(node, 10, b"later")
         node.kill()
         node.data = original
-        check_scanned(start_and_read(node), "another boot or directory")
+        check_scanned(restart(node), "another boot or directory")
         check_filled(node)
 
 
@@ -162,7 +142,7 @@ def case_segments_that_were_changed_meanwhile_are_scanned():
         time.sleep(1.5)
         for path in segment_files(node):
             os.utime(path)
-        check_scanned(start_and_read(node), "changed after the process had ended")
+        check_scanned(restart(node), "changed after the process had ended")
         check_filled(node)
 
 
@@ -183,10 +163,10 @@ def case_after_a_boot_the_log_is_scanned():
             mount = f"mount --bind {boot} /proc/sys/kernel/random/boot_id && exec \"$@\""
             return ["unshare", "-m", "sh", "-c", mount, "sh", *plain(node, extra)]
         node.command = command
-        check_scanned(start_and_read(node), "another boot or directory")
+        check_scanned(restart(node), "another boot or directory")
         check_filled(node)
         node.kill()
-        check_taken(start_and_read(node))
+        check_taken(restart(node))
         check_filled(node)
 
 
@@ -204,7 +184,7 @@ def case_a_damaged_entry_ends_the_process_and_the_next_one_scans():
         wait_until("it ends, and says why", lambda: node.process.poll() is not None, 30)
         node.wait_exit(1)
         check(lines_matching(node.log_since(size), "damaged"), node.log_since(size))
-        check_scanned(start_and_read(node), "known to be wrong")
+        check_scanned(restart(node), "known to be wrong")
         check_filled(node)
 
 

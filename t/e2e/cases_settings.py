@@ -115,7 +115,7 @@ def case_a_smaller_m_on_one_of_three_nodes_loses_nothing():
             check_large(each, range(1000))
         with cluster.nodes[0].connect() as connection:
             wait_until("nobody lets the data grow",
-                       lambda: connection.set(b"one-more", VALUE) == NO_MEMORY, 10)
+                       lambda: connection.set(b"one-more", VALUE) == NO_MEMORY, 30)
 
 
 def case_an_empty_node_with_less_memory_than_the_data_says_why_it_does_not_heal():
@@ -127,7 +127,7 @@ def case_an_empty_node_with_less_memory_than_the_data_says_why_it_does_not_heal(
         set_option(node, "-m", "32")
         node.start()
         wait_until("it says so", lambda: lines_matching(
-            node.log_text(), "healing cannot go on: this node's store is full with [0-9]+ MB .* larger -m"), 20)
+            node.log_text(), "healing cannot go on: this node's store is full with [0-9]+ MB .* larger -m"), 30)
         with cluster.nodes[0].connect() as connection:
             check(connection.set(b"large1", b"1." + VALUE) == b"STORED", "the others go on")
         node.kill()

@@ -65,9 +65,9 @@ def case_watch_shows_what_others_do():
             c.get(b"last")
             check(len(lines_until(watcher, rb"key=last .*\n")) == 1, "more than fetches")
             check(lines_until(other, rb"key=b .*\n")[0].startswith(b"type=deleted key=b"), "deletions")
-            wait_until("both are counted", lambda: c.stats()["log_watchers"] == "2", 10)
+            wait_until("both are counted", lambda: c.stats()["log_watchers"] == "2", 30)
         with node.connect() as c:
-            wait_until("none is left", lambda: c.stats()["log_watchers"] == "0", 10)
+            wait_until("none is left", lambda: c.stats()["log_watchers"] == "0", 30)
 
 
 def case_watch_shows_connections():
@@ -101,7 +101,7 @@ def case_watch_is_refused_where_memcached_refuses_it():
             for watcher in watchers:
                 watcher.send(b"get a\r\nflush_all\r\n")  # no commands any more
                 watcher.socket.close()
-            wait_until("all are gone", lambda: c.stats()["log_watchers"] == "0", 20)
+            wait_until("all are gone", lambda: c.stats()["log_watchers"] == "0", 30)
             check(c.stats()["cmd_flush"] == "0", "a watcher's command was run")
         with node.connect() as half:
             half.send(b"watch fetchers\r\n")
@@ -158,7 +158,7 @@ def case_watch_may_end_while_lines_are_written():
             worker.start()
         until = time.monotonic() + 3
         rounds = 0
-        while time.monotonic() < until:
+        while time.monotonic() < until or rounds <= 3:
             watchers = [watch(node, b"fetchers connevents") for _ in range(5)]
             for i, watcher in enumerate(watchers):
                 if i % 2 == 0:
@@ -168,6 +168,5 @@ def case_watch_may_end_while_lines_are_written():
         stop.set()
         for worker in workers:
             worker.join()
-        check(rounds > 3, "too slow to show anything")
         with node.connect() as c:
-            wait_until("none is left", lambda: c.stats()["log_watchers"] == "0", 20)
+            wait_until("none is left", lambda: c.stats()["log_watchers"] == "0", 30)

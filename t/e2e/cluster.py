@@ -3,20 +3,21 @@ import contextlib
 import glob
 import hashlib
 import os
-import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "t"))
+from ports import RAFT_OFFSET, free_ports, is_free  # noqa: E402,F401 the cases import them from here
 PROGRAM = os.environ.get("HEALCACHED", os.path.join(ROOT, "build", "healcached"))
 PEER_HOST = os.environ.get("PEER_HOST", "127.0.0.1")  # the whole suite runs over another network: PEER_HOST=10.9.0.1
 NODE_ARGUMENTS = os.environ.get("NODE_ARGUMENTS", "").split()  # behind those of the case: NODE_ARGUMENTS=--net=rdma
-RAFT_OFFSET = 10000  # membership listens at the peer port and this
 SERVE_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
 ANSWER_SECONDS_MAX = 30  # nobody waits so long; a slow machine is no fault
@@ -30,27 +31,6 @@ class Failure(Exception):
 def check(condition, text):
     if not condition:
         raise Failure(text)
-
-
-def is_free(port, host="127.0.0.1"):
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_ports(count):
-    """`count` client ports and `count` peer ports whose raft ports are free as well. Below the range that the
-    kernel gives to outgoing connections."""
-    for _ in range(200):
-        clients = random.randrange(23000, 29000)
-        peers = random.randrange(20000, 22000)
-        offsets = range(count)
-        if all(is_free(clients + i) and is_free(peers + i, PEER_HOST) and is_free(peers + RAFT_OFFSET + i, PEER_HOST) for i in offsets):
-            return [clients + i for i in offsets], [peers + i for i in offsets]
-    raise Failure("no free ports")
 
 
 def wait_until(what, condition, seconds):

@@ -5,6 +5,7 @@ write without an answer is unknown: it may have happened, or happen later, or ne
  1. A read sees at least what was acknowledged before it was sent, and at least what this reader saw before.
  2. At the end each key has, on every node, the last acknowledged number or an unknown one; all nodes agree.
  3. `incr` never gives the same number twice; at the end a counter lies between acknowledged and that plus unknown."""
+import contextlib
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ import time
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
-from cluster import check
+from cluster import Cluster, check
 
 KEYS_PER_WRITER = 40
 COUNTERS = 4
@@ -130,7 +131,7 @@ class Load:
             self.verify_node(node, seen)
 
     def verify_node(self, node, seen):
-        client = Client(("127.0.0.1", node.port), timeout=10, connect_timeout=5)
+        client = Client(("127.0.0.1", node.port), timeout=30, connect_timeout=30)
         try:
             for key, record in self.all_records.items():
                 value = client.get(key, b"0:")
@@ -152,6 +153,16 @@ class Load:
         unknown = sum(len(record.unknown) for record in self.all_records.values())
         return (f"{len(self.acknowledged_at)} writes acknowledged, {unknown} unknown, {self.reads} reads, "
                 f"{sum(map(len, self.counter_values))} incr")
+
+
+@contextlib.contextmanager
+def cluster_for_load(seed, count=3, **more):
+    """A cluster that serves, and a load that is ready for it; at the end it has to be right on all nodes."""
+    with Cluster(count, **more) as cluster:
+        load = Load(cluster.start().nodes, seed=seed)
+        load.prepare()
+        yield cluster, load
+        load.verify(cluster.nodes)
 
 
 class Switch:
