@@ -116,8 +116,7 @@ struct fake_qp {
     struct ibv_qp_cap cap;
     bool signal_all;
     bool acceptor, received; /* iWARP: who may speak */
-    bool rnr_timer_set;
-    unsigned rnr_retry; /* as the peer asked for; 7: for ever */
+    unsigned rnr_retry;      /* as the peer asked for; 7: for ever */
     unsigned initiator_depth, responder_resources;
     bool fails;              /* breaks as soon as it is its turn */
     bool silent;             /* flushes nothing */

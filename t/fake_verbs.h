@@ -92,8 +92,7 @@ struct fake_counters {
     uint64_t rnr;                                /* a receive was missing */
     uint64_t joins;                              /* connections established */
     uint64_t without_ack_timeout; /* ends of them without RDMA_OPTION_ID_ACK_TIMEOUT */
-    uint64_t endless_retries; /* ends of them with retry_count 7, which soft-RoCE takes for ever */
-    uint64_t slow_rnr;        /* ends of them that never set min_rnr_timer (655 ms) */
+    uint64_t endless_retries;     /* dialled with retry_count 7, which soft-RoCE takes for ever */
     uint64_t violations;
 };
 
