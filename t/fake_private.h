@@ -3,7 +3,8 @@
  *     fake_verbs.c   settings, counters, devices and their events, misfortunes
  *     fake_memory.c  protection domains, registered memory, completion queues
  *     fake_queue.c   queue pairs: posting, taking effect, breaking
- *     fake_cm.c      the connection manager
+ *     fake_cm.c      the connection manager: channels, ids, what a program asks for
+ *     fake_letter.c  its messages between nodes, and the events that they become
  *
  * All under `fake.mutex`; functions here that don't say otherwise expect it held. */
 #ifndef T_FAKE_PRIVATE_H
@@ -115,8 +116,7 @@ struct fake_qp {
     struct ibv_qp_cap cap;
     bool signal_all;
     bool acceptor, received; /* iWARP: who may speak */
-    bool rnr_timer_set;
-    unsigned rnr_retry; /* as the peer asked for; 7: for ever */
+    unsigned rnr_retry;      /* as the peer asked for; 7: for ever */
     unsigned initiator_depth, responder_resources;
     bool fails;              /* breaks as soon as it is its turn */
     bool silent;             /* flushes nothing */
@@ -145,6 +145,7 @@ enum fake_id_state {
 struct fake_cm_channel {
     struct rdma_event_channel channel;
     struct fake_mailbox events;
+    struct fake_device *device; /* of the node that made it */
     unsigned ids;
 };
 
@@ -153,7 +154,7 @@ struct fake_id {
     struct fake_id *next;
     uint64_t serial;
     enum fake_id_state state;
-    struct fake_device *device; /* NULL: none yet, or all (a listener) */
+    struct fake_device *device; /* NULL: none yet */
     struct fake_id *peer;
     uint16_t port;
     int backlog;
@@ -251,10 +252,24 @@ int fake_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr
 int fake_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 int fake_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
 
-/* fake_cm.c */
-bool fake_cm_run(void);
+/* fake_letter.c */
+bool fake_cm_run(void);     /* one letter */
+void fake_cm_deliver(void); /* automatic mode: all */
 void fake_cm_remove(struct fake_device *device);
-struct rdma_event_channel *fake_create_event_channel(void);
+struct fake_id *fake_id_make(struct fake_cm_channel *channel, void *context,
+                             enum rdma_port_space space);
+void fake_id_set_device(struct fake_id *id, struct fake_device *device);
+struct fake_cm_event *fake_event_make(enum rdma_cm_event_type type, int status);
+void fake_event_data(struct fake_cm_event *event, const void *data, unsigned size, unsigned max);
+void fake_event_param(struct fake_cm_event *event, const struct rdma_conn_param *param,
+                      unsigned max);
+struct fake_letter *fake_letter_post(struct fake_id *from, struct fake_id *to,
+                                     struct fake_cm_event *event);
+/* Nothing happens without `to`. */
+void fake_tell(struct fake_id *from, struct fake_id *to, enum rdma_cm_event_type type, int status);
+
+/* fake_cm.c */
+struct rdma_event_channel *fake_create_event_channel(unsigned node);
 void fake_destroy_event_channel(struct rdma_event_channel *channel);
 int fake_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **id, void *context,
                    enum rdma_port_space space);

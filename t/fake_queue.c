@@ -498,9 +498,7 @@ int fake_modify_qp(struct ibv_qp *given, struct ibv_qp_attr *attr, int mask)
     struct fake_qp *qp = (struct fake_qp *)given;
     fake_lock();
     int error = modify_error(qp, attr, mask);
-    if (error == 0 && (mask & IBV_QP_MIN_RNR_TIMER) != 0)
-        qp->rnr_timer_set = true;
-    else if (error == 0)
+    if (error == 0 && mask == IBV_QP_STATE && attr->qp_state == IBV_QPS_ERR)
         fake_qp_error(qp);
     fake_post_run(qp);
     fake_unlock();

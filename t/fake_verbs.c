@@ -392,8 +392,23 @@ static const char *wc_status_str(enum ibv_wc_status status)
     return known ? texts[status] : "unknown";
 }
 
+/* A table says whose it is by the one function that comes before all others. */
+#define FAKE_CREATOR(node)                                                                         \
+    static struct rdma_event_channel *create_event_channel_##node(void)                            \
+    {                                                                                              \
+        return fake_create_event_channel(node);                                                    \
+    }
+FAKE_CREATOR(1)
+FAKE_CREATOR(2)
+FAKE_CREATOR(3)
+FAKE_CREATOR(4)
+FAKE_CREATOR(5)
+FAKE_CREATOR(6)
+FAKE_CREATOR(7)
+FAKE_CREATOR(8)
+
 const struct rdma_api fake_verbs = {
-    .rdma_create_event_channel = fake_create_event_channel,
+    .rdma_create_event_channel = create_event_channel_1,
     .rdma_destroy_event_channel = fake_destroy_event_channel,
     .rdma_create_id = fake_create_id,
     .rdma_destroy_id = fake_destroy_id,
@@ -428,3 +443,27 @@ const struct rdma_api fake_verbs = {
     .ibv_ack_async_event = ack_async_event,
     .ibv_wc_status_str = wc_status_str,
 };
+
+const struct rdma_api *fake_verbs_of(unsigned device)
+{
+    static struct rdma_event_channel *(*const creators[])(void) = {
+        NULL,
+        create_event_channel_1,
+        create_event_channel_2,
+        create_event_channel_3,
+        create_event_channel_4,
+        create_event_channel_5,
+        create_event_channel_6,
+        create_event_channel_7,
+        create_event_channel_8,
+    };
+    static struct rdma_api tables[FAKE_DEVICE_COUNT + 1];
+    assert(device >= 1 && device <= FAKE_DEVICE_COUNT);
+    fake_lock();
+    if (tables[device].rdma_create_event_channel == NULL) {
+        tables[device] = fake_verbs;
+        tables[device].rdma_create_event_channel = creators[device];
+    }
+    fake_unlock();
+    return &tables[device];
+}

@@ -2,8 +2,8 @@
  * librdmacm and libibverbs. Many nodes in one process, strict as hardware is, or stricter where
  * hardware is kind by luck:
  *
- *  - One device a local address: 127.0.0.1 to 127.0.0.8 (::1 is the first). A protection domain,
- *    an id and a queue pair belong together only on the same device.
+ *  - Each node of a test has a table of its own, and a device; all have the address 127.0.0.1
+ *    (::1), and share its ports. What belongs to one device cannot be used with another.
  *  - What was posted takes effect in order, asynchronously: at fake_verbs_run(), or, unless
  *    `manual` or a delay is set, right after the call that posted it. A SEND may overtake a READ
  *    before it, as on the wire; completions never do.
@@ -29,7 +29,9 @@
 
 enum { FAKE_DEVICE_COUNT = 8 };
 
-extern const struct rdma_api fake_verbs;
+/* The table of `device`, 1..8. */
+const struct rdma_api *fake_verbs_of(unsigned device);
+extern const struct rdma_api fake_verbs; /* of device 1 */
 
 struct fake_settings {
     uint64_t seed;
@@ -60,7 +62,7 @@ void fake_verbs_set(const struct fake_settings *settings);
 /* One step: all that is due takes effect. False: nothing did, and nothing waits for its time. */
 bool fake_verbs_run(void);
 
-/* ---- misfortunes; `device` is 1..8, the last number of its address ---- */
+/* ---- misfortunes ---- */
 
 /* Connections (two queue pairs that are ready to send) now; numbered by age from 0. */
 unsigned fake_verbs_pairs(void);
@@ -90,8 +92,7 @@ struct fake_counters {
     uint64_t rnr;                                /* a receive was missing */
     uint64_t joins;                              /* connections established */
     uint64_t without_ack_timeout; /* ends of them without RDMA_OPTION_ID_ACK_TIMEOUT */
-    uint64_t endless_retries; /* ends of them with retry_count 7, which soft-RoCE takes for ever */
-    uint64_t slow_rnr;        /* ends of them that never set min_rnr_timer (655 ms) */
+    uint64_t endless_retries;     /* dialled with retry_count 7, which soft-RoCE takes for ever */
     uint64_t violations;
 };
 

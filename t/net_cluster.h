@@ -15,10 +15,20 @@
 #include <unistd.h>
 
 #include "net/net.h"
+#include "t/fake_verbs.h"
 #include "t/ports.h"
 #include "t/test.h"
 
 enum { CLUSTER_NODE_MAX = 3, CLUSTER_LANE_MAX = 3, MESSAGE_MAX = 1 << 20, PATIENCE_MS = 10000 };
+
+/* What the nodes of a cluster talk over. RDMA: on devices without hardware (fake_verbs.h). */
+enum transport {
+    OVER_TCP,
+    OVER_RDMA,
+    OVER_POLLED_RDMA, /* the owners of the lanes poll */
+    OVER_SLOW_RDMA,   /* everything takes its time, not the same for all */
+    OVER_IWARP,
+};
 
 /* What one lane of one node has seen of one peer. */
 struct seen {
@@ -34,6 +44,7 @@ struct seen {
 
 struct seat {
     struct cluster_node *node;
+    enum transport over;
     struct event_base *base;
     struct net_lane *lane;
     struct seen seen[NET_PEER_LIMIT];
@@ -49,9 +60,11 @@ struct cluster_node {
     pthread_mutex_t mutex; /* guards the lines: any thread may refuse */
     unsigned line_count;
     char lines[16][256];
+    char chosen[256]; /* the last line of on_chosen */
 };
 
 struct cluster {
+    enum transport over;
     unsigned node_count, lane_count;
     struct cluster_node nodes[CLUSTER_NODE_MAX + 1]; /* by id */
 };
@@ -145,6 +158,22 @@ static inline void cluster_on_refused(void *user, const char *text)
     pthread_mutex_unlock(&node->mutex);
 }
 
+static inline void cluster_on_chosen(void *user, const char *text)
+{
+    struct cluster_node *node = user;
+    pthread_mutex_lock(&node->mutex);
+    snprintf(node->chosen, sizeof(node->chosen), "%s", text);
+    pthread_mutex_unlock(&node->mutex);
+}
+
+static inline bool has_chosen(struct cluster_node *node, const char *part)
+{
+    pthread_mutex_lock(&node->mutex);
+    bool found = strstr(node->chosen, part) != NULL;
+    pthread_mutex_unlock(&node->mutex);
+    return found;
+}
+
 static inline bool has_line(struct cluster_node *node, const char *part)
 {
     bool found = false;
@@ -157,19 +186,32 @@ static inline bool has_line(struct cluster_node *node, const char *part)
 
 /* ---- opening and closing ---- */
 
-/* Options of `node_count` nodes with the same settings; nothing is opened. */
-static inline void cluster_prepare(struct cluster *cluster, unsigned node_count,
-                                   unsigned lane_count)
+static inline void begin_devices(enum transport over)
 {
-    struct net_options shared = {.lane_count = lane_count,
+    struct fake_settings settings = fake_settings_default();
+    if (over == OVER_SLOW_RDMA)
+        settings.delay = 20;
+    settings.iwarp = over == OVER_IWARP;
+    fake_verbs_begin(&settings);
+}
+
+/* Options of `node_count` nodes with the same settings; nothing is opened. */
+static inline void cluster_prepare(struct cluster *cluster, enum transport over,
+                                   unsigned node_count, unsigned lane_count)
+{
+    struct net_options shared = {.choice = over == OVER_TCP ? NET_CHOOSE_TCP : NET_CHOOSE_RDMA,
+                                 .lane_count = lane_count,
                                  .peer_count = node_count,
                                  .configuration = 4711,
                                  .heartbeat_ms = 20,
                                  .suspect_ms = 2000,
                                  .connect_ms = 1000,
                                  .message_size_max = MESSAGE_MAX,
-                                 .on_refused = cluster_on_refused};
-    *cluster = (struct cluster){.node_count = node_count, .lane_count = lane_count};
+                                 .on_refused = cluster_on_refused,
+                                 .on_chosen = cluster_on_chosen};
+    *cluster = (struct cluster){.over = over, .node_count = node_count, .lane_count = lane_count};
+    if (over != OVER_TCP)
+        begin_devices(over);
     for (unsigned id = 1; id <= node_count; id++)
         shared.peers[id - 1] =
             (struct net_peer){.id = id, .host = "127.0.0.1", .port = free_port()};
@@ -177,10 +219,26 @@ static inline void cluster_prepare(struct cluster *cluster, unsigned node_count,
         struct cluster_node *node = &cluster->nodes[id];
         node->options = shared;
         node->options.self = id;
+        node->options.rdma = fake_verbs_of(id);
         node->options.incarnation = 100 + id;
         node->options.user = node;
         pthread_mutex_init(&node->mutex, NULL);
     }
+}
+
+static inline void seat_prepare(const struct cluster *cluster, struct seat *seat,
+                                struct cluster_node *node)
+{
+    *seat = (struct seat){.node = node, .over = cluster->over, .base = event_base_new()};
+}
+
+static inline void seat_open(struct seat *seat, unsigned index)
+{
+    enum status status =
+        net_lane_open(seat->node->net, index, seat->base, &cluster_callbacks, seat, &seat->lane);
+    EXPECT_EQ(status, STATUS_OK);
+    if (seat->over == OVER_POLLED_RDMA)
+        net_set_polling(seat->lane, true);
 }
 
 static inline void node_open(struct cluster *cluster, unsigned id)
@@ -193,9 +251,8 @@ static inline void node_open(struct cluster *cluster, unsigned id)
     }
     for (unsigned i = 0; i < node->options.lane_count; i++) {
         struct seat *seat = &node->seats[i];
-        *seat = (struct seat){.node = node, .base = event_base_new()};
-        status = net_lane_open(node->net, i, seat->base, &cluster_callbacks, seat, &seat->lane);
-        EXPECT_EQ(status, STATUS_OK);
+        seat_prepare(cluster, seat, node);
+        seat_open(seat, i);
     }
 }
 
@@ -213,11 +270,26 @@ static inline void node_close(struct cluster *cluster, unsigned id)
     node->net = NULL;
 }
 
-static inline void cluster_open(struct cluster *cluster, unsigned node_count, unsigned lane_count)
+static inline void cluster_open(struct cluster *cluster, enum transport over, unsigned node_count,
+                                unsigned lane_count)
 {
-    cluster_prepare(cluster, node_count, lane_count);
+    cluster_prepare(cluster, over, node_count, lane_count);
     for (unsigned id = 1; id <= node_count; id++)
         node_open(cluster, id);
+}
+
+/* Everything was given back, and the rules that a device does not enforce were kept. */
+static inline void check_devices(void)
+{
+    struct fake_counters counters;
+    fake_verbs_counters(&counters);
+    EXPECT_EQ(counters.pds + counters.mrs + counters.cqs + counters.qps + counters.ids +
+                  counters.channels,
+              0);
+    EXPECT_EQ(counters.registered, 0);
+    EXPECT_EQ(counters.rnr, 0);
+    EXPECT_EQ(counters.without_ack_timeout, 0);
+    EXPECT_EQ(counters.endless_retries, 0);
 }
 
 static inline void cluster_close(struct cluster *cluster)
@@ -231,12 +303,18 @@ static inline void cluster_close(struct cluster *cluster)
                               peer);
         pthread_mutex_destroy(&cluster->nodes[id].mutex);
     }
+    if (cluster->over != OVER_TCP)
+        check_devices();
 }
 
 /* ---- running ---- */
 
 static inline void seat_turn(struct seat *seat)
 {
+    if (seat->over != OVER_TCP)
+        fake_verbs_run();
+    if (seat->over == OVER_POLLED_RDMA)
+        (void)net_poll(seat->lane);
     event_base_loop(seat->base, EVLOOP_NONBLOCK);
     seat->in_call = true;
     net_flush(seat->lane);

@@ -86,7 +86,7 @@ static void reseal(struct hello *hello)
 /* A cluster of two of which only node 1 runs. */
 static void open_acceptor(struct cluster *cluster, const char *secret)
 {
-    cluster_prepare(cluster, 2, 2);
+    cluster_prepare(cluster, OVER_TCP, 2, 2);
     cluster->nodes[1].options.secret = secret;
     node_open(cluster, 1);
 }
@@ -290,7 +290,7 @@ static void expect_strangers(struct cluster *cluster, const char *first, const c
 TEST(door, keeps_another_cluster_out_and_both_say_so)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 2);
+    cluster_prepare(&cluster, OVER_TCP, 2, 2);
     cluster.nodes[2].options.configuration++;
     expect_strangers(&cluster, "another cluster configuration",
                      "node 1 refused this node, lane 0 (127.0.0.1): another cluster configuration");
@@ -299,10 +299,10 @@ TEST(door, keeps_another_cluster_out_and_both_say_so)
 TEST(door, keeps_out_who_does_not_know_the_secret)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, OVER_TCP, 2, 1);
     cluster.nodes[1].options.secret = "swordfish";
     expect_strangers(&cluster, "only one side has a secret", "only one side has a secret");
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, OVER_TCP, 2, 1);
     cluster.nodes[1].options.secret = "swordfish";
     cluster.nodes[2].options.secret = "guess";
     node_open(&cluster, 1);
@@ -328,7 +328,7 @@ TEST(door, keeps_out_who_does_not_know_the_secret)
 TEST(door, lets_in_who_knows_the_secret)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, OVER_TCP, 2, 1);
     cluster.nodes[1].options.secret = "swordfish";
     cluster.nodes[2].options.secret = "swordfish";
     node_open(&cluster, 1);
@@ -344,7 +344,7 @@ TEST(door, lets_in_who_knows_the_secret)
 TEST(door, does_not_take_another_server_for_a_peer)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, OVER_TCP, 2, 1);
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr = {htonl(INADDR_LOOPBACK)},
                                   .sin_port = htons(cluster.nodes[1].options.peers[0].port)};
@@ -465,7 +465,7 @@ TEST(incarnation, unproved_one_changes_nothing)
 TEST(incarnation, fenced_one_stays_out_until_a_higher_comes)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 3, 2);
+    cluster_open(&cluster, OVER_TCP, 3, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     net_fence_any(cluster.nodes[1].net, 2, 102);
     net_fence_any(cluster.nodes[3].net, 2, 102);
@@ -491,7 +491,7 @@ TEST(incarnation, fenced_one_stays_out_until_a_higher_comes)
 TEST(incarnation, new_own_one_closes_and_connects_again)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 3, 2);
+    cluster_open(&cluster, OVER_TCP, 3, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     net_set_incarnation_any(cluster.nodes[2].net, 300);
     for (unsigned lane = 0; lane < 2; lane++) {

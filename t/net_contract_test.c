@@ -1,16 +1,38 @@
-/* Goal: the contract of net.h over tcp: order, completeness, loss only with on_down, hold, limits,
- * liveness stamps. Method: two or three nodes in one process, driven turn by turn by one thread;
- * once with real threads, for TSan. Every message carries its number and a pattern, checked at
- * arrival (net_cluster.h). */
+/* Goal: the contract of net.h over each transport: order, completeness, loss only with on_down,
+ * hold, limits, liveness stamps. Method: two or three nodes in one process, driven turn by turn by
+ * one thread; once with real threads, for TSan. Every message carries its number and a pattern,
+ * checked at arrival (net_cluster.h). */
 #include <stdatomic.h>
 
 #include "base/prng.h"
 #include "t/net_cluster.h"
 
-TEST(net, connects_each_lane_with_each_peer_and_says_the_incarnation)
+#define CONTRACT_OVER(transport, suite, name)                                                      \
+    TEST(suite, name)                                                                              \
+    {                                                                                              \
+        contract_##name(transport);                                                                \
+    }
+
+/* A case that takes seconds: not over each kind of RDMA. */
+#define LONG_CONTRACT(name)                                                                        \
+    static void contract_##name(enum transport over);                                              \
+    CONTRACT_OVER(OVER_TCP, tcp, name)                                                             \
+    CONTRACT_OVER(OVER_RDMA, rdma, name)                                                           \
+    static void contract_##name(enum transport over)
+
+#define CONTRACT(name)                                                                             \
+    static void contract_##name(enum transport over);                                              \
+    CONTRACT_OVER(OVER_TCP, tcp, name)                                                             \
+    CONTRACT_OVER(OVER_RDMA, rdma, name)                                                           \
+    CONTRACT_OVER(OVER_POLLED_RDMA, polled_rdma, name)                                             \
+    CONTRACT_OVER(OVER_SLOW_RDMA, slow_rdma, name)                                                 \
+    CONTRACT_OVER(OVER_IWARP, iwarp, name)                                                         \
+    static void contract_##name(enum transport over)
+
+CONTRACT(connects_each_lane_with_each_peer_and_says_the_incarnation)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 3, 3);
+    cluster_open(&cluster, over, 3, 3);
     RUN_UNTIL(&cluster, all_up(&cluster));
     for (unsigned id = 1; id <= 3; id++)
         for (unsigned lane = 0; lane < 3; lane++)
@@ -22,10 +44,10 @@ TEST(net, connects_each_lane_with_each_peer_and_says_the_incarnation)
     cluster_close(&cluster);
 }
 
-TEST(net, delivers_in_order_and_on_its_own_lane)
+CONTRACT(delivers_in_order_and_on_its_own_lane)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 2);
+    cluster_open(&cluster, over, 2, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     for (uint32_t i = 0; i < 5000; i++) {
         ASSERT_EQ(send_number(&cluster, 1, 0, 2, NET_LIVE, i, 4 + i % 200), STATUS_OK);
@@ -39,11 +61,11 @@ TEST(net, delivers_in_order_and_on_its_own_lane)
     cluster_close(&cluster);
 }
 
-TEST(net, sends_nothing_before_the_flush_and_gathers)
+CONTRACT(sends_nothing_before_the_flush_and_gathers)
 {
     struct cluster cluster;
     struct net_stats stats;
-    cluster_open(&cluster, 2, 1);
+    cluster_open(&cluster, over, 2, 1);
     RUN_UNTIL(&cluster, all_up(&cluster));
     cluster_run(&cluster, 50);
     net_stats_any(cluster.nodes[1].net, 0, 2, &stats);
@@ -72,11 +94,11 @@ static uint64_t round_count(struct cluster *cluster, unsigned id, unsigned lane,
 }
 
 /* The first at once, then one a second. No callback sees anything of it. */
-TEST(net, measures_round_trips_that_nobody_else_sees)
+LONG_CONTRACT(measures_round_trips_that_nobody_else_sees)
 {
     struct cluster cluster;
     struct net_stats stats;
-    cluster_open(&cluster, 2, 2);
+    cluster_open(&cluster, over, 2, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     for (unsigned id = 1; id <= 2; id++)
         for (unsigned lane = 0; lane < 2; lane++)
@@ -92,10 +114,10 @@ TEST(net, measures_round_trips_that_nobody_else_sees)
 }
 
 /* A peer that holds for long must not find many of them behind what it held. */
-TEST(net, asks_again_only_when_the_answer_is_there)
+LONG_CONTRACT(asks_again_only_when_the_answer_is_there)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 1);
+    cluster_open(&cluster, over, 2, 1);
     RUN_UNTIL(&cluster, all_up(&cluster) && round_count(&cluster, 1, 0, 2) == 1);
     cluster.nodes[2].seats[0].hold_at = 7;
     for (uint32_t i = 0; i < 8; i++)
@@ -111,10 +133,10 @@ TEST(net, asks_again_only_when_the_answer_is_there)
     cluster_close(&cluster);
 }
 
-TEST(net, carries_the_largest_message_and_refuses_a_larger_one)
+CONTRACT(carries_the_largest_message_and_refuses_a_larger_one)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 1);
+    cluster_open(&cluster, over, 2, 1);
     RUN_UNTIL(&cluster, all_up(&cluster));
     for (uint32_t i = 0; i < 20; i++)
         ASSERT_EQ(send_number(&cluster, 1, 0, 2, NET_LIVE, i, MESSAGE_MAX - i % 9), STATUS_OK);
@@ -123,10 +145,10 @@ TEST(net, carries_the_largest_message_and_refuses_a_larger_one)
     cluster_close(&cluster);
 }
 
-TEST(net, answers_closed_where_nobody_is)
+CONTRACT(answers_closed_where_nobody_is)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, over, 2, 1);
     node_open(&cluster, 2);
     cluster_run(&cluster, 50);
     EXPECT_EQ(send_number(&cluster, 2, 0, 1, NET_LIVE, 0, 10), STATUS_CLOSED);
@@ -141,10 +163,10 @@ TEST(net, answers_closed_where_nobody_is)
 
 /* Holding is how the protocol waits for a newer view: nothing may overtake the held message,
  * nothing may be lost. */
-TEST(net, holds_a_message_first_in_line_until_resumed)
+CONTRACT(holds_a_message_first_in_line_until_resumed)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 2);
+    cluster_open(&cluster, over, 2, 2);
     struct seat *seat = &cluster.nodes[2].seats[0];
     struct seen *seen = seen_by(&cluster, 2, 0, 1);
     RUN_UNTIL(&cluster, all_up(&cluster));
@@ -169,12 +191,12 @@ TEST(net, holds_a_message_first_in_line_until_resumed)
     cluster_close(&cluster);
 }
 
-TEST(net, pushes_back_while_held_and_loses_nothing)
+CONTRACT(pushes_back_while_held_and_loses_nothing)
 {
     struct cluster cluster;
     uint32_t sent = 0;
     enum status status;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, over, 2, 1);
     cluster.nodes[1].options.backlog_max = 1 << 20;
     node_open(&cluster, 1);
     node_open(&cluster, 2);
@@ -202,11 +224,11 @@ TEST(net, pushes_back_while_held_and_loses_nothing)
     cluster_close(&cluster);
 }
 
-TEST(net, makes_bulk_yield_to_live_messages)
+CONTRACT(makes_bulk_yield_to_live_messages)
 {
     struct cluster cluster;
     uint32_t sent = 0;
-    cluster_open(&cluster, 2, 1);
+    cluster_open(&cluster, over, 2, 1);
     struct seen *sender = seen_by(&cluster, 1, 0, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     while (send_number(&cluster, 1, 0, 2, NET_BULK, sent, 10000) == STATUS_OK)
@@ -221,11 +243,11 @@ TEST(net, makes_bulk_yield_to_live_messages)
     cluster_close(&cluster);
 }
 
-TEST(net, gives_a_peer_up_rather_than_queue_without_limit)
+CONTRACT(gives_a_peer_up_rather_than_queue_without_limit)
 {
     struct cluster cluster;
     uint32_t sent = 0;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, over, 2, 1);
     cluster.nodes[1].options.backlog_max = 1 << 18;
     node_open(&cluster, 1);
     node_open(&cluster, 2);
@@ -241,10 +263,10 @@ TEST(net, gives_a_peer_up_rather_than_queue_without_limit)
 
 /* on_message that breaks its own connection: on_down comes from the loop, later messages of the
  * frame do not come. */
-TEST(net, starts_empty_after_a_drop)
+CONTRACT(starts_empty_after_a_drop)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 2);
+    cluster_open(&cluster, over, 2, 2);
     struct seen *seen = seen_by(&cluster, 2, 0, 1);
     RUN_UNTIL(&cluster, all_up(&cluster));
     for (unsigned round = 1; round <= 5; round++) {
@@ -262,10 +284,10 @@ TEST(net, starts_empty_after_a_drop)
     cluster_close(&cluster);
 }
 
-TEST(net, connects_again_with_a_peer_that_was_started_again)
+CONTRACT(connects_again_with_a_peer_that_was_started_again)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 3, 2);
+    cluster_open(&cluster, over, 3, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     node_close(&cluster, 2);
     RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->downs == 1);
@@ -281,10 +303,10 @@ TEST(net, connects_again_with_a_peer_that_was_started_again)
 }
 
 /* A worker that hangs must not be covered by others of its process that live. */
-TEST(net, hears_no_more_of_a_peer_when_one_lane_of_it_hangs)
+CONTRACT(hears_no_more_of_a_peer_when_one_lane_of_it_hangs)
 {
     struct cluster cluster;
-    cluster_open(&cluster, 2, 2);
+    cluster_open(&cluster, over, 2, 2);
     RUN_UNTIL(&cluster, all_up(&cluster));
     cluster_run(&cluster, 100);
     for (uint64_t end = now_ms() + 100; now_ms() < end; usleep(500)) {
@@ -299,10 +321,10 @@ TEST(net, hears_no_more_of_a_peer_when_one_lane_of_it_hangs)
     cluster_close(&cluster);
 }
 
-TEST(net, finds_peers_by_name)
+CONTRACT(finds_peers_by_name)
 {
     struct cluster cluster;
-    cluster_prepare(&cluster, 2, 1);
+    cluster_prepare(&cluster, over, 2, 1);
     for (unsigned id = 1; id <= 2; id++) {
         cluster.nodes[id].options.peers[0].host = "localhost";
         cluster.nodes[id].options.peers[1].host = "no-such-host.invalid";
@@ -314,11 +336,11 @@ TEST(net, finds_peers_by_name)
     cluster_close(&cluster);
 }
 
-TEST(net, refuses_wrong_options_and_a_port_in_use)
+CONTRACT(refuses_wrong_options_and_a_port_in_use)
 {
     struct cluster cluster;
     struct net *net = NULL;
-    cluster_open(&cluster, 2, 1);
+    cluster_open(&cluster, over, 2, 1);
     struct net_options options = cluster.nodes[1].options;
     EXPECT_EQ(net_open(&options, &net), STATUS_IO);
     options.peers[0].port = 0;
@@ -407,9 +429,7 @@ static void *runner_main(void *given)
 {
     struct runner *runner = given;
     struct seat *seat = &runner->cluster->nodes[runner->id].seats[runner->lane];
-    enum status status = net_lane_open(runner->cluster->nodes[runner->id].net, runner->lane,
-                                       seat->base, &cluster_callbacks, seat, &seat->lane);
-    EXPECT_EQ(status, STATUS_OK);
+    seat_open(seat, runner->lane);
     while (!atomic_load(runner->stop)) {
         seat_turn(seat);
         if (runner->turmoil)
@@ -429,11 +449,11 @@ struct crew {
     atomic_uint done;
 };
 
-static void crew_start(struct crew *crew, bool turmoil)
+static void crew_start(struct crew *crew, enum transport over, bool turmoil)
 {
     struct cluster *cluster = &crew->cluster;
     *crew = (struct crew){0};
-    cluster_prepare(cluster, 3, 2);
+    cluster_prepare(cluster, over, 3, 2);
     for (unsigned id = 1; id <= 3; id++)
         ASSERT_EQ(net_open(&cluster->nodes[id].options, &cluster->nodes[id].net), STATUS_OK);
     for (unsigned i = 0; i < 6; i++) {
@@ -446,7 +466,7 @@ static void crew_start(struct crew *crew, bool turmoil)
                                   .turmoil = turmoil,
                                   .prng = {.state = i}};
         struct seat *seat = &cluster->nodes[runner->id].seats[runner->lane];
-        *seat = (struct seat){.node = &cluster->nodes[runner->id], .base = event_base_new()};
+        seat_prepare(cluster, seat, &cluster->nodes[runner->id]);
         ASSERT_EQ(pthread_create(&runner->thread, NULL, runner_main, runner), 0);
     }
 }
@@ -469,11 +489,11 @@ static void crew_end(struct crew *crew)
 
 /* Lanes of three nodes, each in a thread of its own, while another thread asks what may be asked
  * from any. */
-TEST(net, works_with_a_thread_for_each_lane)
+CONTRACT(works_with_a_thread_for_each_lane)
 {
     struct crew crew;
     struct net_stats stats;
-    crew_start(&crew, false);
+    crew_start(&crew, over, false);
     uint64_t end = now_ms() + 4 * PATIENCE_MS;
     while (atomic_load(&crew.done) < 6 && now_ms() < end) {
         for (unsigned id = 1; id <= 3; id++) {
@@ -491,11 +511,11 @@ TEST(net, works_with_a_thread_for_each_lane)
 /* Drops, holds, new incarnations and fences all the time: what arrives is still a prefix of what
  * was sent on that connection, ups and downs alternate, incarnations do not fall (all judged by
  * net_cluster.h). Not the same twice: threads. */
-TEST(net, keeps_its_contract_in_turmoil)
+CONTRACT(keeps_its_contract_in_turmoil)
 {
     struct crew crew;
     unsigned messages = 0, downs = 0;
-    crew_start(&crew, true);
+    crew_start(&crew, over, true);
     for (uint64_t round = 1, end = now_ms() + 1500; now_ms() < end; round++) {
         unsigned id = 1 + round % 3;
         net_set_incarnation_any(crew.cluster.nodes[id].net, 1000 + round);
