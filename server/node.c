@@ -346,6 +346,7 @@ static int prepare_process(const struct options *options)
         code = process_allow_core(options);
     if (code == 0)
         code = process_raise_descriptors(options);
+    process_raise_locked(options);
     if (code == 0)
         code = process_detach(options);
     return code;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "net/net.h"
 
 enum { DESCRIPTORS_BESIDE = 512 }; /* segments, peers, threads */
 
@@ -42,6 +43,17 @@ int process_raise_descriptors(const struct options *options)
               "have (ulimit -n): %s",
               options->connection_max, (unsigned long long)wanted, strerror(errno));
     return EXIT_SYSTEM;
+}
+
+void process_raise_locked(const struct options *options)
+{
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    if (options->net == NET_CHOOSE_TCP || options->peer_count < 2)
+        return;
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
 int process_allow_core(const struct options *options)

@@ -1,6 +1,8 @@
 """How messages travel between nodes (--net), and what `stats net` says of it. Where RDMA is needed there is t/guest/check;
 here: TCP, and what a machine without a device does."""
 import glob
+import os
+import resource
 
 from binary import STAT, Binary
 from cluster import Cluster, check, lines_matching, wait_until
@@ -108,6 +110,25 @@ def case_net_tcp_loads_nothing_of_rdma():
         with cluster.nodes[0].connect() as c:
             settings = c.stats(b"settings")
             check(settings["net"] == "tcp" and settings["poll_us"] == "0", "settings")
+
+
+def case_a_node_of_root_may_lock_what_rdma_needs():
+    """Also as the user that it becomes, who may not raise the limit."""
+    if os.geteuid() != 0:
+        return
+    with group("-u", "nobody") as cluster:
+        with cluster.start().nodes[0].connect(), open(f"/proc/{cluster.nodes[0].process.pid}/limits") as file:
+            line = next(line for line in file if line.startswith("Max locked memory"))
+        # In a container, root may not be allowed to.
+        check("unlimited" in line or not may_raise_locked(), line)
+
+
+def may_raise_locked():
+    try:
+        resource.prlimit(0, resource.RLIMIT_MEMLOCK, (-1, -1))
+        return True
+    except (ValueError, PermissionError):
+        return False
 
 
 def case_net_rdma_without_a_device_is_refused():
