@@ -16,6 +16,7 @@
 
 #include "net/net.h"
 #include "t/fake_verbs.h"
+#include "t/net_sim_wire.h"
 #include "t/ports.h"
 #include "t/test.h"
 
@@ -28,6 +29,8 @@ enum transport {
     OVER_POLLED_RDMA, /* the owners of the lanes poll */
     OVER_SLOW_RDMA,   /* everything takes its time, not the same for all */
     OVER_IWARP,
+    OVER_DEVICE, /* a real one, where RDMA_ADDRESS names an address of it */
+    OVER_SIM,    /* the simulator's network */
 };
 
 /* What one lane of one node has seen of one peer. */
@@ -186,6 +189,17 @@ static inline bool has_line(struct cluster_node *node, const char *part)
 
 /* ---- opening and closing ---- */
 
+static inline bool is_faked(enum transport over)
+{
+    return over != OVER_TCP && over != OVER_SIM && over != OVER_DEVICE;
+}
+
+/* NULL: there is none to be tried. */
+static inline const char *device_address(void)
+{
+    return getenv("RDMA_ADDRESS");
+}
+
 static inline void begin_devices(enum transport over)
 {
     struct fake_settings settings = fake_settings_default();
@@ -199,7 +213,8 @@ static inline void begin_devices(enum transport over)
 static inline void cluster_prepare(struct cluster *cluster, enum transport over,
                                    unsigned node_count, unsigned lane_count)
 {
-    struct net_options shared = {.choice = over == OVER_TCP ? NET_CHOOSE_TCP : NET_CHOOSE_RDMA,
+    struct net_options shared = {.choice = is_faked(over) || over == OVER_DEVICE ? NET_CHOOSE_RDMA
+                                                                                 : NET_CHOOSE_TCP,
                                  .lane_count = lane_count,
                                  .peer_count = node_count,
                                  .configuration = 4711,
@@ -210,16 +225,18 @@ static inline void cluster_prepare(struct cluster *cluster, enum transport over,
                                  .on_refused = cluster_on_refused,
                                  .on_chosen = cluster_on_chosen};
     *cluster = (struct cluster){.over = over, .node_count = node_count, .lane_count = lane_count};
-    if (over != OVER_TCP)
+    if (is_faked(over))
         begin_devices(over);
     for (unsigned id = 1; id <= node_count; id++)
         shared.peers[id - 1] =
-            (struct net_peer){.id = id, .host = "127.0.0.1", .port = free_port()};
+            (struct net_peer){.id = id,
+                              .host = over == OVER_DEVICE ? device_address() : "127.0.0.1",
+                              .port = free_port()};
     for (unsigned id = 1; id <= node_count; id++) {
         struct cluster_node *node = &cluster->nodes[id];
         node->options = shared;
         node->options.self = id;
-        node->options.rdma = fake_verbs_of(id);
+        node->options.rdma = is_faked(over) ? fake_verbs_of(id) : NULL;
         node->options.incarnation = 100 + id;
         node->options.user = node;
         pthread_mutex_init(&node->mutex, NULL);
@@ -249,6 +266,8 @@ static inline void node_open(struct cluster *cluster, unsigned id)
         test_fail(__FILE__, __LINE__, "net_open: %s", status_text(status));
         abort();
     }
+    if (cluster->over == OVER_SIM)
+        sim_wire_use(node->net, id);
     for (unsigned i = 0; i < node->options.lane_count; i++) {
         struct seat *seat = &node->seats[i];
         seat_prepare(cluster, seat, node);
@@ -303,7 +322,7 @@ static inline void cluster_close(struct cluster *cluster)
                               peer);
         pthread_mutex_destroy(&cluster->nodes[id].mutex);
     }
-    if (cluster->over != OVER_TCP)
+    if (is_faked(cluster->over))
         check_devices();
 }
 
@@ -311,7 +330,7 @@ static inline void cluster_close(struct cluster *cluster)
 
 static inline void seat_turn(struct seat *seat)
 {
-    if (seat->over != OVER_TCP)
+    if (is_faked(seat->over))
         fake_verbs_run();
     if (seat->over == OVER_POLLED_RDMA)
         (void)net_poll(seat->lane);
