@@ -61,7 +61,7 @@ static void ask_kernel(struct worker *worker, bool sleep)
     atomic_store_explicit(&worker->asleep, false, memory_order_relaxed);
 }
 
-/* True: slept. */
+/* True: slept. False: something has come, and may have left work for this turn. */
 static bool sleep_if_quiet(struct worker *worker)
 {
     bool sleep = lie_down(worker) && net_may_sleep(worker->lane);
@@ -89,8 +89,11 @@ static uint64_t poll_idle(struct worker *worker)
     for (unsigned i = 1; !net_poll(worker->lane) && !has_mail(worker); i++) {
         if (i % POLLS_PER_CLOCK == 0)
             now_us = clock_mono_us();
-        if (now_us >= worker->poll_until_us && sleep_if_quiet(worker))
-            return worker->looked_us = clock_mono_us();
+        if (now_us >= worker->poll_until_us) {
+            if (sleep_if_quiet(worker))
+                now_us = worker->looked_us = clock_mono_us();
+            return now_us;
+        }
         if (now_us - worker->looked_us >= LOOK_US)
             return now_us;
         _mm_pause();

@@ -234,8 +234,10 @@ int fake_destroy_id(struct rdma_cm_id *given)
     struct fake_id *id = (struct fake_id *)given;
     fake_lock();
     await_acknowledgements(id, "rdma_destroy_id");
-    if (id->id.qp != NULL)
+    if (id->id.qp != NULL) {
         fake_violate("rdma_destroy_id: it still has a queue pair");
+        fake_qp_close((struct fake_qp *)id->id.qp);
+    }
     remove_id(id);
     fake_cm_deliver();
     fake_unlock();

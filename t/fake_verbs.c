@@ -109,10 +109,19 @@ static void renew_device(struct fake_device *device)
 void fake_verbs_begin(const struct fake_settings *settings)
 {
     fake_lock();
-    struct fake_counters *left = &fake.counters;
-    if (left->pds + left->mrs + left->cqs + left->qps + left->ids + left->channels != 0)
-        fake_violate("left over: %u pds, %u mrs, %u cqs, %u qps, %u ids, %u channels", left->pds,
-                     left->mrs, left->cqs, left->qps, left->ids, left->channels);
+    struct fake_counters old = fake.counters;
+    fake.settings = *settings;
+    /* What is alive counts on. */
+    fake.counters = (struct fake_counters){.registered = old.registered,
+                                           .pds = old.pds,
+                                           .mrs = old.mrs,
+                                           .cqs = old.cqs,
+                                           .qps = old.qps,
+                                           .ids = old.ids,
+                                           .channels = old.channels};
+    if (old.pds + old.mrs + old.cqs + old.qps + old.ids + old.channels != 0)
+        fake_violate("left over: %u pds, %u mrs, %u cqs, %u qps, %u ids, %u channels", old.pds,
+                     old.mrs, old.cqs, old.qps, old.ids, old.channels);
     for (unsigned i = 1; i <= FAKE_DEVICE_COUNT; i++)
         renew_device(&fake.devices[i]);
     while (fake.letters != NULL) {
@@ -121,8 +130,6 @@ void fake_verbs_begin(const struct fake_settings *settings)
         free(letter->event);
         free(letter);
     }
-    fake.counters = (struct fake_counters){0};
-    fake.settings = *settings;
     fake.prng.state = settings->seed;
     fake.step = 0;
     apply_settings();
