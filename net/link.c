@@ -87,21 +87,34 @@ static void close_socket(struct link *link)
     link->held = false;
     link->resume = false;
     link->writing = false;
-    link->asking = false;
-    link->asked_ns = 0;
+    link_probe_reset(link);
     memset(link->busy_told, 0, sizeof(link->busy_told));
 }
 
-/* RDMA did not come about, though both ends offered it: after a few times TCP will do, for a while.
- */
+static struct address address_of(const struct link *link)
+{
+    struct address address = {.size = sizeof(address.storage)};
+    if (getpeername(link->fd, (struct sockaddr *)&address.storage, &address.size) != 0)
+        address.size = 0;
+    return address;
+}
+
+/* RDMA did not come about, though both ends offered it: after a few times TCP will do, for a while,
+ * if that may be. */
 static void note_failed_join(struct link *link, const char *why)
 {
     struct net *net = link->lane->net;
     char text[256];
     link->stats.failures++;
-    if (++link->join_failures < JOIN_FAILURES_MAX || net->options.choice != NET_CHOOSE_AUTO)
+    if (++link->join_failures < JOIN_FAILURES_MAX)
         return;
     link->join_failures = 0;
+    if (net->options.choice != NET_CHOOSE_AUTO) {
+        struct address address = address_of(link);
+        net_complain_any(net, &address, why, "no connection to node %u, lane %u", link->id,
+                         link->lane->index);
+        return;
+    }
     link->tcp_until_ns = net_now_ns() + (uint64_t)JOIN_TCP_S * 1000000000;
     snprintf(text, sizeof(text), "node %u, lane %u: tcp for now: %s", link->id, link->lane->index,
              why);
@@ -130,9 +143,7 @@ void link_down(struct link *link, const char *why)
 
 void link_complain_damage(struct link *link, enum frame_error error)
 {
-    struct address address = {.size = sizeof(address.storage)};
-    if (getpeername(link->fd, (struct sockaddr *)&address.storage, &address.size) != 0)
-        address.size = 0;
+    struct address address = address_of(link);
     link->stats.refusals++;
     net_complain_any(link->lane->net, &address, frame_error_text(error),
                      "damaged bytes from node %u, lane %u; connection closed", link->id,
@@ -151,43 +162,14 @@ static void hold(struct link *link)
     link->stats.held++;
 }
 
-static void count_round(struct link *link, uint64_t took_ns)
-{
-    unsigned bucket = 0;
-    while (bucket < NET_ROUND_BUCKETS - 1 && took_ns >= (uint64_t)1000 << bucket)
-        bucket++;
-    link->stats.rounds[bucket]++;
-}
-
-/* The answer goes out with the flush at the end of the turn, as answers to messages do. */
-static void take_ping(struct link *link, uint64_t stamp_ns)
-{
-    if (output_add_probe(&link->output, FRAME_PONG, stamp_ns) != STATUS_OK)
-        link_break(link, "no memory for an answer");
-}
-
-static void take_pong(struct link *link, uint64_t stamp_ns)
-{
-    if (!link->asking || stamp_ns != link->asked_ns) {
-        break_damaged(link, FRAME_BAD_PONG);
-        return;
-    }
-    link->asking = false;
-    count_round(link, net_now_ns() - stamp_ns);
-}
-
 static enum net_take take_message(struct link *link, struct slice message)
 {
     struct net_lane *lane = link->lane;
-    uint64_t stamp_ns;
-    enum frame_kind kind = frame_message_kind(message);
-    if (kind == FRAME_MESSAGE)
+    if (frame_message_kind(message) == FRAME_MESSAGE)
         return lane->callbacks->on_message(lane->user, link->id, link->incarnation, message);
-    memcpy(&stamp_ns, message.data, sizeof(stamp_ns));
-    if (kind == FRAME_PING)
-        take_ping(link, stamp_ns);
-    else
-        take_pong(link, stamp_ns);
+    enum frame_error error = link_take_probe(link, message);
+    if (error != FRAME_OK)
+        break_damaged(link, error);
     return NET_TAKEN;
 }
 
@@ -372,9 +354,7 @@ void link_adopt(struct link *link, const struct arrival *arrival)
 static void refuse_answer(struct link *link, enum hello_refusal refusal)
 {
     struct net *net = link->lane->net;
-    struct address address = {.size = sizeof(address.storage)};
-    if (getpeername(link->fd, (struct sockaddr *)&address.storage, &address.size) != 0)
-        address.size = 0;
+    struct address address = address_of(link);
     link->stats.refusals++;
     if (refusal != HELLO_REFUSED_US)
         net_complain_any(net, &address, hello_refusal_text(refusal),
@@ -546,21 +526,12 @@ void link_turn(struct link *link)
         link_down(link, link->break_why);
 }
 
-/* One at a time: a peer that holds must not find a queue of them. */
-static void ping(struct link *link, uint64_t now_ns)
-{
-    if (link->asking || now_ns - link->asked_ns < (uint64_t)PING_MS * 1000000)
-        return;
-    link->asked_ns = net_now_ns();
-    link->asking = output_add_probe(&link->output, FRAME_PING, link->asked_ns) == STATUS_OK;
-}
-
 /* A queue that waits for the socket needs no heartbeat behind it, and a ping there would measure
  * the queue. */
 static void say_something(struct link *link, uint64_t now_ns)
 {
     uint64_t quiet_ns = (uint64_t)link->lane->net->options.heartbeat_ms * 1000000 / 2;
-    ping(link, now_ns);
+    link_ping(link, now_ns);
     if (link->output.backlog == 0 && now_ns - link->sent_ns >= quiet_ns &&
         output_add_heartbeat(&link->output) != STATUS_OK)
         return; /* The next tick tries again. */

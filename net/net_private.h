@@ -5,6 +5,7 @@
  *     door.c       the door: strangers until they have proved who they are; control thread
  *     lane.c       a lane: arrivals from the door, heartbeats, work put off to the next turn
  *     link.c       a lane's link to a peer: dial, greet, deliver, queue, down
+ *     link_probe.c pings and pongs
  *     wire_tcp.c   how the frames of a link travel: over its socket
  *     rdma_*.c     over a queue pair (rdma_private.h)
  *
@@ -263,6 +264,12 @@ void link_turn(struct link *link);
 void link_tick(struct link *link, uint64_t now_ns);
 /* Breaks the connection on the next turn. */
 void link_break(struct link *link, const char *why);
+
+/* link_probe.c: how long a message and its answer take. */
+void link_probe_reset(struct link *link); /* a connection is over */
+void link_ping(struct link *link, uint64_t now_ns); /* each tick; queues one if it is time */
+/* Of a ping or a pong: answers or counts. */
+enum frame_error link_take_probe(struct link *link, struct slice message);
 
 /* rdma_net.c, rdma_lane.c */
 /* Loads the libraries, finds the device of the own address, registers memory, listens. *why: what
