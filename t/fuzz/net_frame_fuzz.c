@@ -25,6 +25,9 @@ static void walk(const struct frame_header *header, const uint8_t *payload)
         const uint8_t *bytes = message.data;
         assert((uintptr_t)bytes % 8 == 0);
         assert(bytes + message.size <= payload + header->size);
+        enum frame_kind kind = frame_message_kind(message);
+        assert(kind < FRAME_KIND_COUNT);
+        assert(kind == FRAME_MESSAGE || message.size == FRAME_PROBE_SIZE);
         for (size_t i = 0; i < message.size; i++)
             sum = (uint8_t)(sum + bytes[i]);
         count++;
