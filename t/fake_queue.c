@@ -243,6 +243,13 @@ static void receive(struct fake_qp *qp, struct fake_send *send, const uint8_t *b
     fail(send, status == IBV_WC_LOC_LEN_ERR ? IBV_WC_REM_INV_REQ_ERR : IBV_WC_REM_OP_ERR);
 }
 
+/* Somewhere in the middle. */
+static void damage(uint8_t *bytes, uint32_t size)
+{
+    if (size > 0 && fake.settings.damage > 0 && --fake.settings.damage == 0)
+        bytes[prng_below(&fake.prng, size)] ^= 0x10;
+}
+
 static bool take_send(struct fake_qp *qp, struct fake_send *send)
 {
     uint32_t size;
@@ -253,8 +260,10 @@ static bool take_send(struct fake_qp *qp, struct fake_send *send)
         fail(send, IBV_WC_LOC_PROT_ERR);
     else if (qp->peer->receive_taken == qp->peer->receive_posted)
         meet_no_receive(qp, send);
-    else
+    else {
+        damage(bytes, size);
         receive(qp->peer, send, bytes, size);
+    }
     free(bytes);
     return send->stage != FAKE_WAITS;
 }
@@ -281,6 +290,7 @@ static bool take_read(struct fake_qp *qp, struct fake_send *send)
         fake_qp_error(peer);
     } else {
         memcpy(to, from, size);
+        damage(to, size);
         send->stage = FAKE_EFFECTIVE;
     }
     return true;

@@ -46,6 +46,7 @@ struct fake_settings {
     unsigned queue_max;    /* max_qp_wr */
     unsigned fail_reg_mr;  /* the n-th ibv_reg_mr() from now on fails with ENOMEM; 0: none */
     unsigned fail_qp;      /* the n-th rdma_create_qp() likewise */
+    unsigned damage;       /* the n-th SEND or READ that takes effect carries a wrong byte */
     bool no_device;        /* rdma_bind_addr() and what it would lead to: ENODEV */
     bool silent_removal;   /* a removed device flushes nothing */
     bool count_violations; /* instead of abort() */

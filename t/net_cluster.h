@@ -403,4 +403,37 @@ static inline enum status send_number(struct cluster *cluster, unsigned from, un
     return status;
 }
 
+/* ---- over RDMA ---- */
+
+enum { LARGE = 200000 /* is pulled */ };
+
+static inline struct net_stats stats_of(struct cluster *cluster, unsigned id, unsigned peer)
+{
+    struct net_stats stats;
+    net_stats_any(cluster->nodes[id].net, 0, peer, &stats);
+    return stats;
+}
+
+static inline struct fake_counters counted(void)
+{
+    struct fake_counters counters;
+    fake_verbs_counters(&counters);
+    return counters;
+}
+
+static inline void open_connected(struct cluster *cluster, enum transport over, unsigned node_count)
+{
+    cluster_open(cluster, over, node_count, 1);
+    RUN_UNTIL(cluster, all_up(cluster));
+}
+
+/* Sends numbers from *next on until net takes no more or `count` were sent. */
+static inline void send_some(struct cluster *cluster, unsigned from, unsigned to, uint32_t *next,
+                             unsigned count, size_t size)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (send_number(cluster, from, 0, to, NET_LIVE, *next, size) == STATUS_OK)
+            ++*next;
+}
+
 #endif
