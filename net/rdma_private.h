@@ -12,7 +12,9 @@
  *
  * Credits: a frame is sent only if the peer has a receive for it. Each header carries how many
  * receives its sender has posted so far (`granted`). The last RDMA_RESERVE credits are for frames
- * without messages, so that grants and heartbeats get through when messages wait.
+ * without messages, so that grants and heartbeats get through when messages wait; the very last is
+ * for a frame that grants: who has none left has a grant under way to the other side, so that the
+ * two never both wait for the other's.
  *
  * Memory is registered once, for all links: what the peers may write into or read is bounded by
  * net_open(). A link's part is touched by its lane only. */
@@ -143,7 +145,8 @@ enum status rdma_write(struct link *link, const char **why) MUST_CHECK;
 bool rdma_send_empty(struct link *link);
 /* One READ of `size` bytes into the sink; false: not now. */
 bool rdma_send_read(struct link *link, const struct frame_source *source, uint32_t size);
-bool rdma_may_send(const struct link *link, unsigned reserve);
+/* A frame with that many messages. */
+bool rdma_may_send(const struct link *link, uint32_t message_count);
 
 /* rdma_receive.c */
 void rdma_receive_reset(struct link *link);

@@ -14,11 +14,18 @@ struct batch {
 
 static_assert(RDMA_SIGNAL_EVERY * 2 <= RDMA_SEND_COUNT, "some request under way is signalled");
 
-bool rdma_may_send(const struct link *link, unsigned reserve)
+static unsigned reserve(const struct rdma_link *rdma, uint32_t message_count)
+{
+    if (message_count > 0)
+        return RDMA_RESERVE;
+    return rdma->posted != rdma->told ? 0 : 1;
+}
+
+bool rdma_may_send(const struct link *link, uint32_t message_count)
 {
     const struct rdma_link *rdma = link->rdma;
     return rdma->sent - rdma->done < RDMA_SEND_COUNT &&
-           (int32_t)(rdma->credit - rdma->sequence) > (int32_t)reserve;
+           rdma->credit - rdma->sequence > reserve(rdma, message_count);
 }
 
 static bool post(struct link *link, struct batch *batch)
@@ -109,8 +116,7 @@ enum status rdma_write(struct link *link, const char **why)
     batch.count = 0;
     while (posted && (frame = output_frame(&link->output)) != NULL) {
         bool pulled = frame->size > RDMA_EAGER_MAX;
-        if (!rdma_may_send(link, frame->message_count > 0 ? RDMA_RESERVE : 0) ||
-            (pulled && rdma->staging_busy))
+        if (!rdma_may_send(link, frame->message_count) || (pulled && rdma->staging_busy))
             break;
         if (pulled) {
             add_pulled(link, &batch, frame);
