@@ -195,6 +195,12 @@ load: $(B)/bench/load
 bench-quick: all load
 	bench/quick
 
+# In the virtual machine of check-guest, which has a device.
+.PHONY: bench-verbs
+bench-verbs: all load
+	t/install guest
+	t/guest/run -t 900 bench/verbs
+
 .PHONY: bench-dump
 bench-dump: all load
 	bench/dump
