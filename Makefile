@@ -174,13 +174,16 @@ check-clients: all
 # In a throw-away virtual machine: persistent memory with DAX, and disks that fail (t/guest). Its packages and a kernel (some
 # 500 MB) are not among what `make check` installs, either.
 .PHONY: check-guest
-check-guest: all load $(B)/t/pmem_medium_test $(B)/t/guest/probe
+check-guest: all load $(B)/t/pmem_medium_test guest-tools
 	t/install guest
 	t/guest/run -t 800 t/guest/check
 
-# Connects queue pairs without net/: what the machine's RDMA can do.
-$(B)/t/guest/probe: $(B)/t/guest/probe.o
+# Of t/guest: connects queue pairs without net/, and breaks those of a running node.
+GUEST_TOOLS := $(B)/t/guest/probe $(B)/t/guest/break_qp
+$(GUEST_TOOLS): %: %.o
 	$(CC) $(LDFLAGS) $^ -o $@ -lrdmacm -libverbs
+.PHONY: guest-tools
+guest-tools: $(GUEST_TOOLS)
 
 # ---- bench/load, and what it says about this machine ------------------------------------------------
 $(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(filter-out bench/parse.c bench/sync.c bench/replay.c bench/trace.c bench/clean.c bench/grow.c,$(wildcard bench/*.c))) $(B)/libbase.a
@@ -191,6 +194,12 @@ load: $(B)/bench/load
 
 bench-quick: all load
 	bench/quick
+
+# In the virtual machine of check-guest, which has a device.
+.PHONY: bench-verbs
+bench-verbs: all load
+	t/install guest
+	t/guest/run -t 900 bench/verbs
 
 .PHONY: bench-dump
 bench-dump: all load

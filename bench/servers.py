@@ -129,8 +129,8 @@ def healcached_command(port, megabytes):
 
 
 @contextlib.contextmanager
-def group(folder, name, durable, megabytes, more=(), environment=None):
-    """Three nodes of one group; `more` are arguments of each."""
+def group(folder, name, durable, megabytes, more=(), environment=None, host="127.0.0.1"):
+    """Three nodes of one group, which talk to each other at `host`; `more` are arguments of each."""
     ports, peer_ports = free_ports(3)
     peers = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(peer_ports))
     commands = []

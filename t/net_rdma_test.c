@@ -150,6 +150,27 @@ TEST(rdma_failure, an_end_that_broke_silently_is_noticed_by_the_next_frame)
     cluster_close(&cluster);
 }
 
+/* They lie in the completion queue until it is polled, here until the next queue pair is up. */
+TEST(rdma_failure, completions_of_an_older_queue_pair_are_ignored)
+{
+    struct cluster cluster;
+    open_connected(&cluster, OVER_POLLED_RDMA, 2);
+    cluster_run(&cluster, 50);
+    struct seat *dialler = &cluster.nodes[2].seats[0];
+    struct seen *seen = seen_by(&cluster, 2, 0, 1);
+    net_drop(dialler->lane, 1, "the test wants it");
+    for (uint64_t end = now_ms() + PATIENCE_MS; seen->ups < 2 && now_ms() < end;) {
+        event_base_loop(dialler->base, EVLOOP_NONBLOCK);
+        seat_turn(&cluster.nodes[1].seats[0]);
+    }
+    EXPECT_EQ(seen->ups, 2);
+    RUN_UNTIL(&cluster, all_up(&cluster));
+    cluster_run(&cluster, 50);
+    EXPECT_EQ(seen->downs, 1);
+    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->downs, 1);
+    cluster_close(&cluster);
+}
+
 /* The staging may be used again only when the queue pair is destroyed; the sink too. */
 TEST(rdma_failure, a_connection_that_ends_while_a_read_runs_harms_nothing)
 {

@@ -211,10 +211,10 @@ def remove_data(directory):
 class Cluster:
     """A group of nodes; a context manager that leaves nothing behind."""
 
-    def __init__(self, count=3, durable=True, arguments=("-m", "128", "-t", "2")):
+    def __init__(self, count=3, durable=True, arguments=("-m", "128", "-t", "2"), peer_host=PEER_HOST):
         self.directory = tempfile.mkdtemp(prefix="healcached-e2e-")
         clients, self.peer_ports = free_ports(count)
-        self.peers = ",".join(f"{i + 1}@{PEER_HOST}:{port}" for i, port in enumerate(self.peer_ports))
+        self.peers = ",".join(f"{i + 1}@{peer_host}:{port}" for i, port in enumerate(self.peer_ports))
         self.nodes = [self.make_node(i + 1, port, list(arguments), count, durable)
                       for i, port in enumerate(clients)]
 

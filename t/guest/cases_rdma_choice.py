@@ -1,0 +1,75 @@
+"""What travels by RDMA and what by TCP, and what a node says of it: devices that go, limits too small, groups that differ."""
+import subprocess
+import time
+
+from guest import ROOT, say  # first: it sets TMPDIR
+from cluster import check, lines_matching, wait_until
+from load import Load
+from rdma import DEVICE, LANES, SMALL, add_device, delete_device, group, lanes, net_stats
+
+NOT_USABLE = 78
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
+AT_LIMIT = ("sh", "-c", 'ulimit -l "$0" && exec "$@"')
+
+
+def start_limited(cluster, kilobytes, *arguments):
+    """Node 1 as a user without CAP_IPC_LOCK."""
+    node = cluster.nodes[0]
+    command = [part for part in node.command(arguments) if not part.startswith("--data=")]
+    at = command.index("-u")
+    del command[at:at + 2]
+    with open(node.log_path, "ab") as log:
+        node.process = subprocess.Popen([*NOBODY, *AT_LIMIT, str(kilobytes), *command], stdout=log, stderr=log, cwd=ROOT)
+    return node
+
+
+def case_locked_memory_too_small_is_said_with_what_to_set():
+    with group(*SMALL) as cluster:
+        node = start_limited(cluster, 64, "--net=rdma")
+        check(node.wait_exit(30) == NOT_USABLE, node.log_text())
+        lines = lines_matching(node.log_text(), "ulimit -l")
+        check(lines and "64 KB" in lines[0] and "LimitMEMLOCK" in lines[0], node.log_text())
+        say(lines[0].split(" net: ")[1])
+        size = len(node.log_text())
+        node = start_limited(cluster, 64, "--net=auto")
+        wait_until("it has chosen", lambda: lines_matching(node.log_since(size), " net: "), 30)
+        check(lines_matching(node.log_since(size), " net: tcp: .*ulimit -l"), node.log_since(size))
+        node.kill()
+        size = len(node.log_text())
+        node = start_limited(cluster, "unlimited", "--net=rdma")
+        wait_until("it has chosen", lambda: lines_matching(node.log_since(size), " net: "), 30)
+        check(lines_matching(node.log_since(size), f" net: rdma: device {DEVICE}"), node.log_since(size))
+
+
+def case_a_group_in_which_one_has_tcp_only_goes_on_without_the_device():
+    """Nodes 1 and 2 talk by RDMA, node 3 by TCP with both. Then the device is taken away under load, and given back."""
+    with group(*SMALL, "--net=auto") as cluster:
+        cluster.nodes[2].arguments.append("--net=tcp")
+        cluster.start()
+        check([lanes(node) for node in cluster.nodes] == [{2: LANES, 3: 0}, {1: LANES, 3: 0}, {1: 0, 2: 0}] or not lanes(cluster.nodes[2]),
+              f"{[lanes(node) for node in cluster.nodes]}")
+        load = Load(cluster.nodes, writers=3, readers=2, counters=1, seed=21)
+        load.prepare()
+        try:
+            with load:
+                time.sleep(1)
+                delete_device()
+                gone = time.monotonic()
+                for node in cluster.nodes[:2]:
+                    wait_until("it says so", lambda n=node: lines_matching(n.log_text(), "device is gone: on over TCP"), 30)
+                wait_until("all go on over TCP", lambda: lanes(cluster.nodes[0], "up") == {2: LANES, 3: LANES}, 60)
+                wait_until("a write is acknowledged", lambda: load.acknowledged_at and load.acknowledged_at[-1][0] > gone, 60)
+                time.sleep(1)
+        finally:
+            add_device()
+        say(load.summary())
+        load.verify(cluster.nodes)
+        check(set(lanes(cluster.nodes[0]).values()) == {0}, "RDMA without a device")
+        say(lines_matching(cluster.nodes[0].log_text(), "device is gone")[0].split(" note ")[-1])
+        for node in cluster.nodes[:2]:  # the device is there again: each takes it at its next start
+            node.kill()
+            node.start()
+            cluster.wait_serving()
+        wait_until("by RDMA again", lambda: lanes(cluster.nodes[0]) == {2: LANES, 3: 0}, 30)
+        check(net_stats(cluster.nodes[2])["transport"].startswith("tcp"), "node 3")
+        load.verify(cluster.nodes)
