@@ -3,6 +3,7 @@
 All nodes share one device and one address: between two devices of one machine packets would take the interface lo, where soft-RoCE
 does not listen (t/guest/probe.c)."""
 import os
+import subprocess
 
 from guest import PATIENT, ROOT, run  # first: it sets TMPDIR
 from cluster import Cluster, check, lines_matching
@@ -51,9 +52,13 @@ def check_all_by_rdma(cluster):
         check(device_counter(name) == 0, f"{DEVICE}: {name} is {device_counter(name)}")
 
 
-def delete_device():
-    run("rdma", "link", "delete", DEVICE)
+class Removal:
+    """Takes the device away from under its users. The command waits until the last of them has ended."""
 
+    def __enter__(self):
+        self.process = subprocess.Popen(["rdma", "link", "delete", DEVICE])
+        return self
 
-def add_device():
-    run("rdma", "link", "add", DEVICE, "type", "rxe", "netdev", INTERFACE)
+    def __exit__(self, *ignored):
+        self.process.wait(60)
+        run("rdma", "link", "add", DEVICE, "type", "rxe", "netdev", INTERFACE)
