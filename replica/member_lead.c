@@ -398,22 +398,31 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
     return 0;
 }
 
+/* Of those that ask to join, the nodes whose logs remember the newest epoch and are whole: a log that has lost something counts in
+ * the choice of the epoch, but not as one to begin with. */
+static uint8_t newest_logs(const struct member *member, uint8_t joining, uint32_t *epoch)
+{
+    uint8_t newest = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        const struct member_peer *peer = &member->peers[node];
+        if ((joining & node_bit(node)) == 0 || peer->join_epoch < *epoch)
+            continue;
+        newest = peer->join_epoch > *epoch ? 0 : newest;
+        newest |= peer->join_blank && peer->join_epoch > 0 ? 0 : node_bit(node);
+        *epoch = peer->join_epoch;
+    }
+    return newest;
+}
+
 /* No view was ever agreed. A majority alone may be one that has lost its disks while the node that is
  * away holds what they had acknowledged: with durable logs all are waited for. Logs may still remember one (the agreed log was lost): then only the
  * newest of them count. */
 static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
                         struct view *next)
 {
-    uint8_t configured = member->options.configured, newest = 0, forced;
+    uint8_t configured = member->options.configured, forced;
     uint32_t epoch = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
-        const struct member_peer *peer = &member->peers[node];
-        if ((joining & node_bit(node)) == 0 || peer->join_epoch < epoch)
-            continue;
-        newest = peer->join_epoch > epoch ? 0 : newest;
-        newest |= peer->join_blank && peer->join_epoch > 0 ? 0 : node_bit(node);
-        epoch = peer->join_epoch;
-    }
+    uint8_t newest = newest_logs(member, joining, &epoch);
     forced = forced_members(member, joining, now_us);
     bool late = member->options.boot_by_majority &&
                 now_us - member->lead_since_us >= member->options.boot_grace_us && epoch == 0 &&
@@ -578,8 +587,11 @@ uint8_t member_awaits(const struct member *member, bool *all_blank)
     *all_blank = false;
     if (!member->leading || member->agreed.pending.epoch != 0)
         return 0;
-    if (active->epoch == 0)
+    if (active->epoch == 0) {
+        uint32_t epoch = 0;
+        *all_blank = joining == member->options.configured && newest_logs(member, joining, &epoch) == 0;
         return member->options.configured & (uint8_t)~joining;
+    }
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)
         if ((active->members & node_bit(node)) != 0 && maybe_alive(member, node, now_us))
             return 0;

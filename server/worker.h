@@ -73,6 +73,7 @@ struct worker {
     void *shard_memory;
     struct shard *shard;
     bool damaged, empty;   /* what the opening scan found */
+    uint32_t last_epoch;   /* of the newest mark then, before damage voided it; 0: none */
     struct net_lane *lane; /* NULL: a single node */
     bool holds;            /* a message of a peer, until a view is installed or there is room */
     struct actions actions;

@@ -246,7 +246,7 @@ struct store_stats {
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */
     uint32_t segment_free;    /* of these, ready to be written */
-    uint32_t segment_damaged; /* of these, with a part that could not be read when the log was scanned */
+    uint32_t segment_damaged; /* of these, with a part that could not be read when the log was scanned; until a start would not find it any more */
     uint64_t index_bytes;     /* touched */
     uint64_t cleaned_bytes;   /* copied so far */
     uint64_t version_max;     /* newest ts version seen, at opening and since */

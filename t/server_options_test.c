@@ -270,6 +270,18 @@ TEST(options, switches_of_memcached_are_switches_here)
     EXPECT(!options.detail);
 }
 
+TEST(options, damage_is_refused_unless_it_is_to_be_served)
+{
+    ASSERT_EQ(parse(""), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_REFUSE);
+    ASSERT_EQ(parse("--damaged=serve"), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_SERVE);
+    ASSERT_EQ(parse("--damaged=serve --damaged=refuse"), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_REFUSE);
+    EXPECT(refused("--damaged=ignore", "refuse or serve"));
+    EXPECT(refused("--damaged", "argument"));
+}
+
 TEST(options, hashes_tell_what_must_be_equal)
 {
     ASSERT_EQ(parse("--node=1 --peers=1@a:1,2@b:2,3@c:3 -t 2"), OPTIONS_RUN);
