@@ -15,7 +15,6 @@ struct words {
 };
 
 void words_split(struct words *words, struct slice line);
-bool words_end_in_noreply(const struct words *words);
 
 enum line_verdict {
     LINE_GOOD,

@@ -223,7 +223,6 @@ void connection_run_watchers(
 void connection_append(struct connection *connection, struct job *job);
 void connection_insert(struct connection *connection, struct job *after, struct job *job);
 void connection_submitted(const struct job *job); /* a large value, at last */
-void connection_begin_pending(struct connection *connection, struct job *job);
 void connection_end_pending(struct connection *connection, const struct job *job);
 /* Nothing of this client is under way on the key: a read of it may be answered at once, and is in order. */
 bool connection_is_idle_on(const struct connection *connection, uint64_t hash);
