@@ -1,30 +1,7 @@
 /* Goal: the command line as memcached's users know it, and refusals that name the option and what
  * is allowed. Method: command lines in, the struct or the line out. */
 #include "server/options_private.h"
-
-#include <stdio.h>
-
-#include "t/test.h"
-
-static struct options options;
-static char why[512];
-
-static enum options_verdict parse(const char *line)
-{
-    static char copy[1024];
-    char *arguments[32] = {"healcached"};
-    int count = 1;
-    snprintf(copy, sizeof(copy), "%s", line);
-    for (char *word = strtok(copy, " "); word != NULL && count < 32; word = strtok(NULL, " "))
-        arguments[count++] = word;
-    why[0] = 0;
-    return options_parse(&options, count, arguments, why, sizeof(why));
-}
-
-static bool refused(const char *line, const char *part)
-{
-    return parse(line) == OPTIONS_WRONG && strstr(why, part) != NULL && strchr(why, '\n') == NULL;
-}
+#include "t/options_line.h"
 
 TEST(options, lists_that_are_too_long_are_refused)
 {
