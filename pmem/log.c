@@ -320,7 +320,7 @@ const struct record *log_segment_next(const struct log *log, uint32_t number, ui
     if (*offset + sizeof(struct record) > segment->used)
         return NULL;
     const struct record *record = (const void *)(segment->base + *offset);
-    if (record->kind == RECORD_SEAL)
+    if (record->kind == RECORD_SEAL || !record_plausible(log, number, *offset))
         return NULL;
     *place = place_make(number, *offset);
     *offset += (uint32_t)record_size(record);

@@ -73,6 +73,8 @@ enum status store_open(struct store **store, const struct store_options *options
     made->header.life = made->header.checked = 1;
     made->victim = VICTIM_NONE;
     made->forgetful = options->forgetful;
+    made->broken = options->broken;
+    made->broken_user = options->broken_user;
     index_init(&made->index, memory, size);
     index_grant(made, true);
     struct log_options log = options->log;

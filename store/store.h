@@ -57,8 +57,8 @@ struct store_options {
     const struct store_keep *keep; /* NULL: the memory dies with the process */
     bool forgetful; /* nobody will open this log again: no scan can bring back what a dropped tombstone has deleted */
 
-    /* After a take-over only: a record, or an entry that leads to it, turns out to be damaged, when it is used for the first time.
-     * There is nothing true to answer, so this must end the process and not return (NULL: an assertion fails). The next start
+    /* A record, or an entry that leads to it, turns out to be damaged: after a take-over when it is used for the first time, else
+     * when cleaning is about to copy it. There is nothing true to answer, so this must end the process and not return (NULL: an assertion fails). The next start
      * scans. `segment`: where the record is said to be. The owner's thread. */
     void (*broken)(void *user, uint32_t segment);
     void *broken_user;
