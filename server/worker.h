@@ -125,6 +125,12 @@ struct worker {
     struct publication publication;
 };
 
+/* Seconds since 1970, of this turn: what exptimes are compared with. */
+static inline uint32_t worker_now(const struct worker *worker)
+{
+    return (uint32_t)(worker->wall_us / 1000000);
+}
+
 /* Opens all but the shard, which is open and stays so. Otherwise the reason was logged. */
 enum status worker_open(struct worker *worker) MUST_CHECK;
 enum status worker_start(struct worker *worker) MUST_CHECK;

@@ -3,8 +3,6 @@
  * on the simulated medium, whose drains are done when the test says so; then kills, power cuts of
  * many seeds, and changed bytes. The faults of t/planted_faults.txt take the rules out one by one.
  */
-#include <stdio.h>
-
 #include "pmem/log.h"
 #include "pmem/log_private.h"
 #include "t/sim_medium.h"

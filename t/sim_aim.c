@@ -1,7 +1,5 @@
 /* Aimed faults. What strikes at random seldom meets the one moment at which a rule carries weight:
  * here are those moments. */
-#include <assert.h>
-
 #include "base/hash.h"
 #include "t/sim.h"
 

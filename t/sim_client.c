@@ -1,6 +1,5 @@
 /* Clients: each has one command under way at a time, at any node, and writes down when it began and what came back. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
