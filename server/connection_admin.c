@@ -178,8 +178,8 @@ static enum reply resize(struct connection *connection, const struct text_reques
     return REPLY_COUNT;
 }
 
-/* A shard that uses more already has refused: the others get back what they had, which always goes.
- */
+/* A shard that uses more already has refused: the others get back what they had, which always
+ * goes. */
 static void end_resize(struct connection *connection)
 {
     struct node *node = connection->worker->node;

@@ -116,8 +116,8 @@ static void on_value(struct connection *connection, const struct text_request *r
         text_value_refuse(&connection->parser, REPLY_NO_MEMORY_STORING);
 }
 
-/* A set that found no memory must not leave the old value, as if nothing had been set (memcached).
- */
+/* A set that found no memory must not leave the old value, as if nothing had been set
+ * (memcached). */
 static void refuse_value(struct connection *connection, struct job *job)
 {
     counters_add(&connection->worker->counters, COUNTER_store_no_memory, 1);
