@@ -296,8 +296,8 @@ check-sim: $(B)/sim
 check-faults:
 	t/planted-faults
 
-soak: $(B)/sim
-	t/run-sim --for-ever $(B)/sim
+soak: $(B)/sim $(B)/healcached
+	t/soak $(B)/sim
 
 .PHONY: clean
 clean:

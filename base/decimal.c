@@ -1,6 +1,5 @@
 #include "base/decimal.h"
 
-#include <assert.h>
 #include <stdbool.h>
 
 size_t decimal_format(uint64_t number, char out[DECIMAL_SIZE_MAX])
@@ -53,25 +52,11 @@ enum status decimal_parse_stored(struct slice value, uint64_t *number)
     return STATUS_OK;
 }
 
-static size_t digit_count(uint64_t number)
+size_t decimal_format_stored(uint64_t number, char *out, size_t old_size)
 {
-    size_t count = 1;
-    for (; number >= 10; number /= 10)
-        count++;
-    return count;
-}
-
-size_t decimal_stored_size(uint64_t number, size_t old_size)
-{
-    size_t size = digit_count(number);
-    return size > old_size ? size : old_size;
-}
-
-void decimal_write_stored(uint64_t number, void *value, size_t value_size)
-{
-    char digits[DECIMAL_SIZE_MAX];
-    size_t size = decimal_format(number, digits);
-    assert(size <= value_size);
-    memcpy(value, digits, size);
-    memset((char *)value + size, ' ', value_size - size);
+    size_t size = decimal_format(number, out);
+    if (size >= old_size)
+        return size;
+    memset(out + size, ' ', old_size - size);
+    return old_size;
 }

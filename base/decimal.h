@@ -32,12 +32,8 @@ static inline uint64_t decimal_subtract(uint64_t number, uint64_t delta)
     return number > delta ? number - delta : 0;
 }
 
-/* The size of the value that replaces one of `old_size` bytes: a value never shrinks, it is padded.
- */
-size_t decimal_stored_size(uint64_t number, size_t old_size);
-
-/* Writes that value: the digits, then spaces up to `value_size`, which comes from
- * decimal_stored_size. */
-void decimal_write_stored(uint64_t number, void *value, size_t value_size);
+/* Writes the value that replaces one of `old_size` bytes, and returns its size: a value never
+ * shrinks, it is padded with spaces, as memcached does it. `out` has room for both. */
+size_t decimal_format_stored(uint64_t number, char *out, size_t old_size);
 
 #endif

@@ -298,6 +298,13 @@ bool log_segment_is_damaged(const struct log *log, uint32_t number)
     return segment->state == SEGMENT_SEALED && log->more[number].damaged;
 }
 
+bool log_segment_shows_damage(const struct log *log, uint32_t number)
+{
+    enum segment_state state = log->segments[number].state;
+    bool given = state == SEGMENT_DRAINING || state == SEGMENT_ERASING;
+    return log_segment_is_damaged(log, number) || (given && log->more[number].damaged);
+}
+
 const struct record *log_segment_next(const struct log *log, uint32_t number, uint32_t *offset,
                                       place_t *place)
 {
@@ -313,7 +320,7 @@ const struct record *log_segment_next(const struct log *log, uint32_t number, ui
     if (*offset + sizeof(struct record) > segment->used)
         return NULL;
     const struct record *record = (const void *)(segment->base + *offset);
-    if (record->kind == RECORD_SEAL)
+    if (record->kind == RECORD_SEAL || !record_plausible(log, number, *offset))
         return NULL;
     *place = place_make(number, *offset);
     *offset += (uint32_t)record_size(record);

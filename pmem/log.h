@@ -57,6 +57,7 @@ struct log_options {
     struct medium *medium; /* owned by the caller; open until log_close */
     uint32_t segment_count_max;
     bool readers; /* other threads read records, too: segments given back wait for log_grace_pass() */
+    bool refuse_damage; /* STATUS_CORRUPT where there is any: there is nobody to heal from */
     uint32_t life; /* another at each opening, durable before: part of the checksums of what is written */
     void *memory; /* the caller's, zeroed, of log_memory_size() bytes, 64-byte aligned; NULL: the log takes its own */
 };
@@ -96,7 +97,10 @@ struct log_report {
     uint64_t record_count;
     uint64_t torn_bytes;      /* a tail that was never durable; cut off */
     uint32_t corrupt_count;   /* damage that is no torn tail: the node must heal in full */
-    uint32_t corrupt_segment; /* the first such, for the message */
+    uint32_t corrupt_segment; /* the first such, for the message... */
+    uint32_t corrupt_from, corrupt_to; /* ...and its bytes from, up to which nothing could be read; not after a take-over */
+    uint32_t unread_count;  /* segments of which it is not even known how many records they held */
+    uint64_t missing_count; /* records that at least are missing from the others; not after a take-over */
 };
 
 /* Called for every valid record, segment by segment in the order of their opening. The report's record_count is complete by then,
@@ -105,7 +109,8 @@ typedef void (*log_scan_t)(void *user, const struct record *record, place_t plac
 
 /* Opens the log and scans what is there. Segments that are damaged are left as they are (never overwritten
  * before the caller gives them back) and counted in `report`. STATUS_FOREIGN, STATUS_VERSION, STATUS_IO,
- * STATUS_NO_MEMORY: nothing is open, nothing was written; *bad_segment says which one. *log is set before `scan`
+ * STATUS_NO_MEMORY, with options.refuse_damage STATUS_CORRUPT (the report is complete): nothing is open, nothing was written;
+ * *bad_segment says which one. *log is set before `scan`
  * is called first, for log_record() and log_dead() only. */
 enum status log_open(struct log **log, const struct log_options *options, log_scan_t scan, void *user,
                      struct log_report *report, uint32_t *bad_segment) MUST_CHECK;
@@ -201,8 +206,11 @@ bool log_place_in_use(const struct log *log, place_t place);
 /* Whether a whole and sound record lies at `place`, in a segment in use: checks every byte of it. Any place may be asked for. */
 bool log_is_sound(const struct log *log, place_t place);
 
-/* The opening scan found damage in it. */
+/* The opening scan found damage in it, and nobody has given it back. */
 bool log_segment_is_damaged(const struct log *log, uint32_t number);
+
+/* The same, and also one that was given back, until that is durable: a start now might find the damage again. */
+bool log_segment_shows_damage(const struct log *log, uint32_t number);
 
 /* Ends the open segment of a stream, if there is one, where it is now: it may be cleaned. */
 void log_stream_end(struct log *log, enum log_stream stream);

@@ -26,12 +26,14 @@ struct found_segment {
     uint32_t generation;
     uint32_t end;     /* the first byte that is no part of the gapless run of records */
     uint32_t behind;  /* the first sound record behind the gap; 0: none */
+    uint32_t behind_count; /* of these, SEAL included */
     uint64_t lsn_max; /* of the run, without SEAL */
     uint64_t records; /* of the run, without SEAL */
     uint32_t live;    /* their bytes */
     bool sealed;
     bool damaged;
     bool headless; /* its header is broken: it is neither cut off nor gone on with */
+    bool unknown;  /* nor does a progress line say how to read its records */
     bool cut;      /* lies behind the end of its stream */
 };
 
@@ -118,6 +120,7 @@ static void add_damaged(struct scan *scan, uint32_t number)
     segment->generation = progress == NULL ? 0 : progress->generation;
     struct found_segment *found = add_found(scan, number, segment->generation);
     found->damaged = found->headless = true;
+    found->unknown = progress == NULL;
     note_damage(scan, number);
     if (progress == NULL)
         return;
@@ -125,6 +128,7 @@ static void add_damaged(struct scan *scan, uint32_t number)
     segment->append_first = progress->append_first;
     segment->lsn_base = progress->lsn_base;
     log->more[number].life = progress->life;
+    log->more[number].progress = progress->count;
     at_least(&scan->seen[segment->stream], segment->append_first);
     at_least(&scan->seen[STREAM_HOT], segment->lsn_base);
 }
@@ -162,7 +166,7 @@ static bool is_readable(const struct log *log, uint32_t number)
 }
 
 /* Was used, and is gone: its file was removed, or its header overwritten with zeros. It is kept as a damaged segment, so that it
- * is missed until somebody says that all is well again. */
+ * is missed until somebody says that all is well again. Where damage is refused, no file is made in its place. */
 static void look_for_missing(struct scan *scan)
 {
     struct log *log = scan->log;
@@ -171,7 +175,8 @@ static void look_for_missing(struct scan *scan)
         void *base = NULL;
         if (is_found(scan, i) || (segment->base != NULL && segment_header_of(log, i)->magic != 0))
             continue;
-        if (segment->base == NULL && log->medium->ops->map(log->medium, i, true, &base) == STATUS_OK)
+        if (segment->base == NULL && !log->options.refuse_damage &&
+            log->medium->ops->map(log->medium, i, true, &base) == STATUS_OK)
             segment->base = base;
         if (i >= log->segment_count)
             log->segment_count = i + 1;
@@ -259,7 +264,7 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     while (!found->sealed &&
            (offset = record_search(log, found->number, found->generation, offset)) != 0) {
         const struct record *record = (const void *)(segment->base + offset);
-        if (found->behind == 0)
+        if (found->behind_count++ == 0)
             found->behind = offset;
         note_record(scan, found, record);
         offset += (uint32_t)record_size(record);
@@ -297,8 +302,8 @@ static bool is_of(const struct scan *scan, const struct found_segment *found,
     return !found->headless && !found->cut && stream_of(scan, found) == stream;
 }
 
-/* The stream ended here. Nothing behind may come back, so the end is made clean: sealed, unless
- * nothing was cut off. */
+/* The stream ended here. Nothing behind may come back: segments that are cut off are not taken, so settle_free() erases them; and
+ * the end is made clean, sealed unless nothing was cut off. */
 static void cut_off(struct scan *scan, uint32_t index)
 {
     enum log_stream stream = stream_of(scan, &scan->found[index]);
@@ -308,8 +313,6 @@ static void cut_off(struct scan *scan, uint32_t index)
             continue;
         scan->report->torn_bytes += found->end - SEGMENT_RECORDS;
         found->cut = true;
-        /* As settle_free() would with every used segment that nobody has taken. */
-        segment_erase_first(scan->log, found->number);
     }
 }
 
@@ -324,6 +327,7 @@ static uint32_t torn_bytes(const struct log *log, const struct found_segment *fo
     return (uint32_t)(size < room ? size : room);
 }
 
+/* Nothing is written in this pass either: damage may be refused. */
 static void decide(struct scan *scan)
 {
     struct log *log = scan->log;
@@ -332,16 +336,53 @@ static void decide(struct scan *scan)
         uint64_t end = log->segments[found->number].append_first + log->more[found->number].count;
         if (found->damaged || found->cut)
             continue;
-        /* `less` alone says nothing more: whoever is less and not sealed ends early, and whoever is sealed is whole. */
-        bool less = log->more[found->number].progress > log->more[found->number].count;
         bool early = !found->sealed && end < scan->known_durable[stream_of(scan, found)];
-        if (less || (early && !FAULT(EARLY_IS_TORN))) {
+        if (early && !FAULT(EARLY_IS_TORN)) {
             found->damaged = true;
             note_damage(scan, found->number);
         } else if (!found->sealed) {
             scan->report->torn_bytes += torn_bytes(log, found);
             cut_off(scan, i);
         }
+    }
+}
+
+/* How many records at least are missing from a damaged segment: what is known to have been there, less what was found. */
+static uint64_t count_missing(const struct scan *scan, uint32_t index)
+{
+    const struct found_segment *found = &scan->found[index];
+    const struct segment *segment = &scan->log->segments[found->number];
+    const struct segment_more *more = &scan->log->more[found->number];
+    uint64_t known = more->progress, there = more->count + found->behind_count;
+    uint64_t durable = scan->known_durable[segment->stream];
+    bool last = true;
+    for (uint32_t i = index + 1; i < scan->found_count; i++)
+        last = last && stream_of(scan, &scan->found[i]) != segment->stream;
+    if (last && durable > segment->append_first && durable - segment->append_first > known)
+        known = durable - segment->append_first;
+    if (known > there)
+        return known - there;
+    return found->headless ? 0 : 1; /* what broke the run */
+}
+
+/* Completes the report: what is missing, and which bytes of the first damaged segment hold no record. */
+static void describe_damage(struct scan *scan)
+{
+    struct log_report *report = scan->report;
+    for (uint32_t i = 0; i < scan->found_count; i++) {
+        const struct found_segment *found = &scan->found[i];
+        if (!found->damaged)
+            continue;
+        report->unread_count += found->unknown;
+        report->missing_count += found->unknown ? 0 : count_missing(scan, i);
+        if (found->number != report->corrupt_segment)
+            continue;
+        report->corrupt_from = found->headless ? 0 : found->end;
+        report->corrupt_to = scan->log->medium->segment_size;
+        if (!found->unknown && found->headless)
+            report->corrupt_to = SEGMENT_LINE;
+        else if (!found->unknown && found->behind != 0)
+            report->corrupt_to = found->behind;
     }
 }
 
@@ -491,8 +532,12 @@ enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_re
         }
         qsort(scan.found, scan.found_count, sizeof(*scan.found), compare_found);
         decide(&scan);
-        settle(&scan, call, user);
+        describe_damage(&scan);
         *bad_segment = report->corrupt_segment;
+        if (report->corrupt_count > 0 && log->options.refuse_damage && !FAULT(DAMAGE_TAKEN))
+            status = STATUS_CORRUPT;
+        else
+            settle(&scan, call, user);
     }
     free(scan.found);
     return status;

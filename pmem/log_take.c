@@ -55,6 +55,8 @@ static enum status map_again(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
     bool free = segment->state == SEGMENT_FREE;
+    if (log->options.refuse_damage && in_use(segment) && log->more[number].damaged && !FAULT(TAKE_DAMAGE))
+        return STATUS_CORRUPT; /* a scan will say what is missing, and refuse */
     if (segment->base == NULL && (!free || number >= log->options.segment_count_max))
         return in_use(segment) && !log->more[number].unusable ? STATUS_CORRUPT : STATUS_OK;
     void *base = NULL;

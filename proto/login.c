@@ -4,8 +4,6 @@
  *       \__ no newline in sight __> ENDED                                   (LOGIN_CLOSE) */
 #include "proto/login.h"
 
-#include <assert.h>
-
 #include "proto/number.h"
 
 enum login_state { STATE_LINE, STATE_DATA, STATE_ENDED };

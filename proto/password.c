@@ -1,7 +1,5 @@
 #include "proto/password.h"
 
-#include <assert.h>
-
 static enum password_error read_line(struct password_entry *entry, struct slice line)
 {
     const uint8_t *text = line.data;

@@ -16,19 +16,6 @@ struct slice reply_line(enum reply reply)
     return lines[reply];
 }
 
-static bool begins_with(struct slice text, struct slice prefix)
-{
-    return text.size >= prefix.size && memcmp(text.data, prefix.data, prefix.size) == 0;
-}
-
-bool reply_is_error(enum reply reply)
-{
-    struct slice line = reply_line(reply);
-    return begins_with(line, slice_text("ERROR")) ||
-           begins_with(line, slice_text("CLIENT_ERROR ")) ||
-           begins_with(line, slice_text("SERVER_ERROR "));
-}
-
 static char *put(char *at, struct slice bytes)
 {
     if (bytes.size > 0)
@@ -88,12 +75,6 @@ size_t reply_stat(char *out, size_t size, struct slice name, struct slice value)
     at = put(at, name);
     *at++ = ' ';
     return (size_t)(put_line_end(put(at, value)) - out);
-}
-
-size_t reply_stat_number(char *out, size_t size, struct slice name, uint64_t value)
-{
-    char digits[DECIMAL_SIZE_MAX];
-    return reply_stat(out, size, name, slice_make(digits, decimal_format(value, digits)));
 }
 
 size_t reply_version(char *out, size_t size, struct slice version)

@@ -2,7 +2,6 @@
 #ifndef PROTO_REPLY_H
 #define PROTO_REPLY_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,9 +16,6 @@ enum reply {
 
 /* The whole line with its CRLF; constant memory. */
 struct slice reply_line(enum reply reply);
-
-/* True of ERROR, CLIENT_ERROR and SERVER_ERROR lines. */
-bool reply_is_error(enum reply reply);
 
 enum {
     REPLY_KEY_SIZE_MAX = 250,
@@ -42,7 +38,6 @@ size_t reply_number(char out[REPLY_NUMBER_SIZE_MAX], uint64_t number);
 /* `STAT name value\r\n`, and `VERSION text\r\n`. 0: does not fit into `size` bytes, nothing was
  * written. */
 size_t reply_stat(char *out, size_t size, struct slice name, struct slice value);
-size_t reply_stat_number(char *out, size_t size, struct slice name, uint64_t value);
 size_t reply_version(char *out, size_t size, struct slice version);
 
 #endif

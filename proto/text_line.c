@@ -26,7 +26,7 @@ void words_split(struct words *words, struct slice line)
         words->word[i] = slice_make(NULL, 0);
 }
 
-bool words_end_in_noreply(const struct words *words)
+static bool end_in_noreply(const struct words *words)
 {
     return slice_equal(words->last, slice_text("noreply"));
 }
@@ -64,7 +64,7 @@ static enum line_verdict read_storage(const struct words *words, const struct te
     if (!number_i32(words->word[4], &size) || size < 0 || size > INT32_MAX - 2)
         return refuse(request, REPLY_BAD_FORMAT);
     request->value_size = (uint32_t)size;
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     request->key = words->word[1];
     request->reply = REPLY_BAD_FORMAT;
     if (!is_key(request->key) || !read_storage_numbers(words, request))
@@ -83,7 +83,7 @@ enum { DELETE_WORDS_MAX = 4 }; /* delete key 0 noreply */
 static enum line_verdict read_key_command(const struct words *words, struct text_request *request)
 {
     int32_t exptime;
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     request->key = words->word[1];
     if (!is_key(request->key))
         return refuse(request, REPLY_BAD_FORMAT);
@@ -104,7 +104,7 @@ static enum line_verdict read_key_command(const struct words *words, struct text
 static enum line_verdict read_flush_all(const struct words *words, struct text_request *request)
 {
     int32_t delay;
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     if (words->count == (request->noreply ? 2 : 1))
         return LINE_GOOD;
     if (!number_i32(words->word[1], &delay))
@@ -115,7 +115,7 @@ static enum line_verdict read_flush_all(const struct words *words, struct text_r
 
 static enum line_verdict read_verbosity(const struct words *words, struct text_request *request)
 {
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     if (!number_u32(words->word[1], &request->level))
         return refuse(request, REPLY_BAD_FORMAT);
     return LINE_GOOD;
@@ -123,7 +123,7 @@ static enum line_verdict read_verbosity(const struct words *words, struct text_r
 
 static enum line_verdict read_persist(const struct words *words, struct text_request *request)
 {
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     return words->count == (request->noreply ? 2 : 1) ? LINE_GOOD
                                                       : refuse(request, REPLY_BAD_FORMAT);
 }
@@ -146,7 +146,7 @@ static enum line_verdict read_unknown(const struct words *words, struct text_req
 {
     if (words->count > 1 && words->last.size >= 5 && memcmp(words->last.data, "HTTP/", 5) == 0)
         return LINE_HTTP;
-    request->noreply = words_end_in_noreply(words);
+    request->noreply = end_in_noreply(words);
     return refuse(request, REPLY_ERROR);
 }
 

@@ -1,5 +1,5 @@
-/* text_line.h: one command line of the text protocol that is not a list of keys. For text.c. Pure.
- */
+/* text_line.h: one command line of the text protocol that is not a list of keys. For text.c.
+ * Pure. */
 #ifndef PROTO_TEXT_LINE_H
 #define PROTO_TEXT_LINE_H
 
@@ -15,7 +15,6 @@ struct words {
 };
 
 void words_split(struct words *words, struct slice line);
-bool words_end_in_noreply(const struct words *words);
 
 enum line_verdict {
     LINE_GOOD,
@@ -25,8 +24,8 @@ enum line_verdict {
     LINE_HTTP,      /* somebody's browser: nothing may be answered */
 };
 
-/* Fills in `request`, whose command is set: COMMAND_COUNT or one of the families VALUE, KEY, PLAIN.
- */
+/* Fills in `request`, whose command is set: COMMAND_COUNT or one of the families VALUE, KEY,
+ * PLAIN. */
 enum line_verdict line_read(const struct words *words, const struct text_limits *limits,
                             struct text_request *request);
 

@@ -331,8 +331,8 @@ void member_received(struct member *member, unsigned from, const struct member_m
 
 /* ---- what is due by time ---- */
 
-/* The node's own pause is no evidence against others: of a late tick only a part counts as silence.
- */
+/* The node's own pause is no evidence against others: of a late tick only a part counts as
+ * silence. */
 static void take_evidence(struct member *member, uint64_t now_us,
                           const uint64_t heard_us[MEMBER_LIMIT])
 {

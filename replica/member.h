@@ -259,8 +259,8 @@ uint64_t member_fence(const struct member *member, unsigned node);
 bool member_leads(const struct member *member);
 
 /* At the leader, while no view can be made: the members of the last view that a start waits for; 0:
- * it waits for nobody. `all_blank` is set when all are here and none holds data, so that only the
- * operator can decide (force_members). */
+ * it waits for nobody. `all_blank` is set when all are here and none holds a whole log, so
+ * that only the operator can decide (force_members). Also where no view is known, but damaged logs remember one. */
 uint8_t member_awaits(const struct member *member, bool *all_blank);
 
 /* Of the active view that this node knows to be agreed; 0: none ever was. */

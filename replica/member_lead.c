@@ -1,18 +1,8 @@
-/* member_lead.c: what the leader of the agreed log does for the group.
- *
- * Who is removed from the view (all in one VIEW, with who joins and who has healed):
+/* member_lead.c: what the leader of the agreed log does for the group: leases, and views. All changes are in one VIEW: who joins,
+ * who has healed, and who is removed:
  *  - a node whose newer incarnation asks to join: the old one is dead;
- *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured
- * nodes (else it may itself be the one that is cut off, and waits four times as long);
- *  - a node that more than half of the members complain about; the leader too: it stays leader,
- * without being a member;
- *  - a healing node that any member complains about: to begin again costs it little, to wait for it
- * costs everybody;
- *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for
- * 2 suspect_us, as writes stand still until one of them goes: the one with more complaints, else
- * the higher id; never the leader. A node dropped on suspicion twice within ten seconds waits
- * before it is let in again, twice as long each time.
- */
+ *  - whom member_suspect.c finds. A node dropped on suspicion twice within ten seconds waits before it is let in again, twice as
+ *    long each time. */
 #include "replica/member_lead.h"
 
 #include <string.h>
@@ -21,7 +11,6 @@
 
 enum {
     JOIN_FRESH_US = 4 * MEMBER_JOIN_US,
-    SLOW_HOLD_US = 1000000, /* a shard repeats its complaint at least so often */
     FLAP_US = 10000000,
     BACKOFF_MAX = 64, /* times 2 suspect_us */
 };
@@ -228,111 +217,6 @@ static bool leavers_gone(const struct member *member, uint64_t now_us)
     return true;
 }
 
-/* ---- complaints ---- */
-
-void member_on_healed(struct member *member, unsigned from, uint32_t epoch, uint64_t incarnation,
-                      uint64_t now_us)
-{
-    const struct view *active = &member->agreed.active;
-    if (epoch != active->epoch || !view_admits(active, from, incarnation))
-        return;
-    member->peers[from].alive_us = now_us;
-    member->healed |= node_bit(from) & active->healing;
-}
-
-void member_on_suspect(struct member *member, unsigned from, const struct member_message *message,
-                       uint64_t now_us)
-{
-    const struct view *active = &member->agreed.active;
-    if (!member->leading || message->epoch != active->epoch ||
-        (active->members & node_bit(from)) == 0 ||
-        !view_admits(active, message->node, message->incarnation))
-        return;
-    struct member_report *complaint = &member->peers[message->node].reports[from];
-    uint64_t hold_us = SLOW_HOLD_US + 4 * member->options.suspect_us;
-    if (complaint->last_us == 0 || now_us - complaint->last_us > hold_us)
-        complaint->first_us = now_us;
-    complaint->last_us = now_us;
-    complaint->hold_us =
-        (message->flags & MEMBER_FLAG_SLOW) != 0 ? hold_us : member->options.suspect_us;
-}
-
-/* Members whose complaint about `node` stands; `*longest_us`: how long the oldest of them has. */
-static uint8_t complaints(const struct member *member, unsigned node, uint64_t now_us,
-                          uint64_t *longest_us)
-{
-    uint8_t from = 0;
-    *longest_us = 0;
-    for (unsigned other = 1; other < MEMBER_LIMIT; other++) {
-        const struct member_report *complaint = &member->peers[node].reports[other];
-        if (other == node || complaint->last_us == 0 ||
-            now_us - complaint->last_us > complaint->hold_us)
-            continue;
-        from |= node_bit(other);
-        if (complaint->last_us - complaint->first_us > *longest_us)
-            *longest_us = complaint->last_us - complaint->first_us;
-    }
-    return from;
-}
-
-static bool hears_majority(const struct member *member, uint64_t now_us)
-{
-    uint8_t heard = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
-        if (!member_silent(member, node, now_us, member->options.suspect_us))
-            heard |= node_bit(node) & member->options.configured;
-    return 2 * node_count(heard) > node_count(member->options.configured);
-}
-
-static uint8_t silent_nodes(const struct member *member, uint64_t now_us)
-{
-    uint64_t limit_us = member->options.suspect_us * (hears_majority(member, now_us) ? 1 : 4);
-    uint8_t silent = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++)
-        if (member_silent(member, node, now_us, limit_us))
-            silent |= node_bit(node) & view_nodes(&member->agreed.active);
-    return silent;
-}
-
-static uint8_t reported_nodes(const struct member *member, uint64_t now_us)
-{
-    const struct view *active = &member->agreed.active;
-    uint8_t reported = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
-        uint64_t longest_us;
-        unsigned count = node_count(complaints(member, node, now_us, &longest_us));
-        bool healing = (active->healing & node_bit(node)) != 0;
-        if (healing ? count > 0 : 2 * count > node_count(active->members))
-            reported |= node_bit(node);
-    }
-    return reported & view_nodes(active);
-}
-
-/* Two that do not reach each other: one has to go, or writes stand still. */
-static uint8_t odd_one_out(const struct member *member, uint64_t now_us)
-{
-    unsigned chosen = 0, most = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
-        uint64_t longest_us;
-        uint8_t from = complaints(member, node, now_us, &longest_us);
-        if (longest_us < 2 * member->options.suspect_us || node_count(from) < most)
-            continue;
-        chosen = node == member->options.self ? (unsigned)__builtin_ffs(from) : node;
-        most = node_count(from);
-    }
-    return chosen == 0 ? 0 : node_bit(chosen);
-}
-
-static uint8_t culprits(const struct member *member, uint64_t now_us)
-{
-    uint8_t reported = reported_nodes(member, now_us);
-    uint8_t all = reported | silent_nodes(member, now_us);
-    if (all == 0)
-        return odd_one_out(member, now_us);
-    /* Who hears nobody is no judge of everybody. */
-    return (member->agreed.active.members & ~all) != 0 ? all : reported;
-}
-
 /* ---- views ---- */
 
 static void propose(struct member *member, const struct member_entry *entry, uint64_t now_us,
@@ -398,22 +282,31 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
     return 0;
 }
 
+/* Of those that ask to join, the nodes whose logs remember the newest epoch and are whole: a log that has lost something counts in
+ * the choice of the epoch, but not as one to begin with. */
+static uint8_t newest_logs(const struct member *member, uint8_t joining, uint32_t *epoch)
+{
+    uint8_t newest = 0;
+    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
+        const struct member_peer *peer = &member->peers[node];
+        if ((joining & node_bit(node)) == 0 || peer->join_epoch < *epoch)
+            continue;
+        newest = peer->join_epoch > *epoch ? 0 : newest;
+        newest |= peer->join_blank && peer->join_epoch > 0 ? 0 : node_bit(node);
+        *epoch = peer->join_epoch;
+    }
+    return newest;
+}
+
 /* No view was ever agreed. A majority alone may be one that has lost its disks while the node that is
  * away holds what they had acknowledged: with durable logs all are waited for. Logs may still remember one (the agreed log was lost): then only the
  * newest of them count. */
 static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
                         struct view *next)
 {
-    uint8_t configured = member->options.configured, newest = 0, forced;
+    uint8_t configured = member->options.configured, forced;
     uint32_t epoch = 0;
-    for (unsigned node = 1; node < MEMBER_LIMIT; node++) {
-        const struct member_peer *peer = &member->peers[node];
-        if ((joining & node_bit(node)) == 0 || peer->join_epoch < epoch)
-            continue;
-        newest = peer->join_epoch > epoch ? 0 : newest;
-        newest |= peer->join_blank && peer->join_epoch > 0 ? 0 : node_bit(node);
-        epoch = peer->join_epoch;
-    }
+    uint8_t newest = newest_logs(member, joining, &epoch);
     forced = forced_members(member, joining, now_us);
     bool late = member->options.boot_by_majority &&
                 now_us - member->lead_since_us >= member->options.boot_grace_us && epoch == 0 &&
@@ -519,7 +412,7 @@ static void plan(struct member *member, uint64_t now_us, const struct member_act
     }
     if (member->agreed.active.epoch == 0)
         return;
-    uint8_t dropped = culprits(member, now_us);
+    uint8_t dropped = member_culprits(member, now_us);
     if (!next_view(member, dropped, now_us, &entry.next))
         return;
     note_drops(member, &entry.next, dropped, now_us);
@@ -578,8 +471,11 @@ uint8_t member_awaits(const struct member *member, bool *all_blank)
     *all_blank = false;
     if (!member->leading || member->agreed.pending.epoch != 0)
         return 0;
-    if (active->epoch == 0)
+    if (active->epoch == 0) {
+        uint32_t epoch = 0;
+        *all_blank = joining == member->options.configured && newest_logs(member, joining, &epoch) == 0;
         return member->options.configured & (uint8_t)~joining;
+    }
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)
         if ((active->members & node_bit(node)) != 0 && maybe_alive(member, node, now_us))
             return 0;

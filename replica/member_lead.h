@@ -1,4 +1,4 @@
-/* member_lead.h: between member.c and member_lead.c only. */
+/* member_lead.h: between member.c, member_lead.c and member_suspect.c only. */
 #ifndef REPLICA_MEMBER_LEAD_H
 #define REPLICA_MEMBER_LEAD_H
 
@@ -47,9 +47,14 @@ void member_lead_work(struct member *member, uint64_t now_us, const struct membe
 void member_on_lease_ask(struct member *member, unsigned from, const struct member_message *message,
                          uint64_t now_us, const struct member_actions *actions);
 void member_on_echo(struct member *member, unsigned from, uint64_t stamp_us);
+
+/* ---- member_suspect.c ---- */
+
 void member_on_healed(struct member *member, unsigned from, uint32_t epoch, uint64_t incarnation,
                       uint64_t now_us);
 void member_on_suspect(struct member *member, unsigned from, const struct member_message *message,
                        uint64_t now_us);
+/* Who has to go because others cannot work with it. */
+uint8_t member_culprits(const struct member *member, uint64_t now_us);
 
 #endif

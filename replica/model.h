@@ -43,12 +43,6 @@ static inline bool model_is_early(const struct model_row *row)
     return (row->acks & MODEL_ACK_TAKEN) != 0;
 }
 
-/* A record that is VALID need not be durable elsewhere. */
-static inline bool model_is_read_early(const struct model_row *row)
-{
-    return row->readable == MODEL_AT_TAKEN;
-}
-
 /* Something waits until it is durable here. */
 static inline bool model_awaits_durable(const struct model_row *row)
 {

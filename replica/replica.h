@@ -351,7 +351,6 @@ void replica_reply(struct replica *replica, struct request *request, enum outcom
 /* The answer to a write that is complete. `record`: it, if it is still there. */
 void replica_reply_written(struct replica *replica, struct request *request, const struct pending *write, uint64_t cas,
                            const struct record *record);
-void replica_refuse_waiting(struct replica *replica);
 
 /* Executes a request now; false: it was put to wait, and nothing behind it on this key may go first. */
 enum execute { EXECUTE_DONE, EXECUTE_WAITS, EXECUTE_BLOCKED };
@@ -368,17 +367,13 @@ static inline bool pending_is_complete(const struct pending *pending)
 {
     return pending->valid || pending->answered;
 }
-/* Goes on with `pending` as far as its acknowledgements, and the model, allow. `op` may be gone afterwards. */
-void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending);
 /* Replays a record that a member holds unconfirmed after a cold start. False: no room now. */
 bool replica_drive_unconfirmed(struct replica *replica, struct found *found);
-void replica_sweep(struct replica *replica);
 
 /* A record with this lsn counts as UNCONFIRMED, though its state may not say so yet. */
 bool replica_awaits_mark(const struct replica *replica, uint64_t lsn);
 /* As store_find; what awaits its mark gets it first. */
 bool replica_find_marked(struct replica *replica, struct slice key, uint64_t hash, struct found *found);
-bool replica_coordinator_gone(const struct replica *replica, uint64_t ts);
 
 void replica_on_inv(struct replica *replica, const struct message *message);
 /* ACK, TAKEN. */

@@ -150,7 +150,8 @@ static bool counts_as_read(const struct pending *pending)
     return reads && first != NULL && (first->options & REQUEST_UNNOTICED) == 0;
 }
 
-void replica_try_complete(struct replica *replica, struct op *op, struct pending *pending)
+/* Goes on as far as acknowledgements, and the model, allow. `op` may be gone afterwards. */
+static void try_complete(struct replica *replica, struct op *op, struct pending *pending)
 {
     if (pending->ts == 0)
         return;
@@ -206,7 +207,7 @@ void replica_on_ack(struct replica *replica, const struct message *message)
     pending->taken |= node_bit(message->from);
     if (message->type == MSG_ACK || !model_awaits_durable(replica->model))
         pending->acked |= node_bit(message->from);
-    replica_try_complete(replica, op, pending);
+    try_complete(replica, op, pending);
 }
 
 /* The record that comes with it has won. It is taken as an INV would be, and by that the loser is refused (invariant 4). */
@@ -243,9 +244,9 @@ static void look_again(struct replica *replica, struct op *op, uint64_t ts)
     if (op == NULL || ts == 0)
         return;
     if (op->own.ts == ts)
-        replica_try_complete(replica, op, &op->own);
+        try_complete(replica, op, &op->own);
     else if (op->replay.ts == ts)
-        replica_try_complete(replica, op, &op->replay);
+        try_complete(replica, op, &op->replay);
 }
 
 void replica_on_durable(struct replica *replica, uint64_t durable)
@@ -281,6 +282,6 @@ void replica_end_step(struct replica *replica)
         struct op *op = replica->ready;
         replica->ready = op->ready_next;
         op->ready = false;
-        replica_try_complete(replica, op, &op->own);
+        try_complete(replica, op, &op->own);
     }
 }

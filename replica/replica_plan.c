@@ -93,13 +93,9 @@ static enum outcome plan_arithmetic(struct request *request, const struct record
     if (record->value_size > sizeof(plan->digits) - 1 || (record->flags & RECORD_LARGE) ||
         decimal_parse_stored(record_value(record), &number) != STATUS_OK)
         return OUTCOME_NON_NUMERIC;
-    if (request->type == REQUEST_INCR)
-        number += request->delta;
-    else
-        number = number < request->delta ? 0 : number - request->delta;
-    size_t size = decimal_format(number, plan->digits);
-    for (; size < record->value_size; size++)
-        plan->digits[size] = ' '; /* as memcached: a value does not shrink */
+    bool adds = request->type == REQUEST_INCR;
+    number = adds ? decimal_add(number, request->delta) : decimal_subtract(number, request->delta);
+    size_t size = decimal_format_stored(number, plan->digits, record->value_size);
     plan->spec.value = slice_make(plan->digits, size);
     plan->spec.client_flags = record_client_flags(record);
     plan->spec.exptime = later_exptime(request, record);

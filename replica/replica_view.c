@@ -5,7 +5,7 @@
 
 enum { SWEEPS = 16 };
 
-bool replica_coordinator_gone(const struct replica *replica, uint64_t ts)
+static bool coordinator_is_gone(const struct replica *replica, uint64_t ts)
 {
     return !view_has_coordinator(&replica->view, ts);
 }
@@ -50,7 +50,7 @@ static void install_op(struct replica *replica, struct op *op)
     begin_again(replica, op, &op->replay);
     bool any = store_find(replica->store, op_key(op), op->hash, &found);
     if (any && found.state == STATE_INVALID && replica_is_member(replica) &&
-        replica_coordinator_gone(replica, found.record->ts) && !FAULT(NO_REPLAY))
+        coordinator_is_gone(replica, found.record->ts) && !FAULT(NO_REPLAY))
         replica_replay_start(replica, op, &found);
 }
 
@@ -114,7 +114,7 @@ static enum outcome refused(const struct request *request)
     return request->tried && !FAULT(TRIED_IS_REFUSED) ? OUTCOME_UNKNOWN : OUTCOME_REFUSED;
 }
 
-void replica_refuse_waiting(struct replica *replica)
+static void refuse_waiting(struct replica *replica)
 {
     for (uint32_t i = 0; i < replica->op_capacity; i++) {
         struct op *op = &replica->ops[i];
@@ -153,7 +153,7 @@ static void forget_overtaken(struct replica *replica, struct op *op)
 /* The writes themselves stay: they are complete when the others are there again, or a view decides. */
 void replica_on_stalled(struct replica *replica)
 {
-    replica_refuse_waiting(replica);
+    refuse_waiting(replica);
     for (uint32_t i = 0; i < replica->op_capacity; i++)
         if (replica->ops[i].used)
             forget_overtaken(replica, &replica->ops[i]);
@@ -162,7 +162,7 @@ void replica_on_stalled(struct replica *replica)
 void replica_on_restart(struct replica *replica, uint64_t incarnation)
 {
     struct mark mark = {0};
-    replica_refuse_waiting(replica);
+    refuse_waiting(replica);
     (void)store_mark_last(replica->store, &mark);
     replica->options.incarnation = incarnation;
     replica->view = (struct view){0};
@@ -240,7 +240,7 @@ static void ask_coordinator(struct replica *replica, struct op *op, struct found
     uint64_t ts = found->record->ts;
     bool mine = ts_node(ts) == replica->options.self;
     op->since_us = replica->mono_us;
-    if (replica_coordinator_gone(replica, ts) || mine || op->may_replay || FAULT(REPLAY_ALIVE)) {
+    if (coordinator_is_gone(replica, ts) || mine || op->may_replay || FAULT(REPLAY_ALIVE)) {
         if (replica_is_member(replica) && !FAULT(NO_REPLAY))
             replica_replay_start(replica, op, found);
         return;
@@ -293,7 +293,7 @@ static void sweep_op(struct replica *replica, struct op *op)
         replica_became_valid(replica, op);
 }
 
-void replica_sweep(struct replica *replica)
+static void sweep(struct replica *replica)
 {
     uint32_t count = replica->stalled ? replica->op_capacity : replica->op_capacity / SWEEPS + 1;
     replica->stalled = false;
@@ -309,7 +309,7 @@ void replica_on_tick(struct replica *replica)
     replica_mark_some(replica);
     if (!replica_is_member(replica) && !replica_is_healing(replica))
         return;
-    replica_sweep(replica);
+    sweep(replica);
     if (replica->check_all)
         replica_on_durable(replica, replica->durable);
     if (!replica_is_member(replica))

@@ -26,7 +26,7 @@ void connection_set_due(struct connection *connection)
     worker->due = connection;
 }
 
-void connection_begin_pending(struct connection *connection, struct job *job)
+static void begin_pending(struct connection *connection, struct job *job)
 {
     job->key_group = job->request.hash % CONNECTION_KEY_GROUPS;
     connection->pending_count++;
@@ -58,7 +58,7 @@ void connection_append(struct connection *connection, struct job *job)
     if (job->done)
         connection_set_due(connection);
     else
-        connection_begin_pending(connection, job);
+        begin_pending(connection, job);
 }
 
 /* The size of the next unknown value is guessed from the last ones: quickly up, slowly down. */
@@ -80,7 +80,7 @@ void connection_insert(struct connection *connection, struct job *after, struct 
     if (connection->last == after)
         connection->last = job;
     connection->job_count++;
-    connection_begin_pending(connection, job);
+    begin_pending(connection, job);
 }
 
 void connection_submitted(const struct job *job)

@@ -29,8 +29,8 @@ struct dump;
 struct watcher;
 
 enum {
-    CONNECTION_STRANGER_JOB_MAX = 8, /* the same, before authentication */
     CONNECTION_JOB_MAX = 512,        /* commands under way or not yet written */
+    CONNECTION_STRANGER_JOB_MAX = 8, /* the same, before authentication */
     CONNECTION_BYTES_MAX = 4 << 20,  /* values in them, plus one value */
     CONNECTION_GET_MAX =
         64, /* keys asked for at once; fewer if values are large: their size is not known before */
@@ -189,8 +189,8 @@ enum reply connection_fixed_reply(const struct job *job);
 /* Before an answer with a value is formatted: if that lies in pieces that cannot be sent, job->lost
  * is set. */
 void connection_claim_pieces(struct connection *connection, struct job *job);
-/* The value of a formatted answer lies in pieces: they follow its head, and its tail follows them.
- */
+/* The value of a formatted answer lies in pieces: they follow its head, and its tail follows
+ * them. */
 void connection_send_pieces(struct connection *connection, struct job *job);
 
 /* connection_dump.c: a list of keys, which the barrier waits for. REPLY_COUNT: it began; else the
@@ -223,7 +223,6 @@ void connection_run_watchers(
 void connection_append(struct connection *connection, struct job *job);
 void connection_insert(struct connection *connection, struct job *after, struct job *job);
 void connection_submitted(const struct job *job); /* a large value, at last */
-void connection_begin_pending(struct connection *connection, struct job *job);
 void connection_end_pending(struct connection *connection, const struct job *job);
 /* Nothing of this client is under way on the key: a read of it may be answered at once, and is in order. */
 bool connection_is_idle_on(const struct connection *connection, uint64_t hash);

@@ -49,7 +49,7 @@ void connection_begin_barrier(struct connection *connection, enum command comman
 
 static void on_flush_all(struct connection *connection, const struct text_request *request)
 {
-    uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
+    uint32_t now = worker_now(connection->worker);
     if (connection->worker->node->options.no_flush) {
         connection_answer_line(connection, REPLY_NO_FLUSH, request->noreply);
         return;
@@ -178,8 +178,8 @@ static enum reply resize(struct connection *connection, const struct text_reques
     return REPLY_COUNT;
 }
 
-/* A shard that uses more already has refused: the others get back what they had, which always goes.
- */
+/* A shard that uses more already has refused: the others get back what they had, which always
+ * goes. */
 static void end_resize(struct connection *connection)
 {
     struct node *node = connection->worker->node;

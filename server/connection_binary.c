@@ -87,7 +87,7 @@ static struct job *new_request(struct connection *connection, const struct binar
     core->key = slice_make(job->key, request->key.size);
     core->hash = hash_key(core->key);
     core->client_flags = request->client_flags;
-    core->exptime = text_expire_at(request->exptime, (uint32_t)(worker->wall_us / 1000000));
+    core->exptime = text_expire_at(request->exptime, worker_now(worker));
     core->cas = request->cas;
     /* A get of any kind takes no notice of the unique. */
     core->compare = request->cas != 0 && core->type != REQUEST_TOUCH && core->type != REQUEST_GAT;
@@ -146,7 +146,7 @@ static void on_value_end(struct connection *connection)
 static void on_flush(struct connection *connection, const struct binary_request *request)
 {
     struct worker *worker = connection->worker;
-    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t now = worker_now(worker);
     uint32_t at = text_expire_at(request->exptime, now);
     if (worker->node->options.no_flush) {
         answer_status(connection, &request->tag, BINARY_STATUS_AUTH_ERROR);

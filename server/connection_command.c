@@ -2,16 +2,12 @@
 #include "server/connection_meta.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/hash.h"
-#include "base/log.h"
 #include "proto/reply.h"
 #include "server/large.h"
 #include "server/node.h"
 #include "server/stats.h"
-#include "server/version.h"
 #include "server/worker.h"
 
 enum request_type connection_request_type(enum command command)
@@ -69,7 +65,7 @@ static struct job *new_request(struct connection *connection, const struct text_
     job->request.key = slice_make(job->key, request->key.size);
     job->request.hash = hash_key(job->request.key);
     job->request.client_flags = request->client_flags;
-    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t now = worker_now(worker);
     job->request.exptime = text_expire_at(request->exptime, now);
     job->request.cas = request->cas;
     job->request.delta = request->delta;
@@ -120,8 +116,8 @@ static void on_value(struct connection *connection, const struct text_request *r
         text_value_refuse(&connection->parser, REPLY_NO_MEMORY_STORING);
 }
 
-/* A set that found no memory must not leave the old value, as if nothing had been set (memcached).
- */
+/* A set that found no memory must not leave the old value, as if nothing had been set
+ * (memcached). */
 static void refuse_value(struct connection *connection, struct job *job)
 {
     counters_add(&connection->worker->counters, COUNTER_store_no_memory, 1);

@@ -251,7 +251,7 @@ static size_t format_number(struct job *job, struct meta_result *result)
 
 void connection_meta_format(struct connection *connection, struct job *job)
 {
-    uint32_t now = (uint32_t)(connection->worker->wall_us / 1000000);
+    uint32_t now = worker_now(connection->worker);
     enum meta_code code;
     if (shows_value(job))
         connection_claim_pieces(connection, job);

@@ -16,8 +16,8 @@ static void end(struct connection *connection, enum counter counter)
     connection_set_due(connection);
 }
 
-/* Nothing of it is under way here, and the client has sent nothing: not even a part of a command.
- */
+/* Nothing of it is under way here, and the client has sent nothing: not even a part of a
+ * command. */
 static bool is_idle(const struct connection *connection, uint64_t idle_us_max)
 {
     return connection->worker->mono_us - connection->heard_us >= idle_us_max &&

@@ -165,8 +165,7 @@ static void take_chain(struct slice_text *text)
 
 void dump_slice(struct worker *worker, struct job *job)
 {
-    struct slice_text text = {
-        .worker = worker, .job = job, .now = (uint32_t)(worker->wall_us / 1000000)};
+    struct slice_text text = {.worker = worker, .job = job, .now = worker_now(worker)};
     int chains = worker->sequence == worker->dump_sequence ? SLICE_CHAINS : BUSY_CHAINS;
     worker->dump_sequence = worker->sequence;
     /* More than one buffer only if the lines of a single chain do not fit, which takes a very long

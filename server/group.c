@@ -301,8 +301,9 @@ static void tell_awaited(struct group *group)
         return;
     group->awaited_us = group->now_us;
     if (all_blank)
-        log_warn("start: all members of the last view are here, but none holds data; "
-                 "--force-members decides");
+        log_warn("start: all members of the last view are here, but none holds a whole log: each is damaged or empty. Restore a "
+                 "directory, or --force-members decides whose logs to go on with: keys that were overwritten or deleted lately may "
+                 "come back with older values");
     else if (member_agreed_epoch(&group->member) == 0)
         log_warn("start: waiting for node %s: the first start of a group takes all its nodes (or "
                  "--force-members, if the others never held data)",
@@ -362,14 +363,15 @@ static void look_at_logs(const struct node *node, uint32_t *last_epoch, bool *bl
     bool damaged = node->options.recovery_full, empty = true;
     *last_epoch = 0;
     for (unsigned i = 0; i < node->worker_count; i++) {
-        struct mark mark;
         const struct worker *worker = &node->workers[i];
         damaged = damaged || worker->damaged;
         empty = empty && worker->empty;
-        if (store_mark_last(worker->store, &mark) && mark.epoch > *last_epoch)
-            *last_epoch = mark.epoch;
+        if (worker->last_epoch > *last_epoch)
+            *last_epoch = worker->last_epoch;
+        if (worker->damaged && *last_epoch == 0)
+            *last_epoch = 1; /* it is no new node, though its log does not say so any more */
     }
-    *blank = node->options.peer_count > 0 && (damaged || empty);
+    *blank = node->net != NULL && (damaged || empty);
 }
 
 static enum status open_raft(struct group *group, struct event_base *base)

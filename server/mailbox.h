@@ -56,8 +56,8 @@ void mailbox_close(struct mailbox *mailbox);
 /* Puts a copy. STATUS_NO_MEMORY: nothing was put. */
 enum status mailbox_put_any(struct mailbox *mailbox, const struct letter *letter) MUST_CHECK;
 
-/* Everything that is there, in order, as a list; the caller frees each letter. Resets the wake-up.
- */
+/* Everything that is there, in order, as a list; the caller frees each letter. Resets the
+ * wake-up. */
 struct letter *mailbox_take(struct mailbox *mailbox);
 
 #endif

@@ -34,8 +34,8 @@ const char *option_name(const struct option_row *row, char name[OPTION_NAME_SIZE
     return name;
 }
 
-/* Wrong numbers of these, and of all words of -o, end memcached with 1 where others end it with 64.
- */
+/* Wrong numbers of these, and of all words of -o, end memcached with 1 where others end it with
+ * 64. */
 static int exit_code(const struct option_row *row)
 {
     bool one = row->extended || (row->letter != 0 && strchr("cDfnNRt", row->letter) != NULL);

@@ -40,6 +40,9 @@ enum options_protocol {
 /* With -Z, a listener may differ from what the options say of all. */
 enum listen_tls { LISTEN_TLS_OPTION, LISTEN_TLS_NONE, LISTEN_TLS_BASIC, LISTEN_TLS_MUTUAL };
 
+/* What a node that has no others does with a log that is damaged. */
+enum options_damaged { DAMAGED_REFUSE, DAMAGED_SERVE };
+
 /* A place where clients connect. Ports that are 0: any. */
 struct options_listen {
     struct options_address at;
@@ -98,6 +101,7 @@ struct options {
     bool recovery_full;
     enum model persistency;
     bool rebuild_index;
+    uint32_t damaged; /* enum options_damaged */
     const char *index_directory; /* "none": the process's own memory */
     uint32_t net;     /* enum net_choice */
     uint32_t poll_us; /* 0: never */

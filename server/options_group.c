@@ -1,5 +1,5 @@
-/* The options with a shape of their own: the nodes of a group, files; and what must fit together.
- */
+/* The options with a shape of their own: the nodes of a group, files; and what must fit
+ * together. */
 #include "server/options_take.h"
 
 #include <string.h>

@@ -239,11 +239,6 @@ void raft_driver_propose(struct raft_driver *driver, const struct member_entry *
     event_active(driver->timer, EV_TIMEOUT, 0);
 }
 
-unsigned raft_driver_leader(const struct raft_driver *driver)
-{
-    return driver->leader;
-}
-
 /* ---- texts and peers ---- */
 
 __attribute__((format(printf, 3, 4))) static void say(char *why, size_t why_size,

@@ -69,9 +69,6 @@ void raft_driver_close(struct raft_driver *driver);
  * May be called in a callback. */
 void raft_driver_propose(struct raft_driver *driver, const struct member_entry *entry);
 
-/* As last told by role(). */
-unsigned raft_driver_leader(const struct raft_driver *driver);
-
 /* Where raft listens for a node of this peer port. */
 uint16_t raft_driver_port(uint16_t peer_port);
 

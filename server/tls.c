@@ -26,11 +26,6 @@ struct tls_session {
     int error_number;
 };
 
-bool tls_is_built_in(void)
-{
-    return true;
-}
-
 /* ---- a context: everything that the options say, as OpenSSL wants it ---- */
 
 /* What a context is made from, and where the reason goes if it cannot be made. */

@@ -50,9 +50,6 @@ struct tls_options {
     bool required_anywhere; /* a listener asks for TLS_VERIFY_REQUIRE, so ca_cert must be there */
 };
 
-/* False: this build has no TLS. */
-bool tls_is_built_in(void);
-
 /* Reads the certificates. The options' texts stay the caller's, and stay. STATUS_INVALID: something
  * is missing or wrong; `why` has one line, which names the file. */
 enum status tls_open(struct tls **tls, const struct tls_options *options, char *why,

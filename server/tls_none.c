@@ -5,11 +5,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-bool tls_is_built_in(void)
-{
-    return false;
-}
-
 enum status tls_open(struct tls **tls, const struct tls_options *options, char *why,
                      size_t why_size)
 {

@@ -23,8 +23,8 @@ enum reply tuning_answer_slabs(const struct text_request *request);
 /* The answer to lru_crawler but metadump, mgdump, enable and disable. */
 enum reply tuning_answer_crawler(const struct text_request *request);
 
-/* "all", "hash", or a comma list of class ids. REPLY_OK: SLAB_CLASS is among them; else the answer.
- */
+/* "all", "hash", or a comma list of class ids. REPLY_OK: SLAB_CLASS is among them; else the
+ * answer. */
 enum reply tuning_read_classes(struct slice list);
 
 #endif

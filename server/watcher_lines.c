@@ -81,7 +81,7 @@ static void note_store(struct worker *worker, const struct job *job)
     struct slice name = encode(key, job);
     const struct seen *seen = &job->request.seen;
     bool extends = request_extends(job->request.type);
-    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t now = worker_now(worker);
     uint32_t exptime = extends ? seen->exptime : job->request.exptime;
     uint64_t value_size =
         job->outcome == OUTCOME_STORED ? seen->value_size : job->request.value.size;
@@ -122,7 +122,7 @@ void watchers_note_eviction(struct worker *worker, const struct request *request
     char line[WATCHER_LINE_SIZE_MAX], key[3 * RECORD_KEY_SIZE_MAX];
     const struct seen *seen = &request->seen;
     struct slice name = encode_key(key, request);
-    uint32_t now = (uint32_t)(worker->wall_us / 1000000);
+    uint32_t now = worker_now(worker);
     long long ttl = seen->exptime == 0 ? -1 : (long long)seen->exptime - now;
     int size = snprintf(line, sizeof(line),
                         "type=eviction key=%.*s fetch=%s ttl=%lld la=%u clsid=%d size=%u",

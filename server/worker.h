@@ -73,6 +73,7 @@ struct worker {
     void *shard_memory;
     struct shard *shard;
     bool damaged, empty;   /* what the opening scan found */
+    uint32_t last_epoch;   /* of the newest mark then, before damage voided it; 0: none */
     struct net_lane *lane; /* NULL: a single node */
     bool holds;            /* a message of a peer, until a view is installed or there is room */
     uint8_t rdma_peers;    /* node set: connected over RDMA */
@@ -128,6 +129,12 @@ struct worker {
     struct counters counters;
     struct publication publication;
 };
+
+/* Seconds since 1970, of this turn: what exptimes are compared with. */
+static inline uint32_t worker_now(const struct worker *worker)
+{
+    return (uint32_t)(worker->wall_us / 1000000);
+}
 
 /* Opens all but the shard, which is open and stays so. Otherwise the reason was logged. */
 enum status worker_open(struct worker *worker) MUST_CHECK;

@@ -2,6 +2,7 @@
 #include "server/worker.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,16 +22,26 @@ enum {
 
 /* ---- what is logged ---- */
 
-static void log_damage(const struct worker *worker, const struct log_report *report)
+static void log_damage(const struct worker *worker, const struct log_report *report, const char *then)
 {
-    const struct node *node = worker->node;
-    char name[SEGMENTS_NAME_SIZE];
-    segments_name(node, worker->number, worker->medium, report->corrupt_segment, name);
-    log_error("%s: damaged (%u places in this shard); %s", name, report->corrupt_count,
-              node->net != NULL
-                  ? "the shard is fetched from the other nodes as a whole"
-                  : "there is no other node to heal from: what was in the damaged part is lost, "
-                    "the rest is served. A key whose newest version was there may show an older one");
+    char name[SEGMENTS_NAME_SIZE], unread[80] = "", bytes[80] = "";
+    segments_name(worker->node, worker->number, worker->medium, report->corrupt_segment, name);
+    if (report->corrupt_to > report->corrupt_from)
+        snprintf(bytes, sizeof(bytes), ", at bytes %u to %u", report->corrupt_from, report->corrupt_to - 1);
+    if (report->unread_count > 0)
+        snprintf(unread, sizeof(unread), ", and all of %u segments that cannot be read", report->unread_count);
+    log_error("%s: damaged%s (damaged segments in this shard: %u; missing records: at least %llu%s); %s", name, bytes,
+              report->corrupt_count, (unsigned long long)report->missing_count, unread, then);
+}
+
+/* Of a node that has nobody to heal from. The keys that the damaged part held are not known: a record has one checksum, so if it
+ * does not hold, nor does the key. */
+static void log_refused(const struct worker *worker, const struct log_report *report)
+{
+    log_damage(worker, report,
+               "not started: there is no other node to heal from, and keys that were overwritten or deleted lately may come back "
+               "with older values. Restore the directory, or start once with --damaged=serve to serve what is left. Nothing was "
+               "written to this log");
 }
 
 static void log_taken(const struct worker *worker, uint64_t took_us)
@@ -71,6 +82,12 @@ static void end_broken(void *user, uint32_t segment)
     worker_tell_broken(worker, segment);
     process_remove_pid(&worker->node->options);
     _exit(EXIT_MEDIUM);
+}
+
+/* A node that is alone takes a damaged log only when it is told to. */
+static bool refuses_damage(const struct node *node)
+{
+    return node->net == NULL && node->options.damaged == DAMAGED_REFUSE;
 }
 
 static void log_open_error(const struct worker *worker, enum status status, uint32_t segment)
@@ -115,6 +132,7 @@ static struct store_options store_options(struct worker *worker)
                              .shard_count = (uint16_t)node->worker_count},
                 .medium = worker->medium,
                 .segment_count_max = node->segment_count_shard,
+                .refuse_damage = refuses_damage(node),
                 .readers = node->worker_count > 1,
                 .life = (uint32_t)node->directory.node.incarnation},
         .index = worker->index.at,
@@ -152,6 +170,25 @@ static enum status take_over_or_scan(struct worker *worker, struct log_report *r
     return status;
 }
 
+/* The log has damage, and is opened all the same. */
+static void take_damaged(struct worker *worker, const struct log_report *report)
+{
+    worker->damaged = true;
+    if (worker->node->net == NULL) {
+        log_damage(worker, report,
+                   "--damaged=serve: what is left is served, keys that were overwritten or deleted lately may have come back with "
+                   "older values. What can be read of the damaged segments moves to others; then the option is not needed any more");
+        store_repair(worker->store);
+        return;
+    }
+    log_damage(worker, report, "the shard is fetched from the other nodes as a whole");
+    /* A full log may have no room for it. Then the damage itself, which stays until the shard has
+     * healed, says the same at the next start. */
+    enum status status = store_drop_marks_nodrain(worker->store);
+    if (status != STATUS_OK)
+        log_warn("shard %u: could not void its marks: %s", worker->number, status_text(status));
+}
+
 static enum status open_store(struct worker *worker)
 {
     struct log_report report = {.record_count = 0};
@@ -159,20 +196,17 @@ static enum status open_store(struct worker *worker)
     uint32_t bad_segment = 0;
     enum status status = take_over_or_scan(worker, &report, &bad_segment);
     if (status != STATUS_OK) {
-        log_open_error(worker, status, bad_segment);
+        if (status == STATUS_CORRUPT && report.corrupt_count > 0)
+            log_refused(worker, &report);
+        else
+            log_open_error(worker, status, bad_segment);
         return status;
     }
+    bool marked = store_mark_last(worker->store, &mark);
+    worker->empty = report.record_count == 0 && !marked;
+    worker->last_epoch = marked ? mark.epoch : 0;
     if (report.corrupt_count > 0)
-        log_damage(worker, &report);
-    worker->damaged = report.corrupt_count > 0;
-    worker->empty = report.record_count == 0 && !store_mark_last(worker->store, &mark);
-    if (!worker->damaged || worker->node->net == NULL)
-        return STATUS_OK;
-    /* A full log may have no room for it. Then the damage itself, which stays until the shard has
-     * healed, says the same at the next start. */
-    status = store_drop_marks_nodrain(worker->store);
-    if (status != STATUS_OK)
-        log_warn("shard %u: could not void its marks: %s", worker->number, status_text(status));
+        take_damaged(worker, &report);
     return STATUS_OK;
 }
 

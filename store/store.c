@@ -73,6 +73,8 @@ enum status store_open(struct store **store, const struct store_options *options
     made->header.life = made->header.checked = 1;
     made->victim = VICTIM_NONE;
     made->forgetful = options->forgetful;
+    made->broken = options->broken;
+    made->broken_user = options->broken_user;
     index_init(&made->index, memory, size);
     index_grant(made, true);
     struct log_options log = options->log;
@@ -308,7 +310,7 @@ void store_stats(const struct store *store, struct store_stats *stats)
     stats->segment_free = log_segment_free_count(store->log);
     stats->segment_damaged = 0;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++)
-        stats->segment_damaged += log_segment_is_damaged(store->log, i);
+        stats->segment_damaged += log_segment_shows_damage(store->log, i);
     stats->index_bytes =
         (uint64_t)(index->main_count + index->total - index->overflow_low) *
         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);

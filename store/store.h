@@ -57,8 +57,8 @@ struct store_options {
     const struct store_keep *keep; /* NULL: the memory dies with the process */
     bool forgetful; /* nobody will open this log again: no scan can bring back what a dropped tombstone has deleted */
 
-    /* After a take-over only: a record, or an entry that leads to it, turns out to be damaged, when it is used for the first time.
-     * There is nothing true to answer, so this must end the process and not return (NULL: an assertion fails). The next start
+    /* A record, or an entry that leads to it, turns out to be damaged: after a take-over when it is used for the first time, else
+     * when cleaning is about to copy it. There is nothing true to answer, so this must end the process and not return (NULL: an assertion fails). The next start
      * scans. `segment`: where the record is said to be. The owner's thread. */
     void (*broken)(void *user, uint32_t segment);
     void *broken_user;
@@ -246,7 +246,7 @@ struct store_stats {
     uint64_t log_bytes;       /* that the log may use */
     uint32_t segment_count;   /* that the log may use, all in all */
     uint32_t segment_free;    /* of these, ready to be written */
-    uint32_t segment_damaged; /* of these, with a part that could not be read when the log was scanned */
+    uint32_t segment_damaged; /* of these, with a part that could not be read when the log was scanned; until a start would not find it any more */
     uint64_t index_bytes;     /* touched */
     uint64_t cleaned_bytes;   /* copied so far */
     uint64_t version_max;     /* newest ts version seen, at opening and since */

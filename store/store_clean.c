@@ -326,6 +326,9 @@ static void drop_in_place(struct store *store, uint64_t budget)
 static enum status copy(struct store *store, const struct record *record, place_t place,
                         place_t *to)
 {
+    /* A copy gets a checksum of its own: what has rotted since the start would be right again. */
+    if (!store->forgetful && !log_is_sound(store->log, place) && !FAULT(COPY_BELIEVES))
+        store_end_broken(store, (uint32_t)(place >> PLACE_UNIT_BITS));
     enum log_stream stream =
         has_cold_tail(store) && store->policy == POLICY_BEST ? STREAM_COLD : STREAM_HOT;
     enum status status = log_copy_nodrain(store->log, place, stream, to);
@@ -377,6 +380,9 @@ static bool step(struct store *store, uint64_t *budget)
     place_t place;
     const struct record *record = store_segment_next(store, store->victim, &offset, &place);
     if (record == NULL) {
+        /* A record whose sizes have rotted hides those behind it. */
+        if (log_segment(store->log, store->victim)->live != 0 && !FAULT(GIVE_ALIVE))
+            store_end_broken(store, store->victim);
         log_segment_give(store->log, store->victim);
         store->victim = VICTIM_NONE;
         return true;

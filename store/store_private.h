@@ -295,6 +295,9 @@ bool store_grant_head(const struct store_options *options);
  * there is nothing true to answer: the process ends here (store_options.broken), and the next start scans. Returns the new word. */
 uint64_t entry_use_first(const struct store *store, uint64_t *entry);
 
+/* A record in this segment does not hold: see store_options.broken. Does not return. */
+void store_end_broken(const struct store *store, uint32_t segment);
+
 /* log_segment_next(), and the same for records of segments that were taken over: those that no entry leads to are damaged as easily,
  * and a walk that loses its way would pass over others. */
 const struct record *store_segment_next(const struct store *store, uint32_t number, uint32_t *offset, place_t *place);

@@ -187,8 +187,8 @@ static uint32_t segment_of(place_t place)
     return (uint32_t)(place >> PLACE_UNIT_BITS);
 }
 
-/* Does not return. Of the store, only `ready` is changed, and only here. */
-static void end_broken(const struct store *store, uint32_t segment)
+/* Of the store, only `ready` is changed, and only here. */
+void store_end_broken(const struct store *store, uint32_t segment)
 {
     store_distrust((struct store *)(uintptr_t)store);
     if (store->broken != NULL)
@@ -200,7 +200,7 @@ uint64_t entry_use_first(const struct store *store, uint64_t *entry)
 {
     uint64_t word = entry_load(entry);
     if (!log_is_sound(store->log, entry_place(word)))
-        end_broken(store, segment_of(entry_place(word)));
+        store_end_broken(store, segment_of(entry_place(word)));
     word = entry_with_state(store, word, entry_state(store, word));
     entry_store(entry, word);
     return word;
@@ -223,7 +223,7 @@ const struct record *store_segment_next(const struct store *store, uint32_t numb
     if (known || FAULT(WALK_BELIEVES))
         return record;
     if (record != NULL ? !log_is_sound(store->log, *place) : !is_sound_end(store, number, *offset))
-        end_broken(store, number);
+        store_end_broken(store, number);
     return record;
 }
 

@@ -29,7 +29,7 @@ struct cluster_node {
     bool up, paused;
     bool blank;          /* at its next start */
     uint8_t force;       /* at its next start */
-    uint32_t last_epoch; /* what its log remembers */
+    uint32_t last_epoch; /* what its log remembers, or remembered before it was damaged */
     uint64_t incarnation;
     int64_t drift_ppm;
     unsigned applied;     /* entries of the log */
@@ -171,7 +171,7 @@ static inline void cluster_start(struct cluster *cluster, unsigned id)
                                      .configured = (uint8_t)((1u << cluster->count) - 1),
                                      .force_members = node->force,
                                      .blank = node->blank,
-                                     .last_epoch = node->blank ? 0 : node->last_epoch,
+                                     .last_epoch = node->last_epoch,
                                      .lease_us = CLUSTER_LEASE_US,
                                      .suspect_us = CLUSTER_SUSPECT_US,
                                      .boot_grace_us = CLUSTER_GRACE_US,

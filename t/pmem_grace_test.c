@@ -1,7 +1,5 @@
 /* Goal: records that other threads may still read are not written over.
  * Method: one log in plain memory, where drains are done at once, so that only readers can hold a segment back. */
-#include <stdio.h>
-
 #include "pmem/log.h"
 #include "pmem/medium_memory.h"
 #include "t/test.h"

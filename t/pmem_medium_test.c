@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -400,7 +399,6 @@ TEST(medium_file, counts_what_it_syncs)
 }
 
 /* ---- SIGBUS ---- */
-
 enum { GUARD_CODE = 93, CUT = 8192 };
 
 static uint8_t *map_and_cut(struct medium *medium, const char *directory)

@@ -3,8 +3,6 @@
  * on the simulated medium, whose drains are done when the test says so; then kills, power cuts of
  * many seeds, and changed bytes. The faults of t/planted_faults.txt take the rules out one by one.
  */
-#include <stdio.h>
-
 #include "pmem/log.h"
 #include "pmem/log_private.h"
 #include "t/sim_medium.h"
@@ -287,6 +285,37 @@ TEST(order, a_progress_line_proves_what_lies_in_other_segments)
         spoil(medium, 1, place_offset(spoilt) + 30);
         log = start(medium, &found);
         EXPECT_EQ(found.report.corrupt_count, 1);
+        end(medium, log);
+    }
+}
+
+/* There is no other in use that could say that it was there; but a free one, at once or a little later. */
+TEST(order, the_only_segment_that_was_used_is_missed_when_it_vanishes)
+{
+    for (unsigned later = 0; later < 2; later++) {
+        struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+        struct found found;
+        void *base;
+        struct log *log = start(medium, &found);
+        for (unsigned i = 0; i < 2; i++) {
+            if (i == later)
+                ASSERT_EQ(medium->ops->map(medium, 1, true, &base), STATUS_OK);
+            put(log, 1 + i, 100);
+            log_prove(log);
+            turn(log);
+            turn(log);
+        }
+        cut(medium, log);
+        log = start(medium, &found);
+        EXPECT(found.there[1]);
+        EXPECT_EQ(found.report.corrupt_count, 0);
+        cut(medium, log);
+        for (uint32_t i = 0; i < SIZE; i++)
+            sim_medium_poke(medium, 0, i, 0);
+        log = start(medium, &found);
+        EXPECT(!found.there[1]);
+        EXPECT_EQ(found.report.corrupt_count, 1);
+        EXPECT_EQ(found.report.corrupt_segment, 0);
         end(medium, log);
     }
 }

@@ -2,7 +2,6 @@
  * reported. Method: a short life of a log, ended by a power cut; each line, each unit of eight bytes and some bits of it are
  * changed, segments are removed, exchanged and cut short, and what is left is recovered and compared with the ledger. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "t/crash_log.h"
 #include "t/test.h"

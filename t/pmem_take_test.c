@@ -2,7 +2,6 @@
  * may still take away, and is refused where the segments are not those that the memory speaks of.
  * Method: a short life on the simulated medium, killed; the memory is taken over; then power cuts
  * of many seeds, and a scan. The faults of t/planted_faults.txt take the rules out one by one. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "pmem/log.h"
@@ -241,7 +240,6 @@ TEST(take, a_segment_erased_by_the_killed_process_is_erased_durably)
 }
 
 /* ---- another process has used the segments since ---- */
-
 TEST(take, is_refused_when_records_were_appended_since)
 {
     struct life life = begin(1);

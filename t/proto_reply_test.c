@@ -22,15 +22,6 @@ TEST(reply, lines_end_in_crlf)
     EXPECT(slice_equal(reply_line(REPLY_STORED), slice_text("STORED\r\n")));
 }
 
-TEST(reply, knows_which_lines_are_errors)
-{
-    EXPECT(reply_is_error(REPLY_ERROR));
-    EXPECT(reply_is_error(REPLY_BAD_CHUNK));
-    EXPECT(reply_is_error(REPLY_BUSY));
-    EXPECT(!reply_is_error(REPLY_NOT_STORED));
-    EXPECT(!reply_is_error(REPLY_EXISTS));
-}
-
 TEST(reply, formats_value_lines)
 {
     char out[REPLY_VALUE_SIZE_MAX], key[250];
@@ -53,7 +44,6 @@ TEST(reply, formats_numbers_and_statistics)
     EXPECT_EQ(reply_stat(out, 12, slice_text("pid"), slice_text("12")), 0);
     EXPECT_EQ(reply_stat(out, 12, slice_make("", SIZE_MAX), slice_text("12")), 0);
     EXPECT_TEXT(as_text(out, reply_stat(out, 64, slice_text("x"), slice_text(""))), "STAT x \r\n");
-    EXPECT_TEXT(as_text(out, reply_stat_number(out, 64, slice_text("x"), 42)), "STAT x 42\r\n");
     EXPECT_TEXT(as_text(out, reply_version(out, 15, slice_text("1.6.0"))), "VERSION 1.6.0\r\n");
     EXPECT_EQ(reply_version(out, 14, slice_text("1.6.0")), 0);
 }

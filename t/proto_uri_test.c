@@ -2,7 +2,6 @@
  * words. */
 #include "proto/uri.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "t/test.h"

@@ -1,8 +1,6 @@
 /* Goal: pieces of a large value stay while anything can need them, and go when nothing ever will.
  * Method: three real shards (t/cluster.h); pieces and manifests are written as the server does it.
  */
-#include <stdio.h>
-
 #include "base/hash.h"
 #include "base/ts.h"
 #include "recovery/collect.h"

@@ -1,7 +1,5 @@
 /* Goal: rules whose absence the simulator finds rarely or never, because another rule stands behind them. Each test fails when its
  * rule is taken out (t/planted_faults.txt). Method: three real shards whose channels the test moves by hand. */
-#include <stdio.h>
-
 #include "base/hash.h"
 #include "base/ts.h"
 

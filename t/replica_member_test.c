@@ -127,6 +127,22 @@ TEST(member, logs_that_remember_more_than_the_agreed_log_are_waited_for_and_the_
     REACHES(7, 0, 1000);
 }
 
+/* The agreed log is lost as well. To begin with logs that have lost something would bring older values back. */
+TEST(member, damaged_logs_that_remember_a_view_are_not_begun_with_unless_told_to)
+{
+    bool all_blank;
+    cluster_init(&cluster, 3, 7);
+    for (unsigned id = 1; id <= 3; id++) {
+        cluster.nodes[id].blank = true;
+        cluster.nodes[id].last_epoch = 1;
+        cluster_start(&cluster, id);
+    }
+    cluster_run(&cluster, 2 * CLUSTER_GRACE_US / 1000);
+    EXPECT_EQ(newest_epoch(), 0);
+    EXPECT_EQ(member_awaits(&cluster.nodes[cluster.leader].member, &all_blank), 0);
+    EXPECT(all_blank);
+}
+
 /* ---- removal ---- */
 
 TEST(member, a_dead_follower_is_removed_when_its_lease_has_ended)

@@ -1,30 +1,6 @@
 /* Goal: where clients connect is what the command line says, and what would leave a door open, or
  * no door at all, is refused. Method: command lines in, the struct or the line out. */
-#include "server/options.h"
-
-#include <stdio.h>
-
-#include "t/test.h"
-
-static struct options options;
-static char why[512];
-
-static enum options_verdict parse(const char *line)
-{
-    static char copy[1024];
-    char *arguments[32] = {"healcached"};
-    int count = 1;
-    snprintf(copy, sizeof(copy), "%s", line);
-    for (char *word = strtok(copy, " "); word != NULL && count < 32; word = strtok(NULL, " "))
-        arguments[count++] = word;
-    why[0] = 0;
-    return options_parse(&options, count, arguments, why, sizeof(why));
-}
-
-static bool refused(const char *line, const char *part)
-{
-    return parse(line) == OPTIONS_WRONG && strstr(why, part) != NULL && strchr(why, '\n') == NULL;
-}
+#include "t/options_line.h"
 
 TEST(options_listen, ports_may_be_off_any_or_a_number)
 {

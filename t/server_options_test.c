@@ -2,30 +2,8 @@
  * is allowed. Method: command lines in, the struct or the line out. */
 #include "server/options_private.h"
 
-#include <stdio.h>
-
 #include "net/net.h"
-#include "t/test.h"
-
-static struct options options;
-static char why[512];
-
-static enum options_verdict parse(const char *line)
-{
-    static char copy[1024];
-    char *arguments[32] = {"healcached"};
-    int count = 1;
-    snprintf(copy, sizeof(copy), "%s", line);
-    for (char *word = strtok(copy, " "); word != NULL && count < 32; word = strtok(NULL, " "))
-        arguments[count++] = word;
-    why[0] = 0;
-    return options_parse(&options, count, arguments, why, sizeof(why));
-}
-
-static bool refused(const char *line, const char *part)
-{
-    return parse(line) == OPTIONS_WRONG && strstr(why, part) != NULL && strchr(why, '\n') == NULL;
-}
+#include "t/options_line.h"
 
 TEST(options, lists_that_are_too_long_are_refused)
 {
@@ -269,6 +247,18 @@ TEST(options, switches_of_memcached_are_switches_here)
     ASSERT_EQ(parse(""), OPTIONS_RUN);
     EXPECT_EQ(options.delimiter, ':');
     EXPECT(!options.detail);
+}
+
+TEST(options, damage_is_refused_unless_it_is_to_be_served)
+{
+    ASSERT_EQ(parse(""), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_REFUSE);
+    ASSERT_EQ(parse("--damaged=serve"), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_SERVE);
+    ASSERT_EQ(parse("--damaged=serve --damaged=refuse"), OPTIONS_RUN);
+    EXPECT_EQ(options.damaged, DAMAGED_REFUSE);
+    EXPECT(refused("--damaged=ignore", "refuse or serve"));
+    EXPECT(refused("--damaged", "argument"));
 }
 
 TEST(options, hashes_tell_what_must_be_equal)

@@ -5,7 +5,6 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,7 +52,6 @@ static uint64_t now_us(void)
 }
 
 /* ---- the core's actions, raft's callbacks ---- */
-
 static void do_send(void *user, unsigned to, const struct member_message *message)
 {
     struct seat *seat = user;

@@ -11,7 +11,6 @@
 #include <openssl/x509.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +35,6 @@ static uint32_t draw(uint32_t below)
 }
 
 /* ---- certificates ---- */
-
 static void write_certificate(const char *name)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");

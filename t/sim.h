@@ -490,7 +490,6 @@ static inline bool sim_is_piece(const struct sim_call *call)
 
 /* ---- sim_model.c ---- */
 bool sim_model_draw(struct sim *sim); /* false: no such model */
-bool sim_model_is_early(const struct sim *sim);
 /* Loses power, not only its process, and nothing is lost that the model promises. */
 bool sim_model_may_lose_power(const struct sim *sim, unsigned node);
 /* An answer of `own`'s node: a write of the key; a read of it. */

@@ -1,7 +1,5 @@
 /* Aimed faults. What strikes at random seldom meets the one moment at which a rule carries weight:
  * here are those moments. */
-#include <assert.h>
-
 #include "base/hash.h"
 #include "t/sim.h"
 
@@ -69,22 +67,34 @@ static bool has_tail(const struct sim *sim, unsigned node, unsigned number)
     return false;
 }
 
+/* A follower has acknowledged what is still under way at node `to`. */
+static bool is_turncoat(struct sim *sim, unsigned to, unsigned shard, const struct message *message)
+{
+    unsigned permille = sim->profile.aim.turncoat_permille;
+    if (message->type != MSG_ACK && message->type != MSG_TAKEN)
+        return false;
+    return permille > 0 && is_victim(sim, message->from) && under_way(sim, to, shard, message->ts) &&
+           strikes(sim, permille, 1000);
+}
+
+/* The coordinator of this INV, which not all have yet, is to die of it. */
+static bool dies_of(struct sim *sim, unsigned shard, const struct message *message, unsigned permille)
+{
+    return permille > 0 && is_victim(sim, message->from) &&
+           under_way(sim, message->from, shard, message->ts) && strikes(sim, permille, 1000);
+}
+
 void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct message *message)
 {
     const struct sim_aim *aim = &sim->profile.aim;
-    if ((message->type == MSG_ACK || message->type == MSG_TAKEN) && aim->turncoat_permille > 0 && is_victim(sim, message->from) &&
-        under_way(sim, to, shard, message->ts) && strikes(sim, aim->turncoat_permille, 1000))
-        strike_at(sim, message->from, sim->now, false);
     bool own = message->type == MSG_INV && ts_node(message->ts) == message->from;
-    if (own && aim->orphan_permille > 0 && is_victim(sim, message->from) &&
-        in_conflict(&sim->nodes[to].shards[shard], message) &&
-        under_way(sim, message->from, shard, message->ts) &&
-        strikes(sim, aim->orphan_permille, 1000))
-        strike_at(sim, message->from, sim->now, true);
     bool manifest = own && message->record_kind == RECORD_VALUE && (message->record_flags & RECORD_LARGE) != 0;
-    if (manifest && aim->manifest_permille > 0 && is_victim(sim, message->from) &&
-        under_way(sim, message->from, shard, message->ts) &&
-        strikes(sim, aim->manifest_permille, 1000))
+    if (is_turncoat(sim, to, shard, message))
+        strike_at(sim, message->from, sim->now, false);
+    if (own && aim->orphan_permille > 0 && in_conflict(&sim->nodes[to].shards[shard], message) &&
+        dies_of(sim, shard, message, aim->orphan_permille))
+        strike_at(sim, message->from, sim->now, true);
+    if (manifest && dies_of(sim, shard, message, aim->manifest_permille))
         strike_at(sim, message->from, sim->now, true);
     if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) && (!aim->tails || has_tail(sim, to, shard)) &&
         strikes(sim, aim->stable_percent, 100))

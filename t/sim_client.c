@@ -1,6 +1,5 @@
 /* Clients: each has one command under way at a time, at any node, and writes down when it began and what came back. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,6 +148,31 @@ static uint32_t record(struct sim *sim, const struct sim_operation *operation)
     return sim->operation_count++;
 }
 
+/* Its slices are the call's. */
+static struct request request_of(const struct sim_operation *operation, struct sim_call *call)
+{
+    struct slice key = sim_key_name(operation->key, call->key);
+    if (operation->type == REQUEST_FLUSH || operation->type == REQUEST_PERSIST)
+        key = slice_make("", 0);
+    return (struct request){
+        .type = operation->type,
+        .client_flags = operation->flags,
+        .exptime = operation->exptime,
+        .hash = hash_key(key),
+        .key = key,
+        .value = slice_make(call->value.bytes, call->value.size),
+        .cas = operation->cas,
+        .delta = operation->delta,
+        .compare = operation->compare,
+        .whole = operation->whole,
+        .vivify = operation->vivify,
+        .initial = operation->initial,
+        .options = operation->options,
+        .new_exptime = operation->new_exptime,
+        .recache_at = operation->recache_at,
+    };
+}
+
 static void issue(struct sim *sim, unsigned node, unsigned client, const struct sim_operation *drawn, unsigned shard)
 {
     struct sim_node *n = &sim->nodes[node];
@@ -172,24 +196,7 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
         call->command = sim->clients[client].command;
         sim->clients[client].operation = call->operation;
     }
-    struct slice key = sim_key_name(operation.key, call->key);
-    if (operation.type == REQUEST_FLUSH || operation.type == REQUEST_PERSIST)
-        key = slice_make("", 0);
-    call->request = (struct request){.type = operation.type,
-                                     .client_flags = operation.flags,
-                                     .exptime = operation.exptime,
-                                     .hash = hash_key(key),
-                                     .key = key,
-                                     .value = slice_make(call->value.bytes, call->value.size),
-                                     .cas = operation.cas,
-                                     .delta = operation.delta,
-                                     .compare = operation.compare,
-                                     .whole = operation.whole,
-                                     .vivify = operation.vivify,
-                                     .initial = operation.initial,
-                                     .options = operation.options,
-                                     .new_exptime = operation.new_exptime,
-                                     .recache_at = operation.recache_at};
+    call->request = request_of(&operation, call);
     call->next = n->calls;
     n->calls = call;
     sim->open_count++;

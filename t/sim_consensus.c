@@ -4,7 +4,6 @@
  *
  * A node is told that it leads only after a majority was told that the former leader does not (member_role). */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "t/sim.h"

@@ -6,7 +6,6 @@
  * to keep: what was answered (synch, strict), read (synch, read-enforced), or answered before a persist. */
 #include <assert.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"

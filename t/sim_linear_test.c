@@ -1,8 +1,6 @@
 /* The judge of histories must itself be right. Goal: it says "linearizable" exactly when some order of the operations
  * explains every answer. Method: thousands of small random histories, right ones and ones with one answer falsified,
  * judged by it and by trying every order; and a few classical violations by name. */
-#include <stdio.h>
-
 #include "base/prng.h"
 #include "t/sim_linear.h"
 #include "t/test.h"

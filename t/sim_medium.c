@@ -38,7 +38,7 @@ struct sim {
     struct drain_due dues[DRAIN_COUNT_MAX];
     uint32_t due_count;
     uint64_t asked, done, now, delay_min, delay_max, flushed;
-    bool manual, full, failed;
+    bool manual, failed;
 };
 
 static struct sim *sim_of(struct medium *medium)
@@ -62,8 +62,6 @@ static enum status map(struct medium *medium, uint32_t number, bool create, void
     if (segment->cache == NULL) {
         if (!create)
             return STATUS_NOT_FOUND;
-        if (sim->full)
-            return STATUS_NO_SPACE;
         segment->cache = aligned_alloc(SEGMENT_ALIGN, medium->segment_size);
         segment->durable = aligned_alloc(SEGMENT_ALIGN, medium->segment_size);
         assert(segment->cache != NULL);
@@ -299,11 +297,6 @@ void sim_medium_poke(struct medium *medium, uint32_t segment, uint32_t offset, u
 void sim_medium_truncate(struct medium *medium, uint32_t segment)
 {
     sim_of(medium)->segments[segment].truncated = true;
-}
-
-void sim_medium_set_full(struct medium *medium, bool full)
-{
-    sim_of(medium)->full = full;
 }
 
 void sim_medium_fail(struct medium *medium)

@@ -47,9 +47,6 @@ void sim_medium_poke(struct medium *medium, uint32_t segment, uint32_t offset, u
 /* From now on mapping this segment gives STATUS_CORRUPT: its file was cut short. */
 void sim_medium_truncate(struct medium *medium, uint32_t segment);
 
-/* The next creation of a segment, and all later ones, give STATUS_NO_SPACE. */
-void sim_medium_set_full(struct medium *medium, bool full);
-
 /* From now on drained() gives STATUS_IO, until the next cut or kill. */
 void sim_medium_fail(struct medium *medium);
 

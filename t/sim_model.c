@@ -19,7 +19,7 @@ bool sim_model_draw(struct sim *sim)
     return strcmp(name, "any") == 0 || model_parse(name, &p->model);
 }
 
-bool sim_model_is_early(const struct sim *sim)
+static bool is_early(const struct sim *sim)
 {
     return model_is_early(model_row(sim->profile.model));
 }
@@ -41,7 +41,7 @@ static bool is_settled(const struct sim *sim, const struct sim_node *n)
  * without power altogether is judged by itself (scenario blackout). */
 bool sim_model_may_lose_power(const struct sim *sim, unsigned node)
 {
-    if (!sim_model_is_early(sim) || sim->profile.blackout)
+    if (!is_early(sim) || sim->profile.blackout)
         return true;
     if (sim_view_is_changing(sim))
         return false;

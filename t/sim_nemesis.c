@@ -1,6 +1,5 @@
 /* The one who breaks things, and in the end mends them. What it breaks must be survivable: never is the last good copy of
  * something acknowledged destroyed. Everything else may fail at once, in any number. */
-#include <assert.h>
 #include <inttypes.h>
 
 #include "t/sim.h"

@@ -2,7 +2,6 @@
  * under way, both ways. A partition is silence: what was sent arrives when it ends, unless the connection broke.
  * Between members (control lane) messages may be lost, late, doubled and out of order. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,5 @@
 /* Reads by another worker of the same node (replica/reading.h): one that is stopped between finding a record and copying it, while
  * the owner goes on, however long: the node may be removed meanwhile, and be back. */
-#include <assert.h>
 #include <inttypes.h>
 
 #include "t/sim.h"

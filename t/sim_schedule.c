@@ -1,6 +1,5 @@
 /* Virtual time: the heap of events, chance, clocks, the hash and the trace of a run. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 

@@ -20,6 +20,7 @@ struct box {
     uint32_t segment_count;
     uint32_t lives;
     uint64_t version; /* of the last put */
+    void (*broken)(void *user, uint32_t segment); /* from the next start on */
 };
 
 static inline void box_open(struct box *box)
@@ -34,6 +35,8 @@ static inline void box_open(struct box *box)
                 .life = ++box->lives},
         .index = box->index,
         .index_size = size,
+        .broken = box->broken,
+        .broken_user = box,
     };
     uint32_t bad;
     EXPECT_EQ(store_open(&box->store, &options, &box->report, &bad), STATUS_OK);

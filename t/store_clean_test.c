@@ -4,6 +4,9 @@
 #include "t/store_box.h"
 #include "t/store_trace.h"
 
+#include <setjmp.h>
+#include <stddef.h>
+
 #include "base/prng.h"
 
 enum { COUNT = 32, VALUE_SIZE = 200, RETRIES_MAX = 100 };
@@ -266,6 +269,58 @@ TEST(clean, random_lives_lose_nothing_and_bring_nothing_back)
             return;
         }
     }
+}
+
+static sigjmp_buf broken_end;
+static uint32_t broken_segment;
+
+static void on_broken(void *user, uint32_t segment)
+{
+    (void)user;
+    broken_segment = segment;
+    siglongjmp(broken_end, 1);
+}
+
+/* The store is full of what lives when a byte of a sealed segment rots, under the running process. Then every second key is overwritten,
+ * until cleaning comes by. `at`: in the record. Returns the segment that it named. */
+static uint32_t rot_and_clean(uint32_t at, uint8_t byte)
+{
+    struct box box;
+    struct store_drop drop = {0};
+    struct found found;
+    uint32_t key = 10;
+    box_make(&box, COUNT);
+    box.broken = on_broken;
+    uint32_t keys = fill(&box, 80);
+    box_turn(&box);
+    box_restart(&box);
+    EXPECT(box_find(&box, slice_make(&key, 4), &found));
+    uint32_t segment = (uint32_t)(found.place >> PLACE_UNIT_BITS);
+    EXPECT_EQ(log_segment(store_log(box.store), segment)->state, SEGMENT_SEALED);
+    ((uint8_t *)(uintptr_t)found.record)[at] ^= byte;
+    broken_segment = UINT32_MAX;
+    if (sigsetjmp(broken_end, 0) == 0)
+        for (unsigned i = 0; i < 20 * keys; i++) {
+            EXPECT_EQ(put_patiently(&box, i % keys | 1, RECORD_VALUE, VALUE_SIZE), STATUS_OK);
+            box_turn(&box);
+            store_clean(box.store, &drop, 16384);
+        }
+    EXPECT(broken_segment == segment);
+    uint32_t named = broken_segment;
+    box_close(&box);
+    return named;
+}
+
+/* A copy would have a right checksum. */
+TEST(clean, a_value_that_has_rotted_is_not_copied)
+{
+    EXPECT(rot_and_clean(sizeof(struct record) + 50, 1) != UINT32_MAX);
+}
+
+TEST(clean, a_segment_whose_records_are_not_found_is_not_given_back)
+{
+    EXPECT(rot_and_clean(offsetof(struct record, crc) + 16, 0x10) != UINT32_MAX); /* the value's size */
+    EXPECT(rot_and_clean(sizeof(struct record), 1) != UINT32_MAX); /* the key */
 }
 
 /* Once the group's records are here again, the damaged segment is cleaned away, and the next start finds no damage. */

@@ -1,43 +1,13 @@
 /* Goal: the random lives of the store can fail: each planted fault is found by them.
- * Method: a build with FAULTS (make VARIANT=faults build/faults/t/store_fault_test); each fault in
- * a child process, because an assertion that stops it counts as found, too. */
-#include "base/fault.h"
-
-#include <stdio.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+ * Method: a build with FAULTS (make VARIANT=faults build/faults/t/store_fault_test). */
+#include "t/fault_child.h"
 #include "t/store_trace.h"
 #include "t/test.h"
 
 #ifdef FAULTS
-enum { SEEDS_MAX = 400, STOPPED = 1 };
-
-/* The child's exit: 1 found by an assertion, 2 found by the checks, 0 not found. */
-static int run_child(enum fault fault)
-{
-    fault_active = fault;
-    for (uint64_t seed = 1; seed <= SEEDS_MAX; seed++) {
-        const char *failure = store_trace_run(seed);
-        if (failure == NULL)
-            continue;
-        printf("found with seed %llu: %s\n", (unsigned long long)seed, failure);
-        fflush(stdout);
-        return 2;
-    }
-    return 0;
-}
-
 static bool found(enum fault fault)
 {
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(run_child(fault));
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child)
-        return false;
-    return WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
+    return fault_is_found(fault, store_trace_run);
 }
 
 TEST(store_fault, without_any_nothing_is_found)

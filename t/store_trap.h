@@ -13,14 +13,10 @@
 #ifndef T_STORE_TRAP_H
 #define T_STORE_TRAP_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /* `size` bytes at `at` are about to be written; everything before has been. */
 typedef void (*store_trap_t)(void *user, void *at, size_t size);
-
-/* Whether this build has it. */
-bool store_trap_works(void);
 
 void store_trap_begin(store_trap_t call, void *user);
 /* Adds memory that is watched; a few pieces. */

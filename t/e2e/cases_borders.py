@@ -20,6 +20,8 @@ def check_filled(node, count=300, prefix=b"k"):
             check(value == b"value-%d-" % i + b"x" * 200, f"{node.name}: {prefix}{i} is {value!r}")
 
 
+# Exit status of a start that is refused.
+REFUSED = 78
 # The node's own file may get a higher incarnation before the log is looked at, and the index is made from the log; that may not be
 # touched.
 INCARNATION_ONLY = ("lock", "node", "index")
@@ -184,19 +186,115 @@ def case_damage_inside_the_log_is_reported_and_healed():
         check_filled(node, 50, b"later")
 
 
-def case_a_damaged_log_of_a_single_node_is_reported_and_kept():
+def hurt_a_value(node, value):
+    """One byte of the record that holds it; returns the file's path."""
+    hit = [(path, at) for path in segment_files(node) if (at := find(path, value)) >= 0]
+    check(len(hit) == 1, f"{value} is in {len(hit)} files")
+    path, at = hit[0]
+    patch(path, at + len(value) - 1, b"!")
+    return path
+
+
+def case_a_damaged_log_of_a_single_node_is_refused_and_kept():
+    """One record is hurt, the newest of its key: nothing tells which key that was. Started again and again it says the same, and
+    writes nothing to that log."""
     with Cluster(1) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
         node.kill()
-        hit = [(path, at) for path in segment_files(node) if (at := find(path, b"value-7-xxx")) >= 0]
-        check(hit, "the value is not in any file")
-        patch(hit[0][0], hit[0][1] + 20, b"X")
+        path = hurt_a_value(node, b"value-7-xxx")
+        shard = os.path.dirname(path)
+        with open(path, "rb") as file:
+            before = file.read()
+        names = sorted(os.listdir(shard))
+        for options in (("--rebuild-index",), (), ("--rebuild-index",)):
+            size = len(node.log_text())
+            node.start(*options)
+            code = node.wait_exit(30)
+            text = node.log_since(size)
+            check(code == REFUSED, f"ended with {code}: {text}")
+            check(lines_matching(
+                text, os.path.relpath(path, cluster.directory) + r": damaged, at bytes \d+ to \d+ \(damaged segments in this shard: 1; "
+                "missing records: at least 1\\).*not started.*--damaged=serve"), text)
+        with open(path, "rb") as file:
+            check(file.read() == before, "the damaged file was written to")
+        check(sorted(os.listdir(shard)) == names, f"{names} are {sorted(os.listdir(shard))} now")
+
+
+def case_a_single_node_whose_only_used_segment_vanishes_does_not_start_empty():
+    """Little data: one segment holds it all, and no other record says that there was one."""
+    for hurt in (os.unlink, lambda path: patch(path, 0, bytes(4096)), lambda path: patch(path, 0, bytes(os.path.getsize(path)))):
+        with Cluster(1, arguments=("-m", "128", "-t", "1")) as cluster:
+            node = cluster.start().nodes[0]
+            fill(node, 50)
+            time.sleep(0.3)
+            node.kill()
+            path = os.path.join(node.data, "shard-0", "segment-000000")
+            check(find(path, b"value-7-") > 0, "the value is in another file")
+            hurt(path)
+            size = len(node.log_text())
+            node.start()
+            check(node.wait_exit(30) == REFUSED, node.log_since(size))
+            check(lines_matching(node.log_since(size), "segment-000000: damaged.*that cannot be read"), node.log_since(size))
+
+
+def case_a_single_node_serves_older_values_only_when_it_is_told_to():
+    """The newest record of one key and the tombstone of another are hurt: both older values are still in the log."""
+    with Cluster(1, arguments=("-m", "128", "-t", "1")) as cluster:
+        node = cluster.start().nodes[0]
+        with node.connect() as connection:
+            for key in (b"overwritten", b"deleted", b"other"):
+                check(connection.set(key, b"old-" + key) == b"STORED", key)
+            check(connection.set(b"overwritten", b"new-value") == b"STORED", "overwritten")
+            check(connection.ask(b"delete deleted") == b"DELETED", "deleted")
+            check(connection.set(b"last", b"last") == b"STORED", "last")
+        time.sleep(0.5)
+        check(node.stop()[0] == 0, "it does not stop")
+        path = hurt_a_value(node, b"new-value")
+        with open(path, "rb") as file:
+            patch(path, file.read().rindex(b"deleted"), b"D")
         size = len(node.log_text())
         node.start("--rebuild-index")
-        wait_until("it says so by name",
-                   lambda: lines_matching(node.log_since(size), os.path.relpath(hit[0][0], cluster.directory)), 30)
-        check(find(hit[0][0], b"value-7-") == hit[0][1], "the damaged file was written over")
+        check(node.wait_exit(30) == REFUSED, node.log_since(size))
+        check(lines_matching(node.log_since(size), "missing records: at least 2"), node.log_since(size))
+        node.start("--damaged=serve")
+        node.wait_serving()
+        check(lines_matching(node.log_text(), "--damaged=serve: what is left is served"), node.log_text())
+        older = {b"overwritten": b"old-overwritten", b"deleted": b"old-deleted", b"other": b"old-other", b"last": b"last"}
+        with node.connect() as connection:
+            check({key: connection.get(key) for key in older} == older, "what is left is not served")
+            check(connection.stats(b"settings")["damaged"] == "serve", "stats settings")
+            wait_until("what can be read has moved", lambda: connection.stats()["log_damaged_segments"] == "0", 30)
+            check(connection.set(b"overwritten", b"newer") == b"STORED", "overwritten")
+        node.kill()
+        node.start("--rebuild-index")
+        node.wait_serving()
+        with node.connect() as connection:
+            check({key: connection.get(key) for key in older} == {**older, b"overwritten": b"newer"}, "after the next start")
+
+
+def case_a_group_in_which_every_log_is_damaged_waits_for_the_operator():
+    """Nobody has it all: an older version could come back, so nobody begins with what is left by itself."""
+    with Cluster(3) as cluster:
+        cluster.start()
+        fill(cluster.nodes[0])
+        time.sleep(0.5)
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            hurt_a_value(node, b"value-7-xxx")
+        for node in cluster.nodes:
+            node.start("--rebuild-index")
+        wait_until("the leader says what is to be decided", lambda: any(
+            lines_matching(node.log_text(), "none holds a whole log: each is damaged or empty.*--force-members") for node in cluster.nodes), 60)
+        check(not any(node.serves() for node in cluster.nodes), "one serves")
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            node.start("--force-members=1,2,3")
+        cluster.wait_serving()
+        with cluster.nodes[0].connect() as connection:
+            check([connection.get(b"k%d" % number) for number in (7, 8)] != [None, None], "nothing is served")
 
 
 def refusal_lines(cluster, sizes, pattern):

@@ -1,7 +1,9 @@
-"""kill -9 again and again, and segments damaged at random: what was acknowledged is there, and nothing else is ever served.
+"""kill -9 again and again, and segments damaged at random: what was acknowledged is there, and nothing else is ever served; a node
+that has nobody to heal from refuses to start where it cannot tell.
 
 Each value is made from its key and number and compared as a whole. SEED=N repeats a case's damage; CRASH_ROUNDS=N makes N times
 as many rounds."""
+import contextlib
 import os
 import random
 import re
@@ -15,10 +17,12 @@ ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 PAGE = 4096
 BATCH = 50
 EXIT_MEDIUM = 74
+EXIT_REFUSED = 78
 STARTS_MAX = 3  # of a supervisor, after one damage
 NOTHING = 0     # the number of a key that is not there
 BODY = bytes(random.Random(0).randbytes(6000)).replace(b"\r", b".")
 FOUND = "damaged|instead of"
+REFUSED = "damaged.*missing records: at least.*not started.*--damaged=serve"
 
 
 def say(text):
@@ -280,6 +284,54 @@ def start_until_it_serves(node, options, read):
     raise Failure("not reached")
 
 
+def start_alone(node, options, ledger):
+    """A single node: it serves all that was acknowledged and nothing older, or refuses. True: it serves."""
+    options = list(options)
+    for starts in range(1, STARTS_MAX + 2):
+        began = len(node.log_text())
+        node.start(*options)
+        wait_until("it serves, or ends", lambda: node.process.poll() is not None or serves_or_ended(node), 60)
+        with contextlib.suppress(OSError):  # it may end at a read
+            ledger.read(node)
+            wait_until("all was checked, or it ended", lambda: node.process.poll() is not None or all_checked(node.log_since(began)), 20)
+        if node.process.poll() is None and "--rebuild-index" in options:
+            return True
+        if node.process.poll() is None:  # records that nobody needs are looked at by a scan only
+            node.kill()
+            options.append("--rebuild-index")
+        elif node.process.poll() == EXIT_REFUSED:
+            check(lines_matching(node.log_since(began), REFUSED), f"refused without the line: {node.log_since(began)[-1500:]}")
+            node.process = None
+            return False
+        else:
+            ended(node, lambda: node.log_since(began), starts)  # pylint: disable=cell-var-from-loop
+    raise Failure(f"neither serves nor refuses: {node.log_text()[-3000:]}")
+
+
+def serves_or_ended(node):
+    try:
+        return node.serves()
+    except Failure:
+        return node.process.poll() is not None
+
+
+def serve_what_is_left(node, ledger):
+    """--damaged=serve: once. Returns how many keys are lost and how many older, which the ledger knows from then on."""
+    size = len(node.log_text())
+    node.start("--damaged=serve")
+    node.wait_serving()
+    lost, old = ledger.read(node, alone=True)
+    check(lines_matching(node.log_since(size), "--damaged=serve: what is left is served"), node.log_since(size))
+
+    def damaged():
+        with node.connect() as connection:
+            return int(connection.stats()["log_damaged_segments"])
+    wait_until("what can be read has moved", lambda: damaged() == 0, 30)
+    node.kill()
+    check(start_alone(node, ("--rebuild-index",), ledger), f"still refused: {node.log_since(size)}")
+    return lost, old
+
+
 def settle_damage(node, text, read, found):
     """What hit only records that nobody needs any more may be found much later, by cleaning: a scan finds it now."""
     if not lines_matching(text(), FOUND):
@@ -335,9 +387,9 @@ def case_random_damage_in_one_of_three_nodes_is_found_and_healed():
             tell(node, options, damage, text)
 
 
-def case_random_damage_of_a_single_node_is_reported_and_nothing_else_is_served():
-    """It has nobody to heal from: what was in the damaged part is missing, or an older version of it comes back; values are
-    never anything else, and where something is lost, the log names a segment that was hurt."""
+def case_random_damage_of_a_single_node_is_refused_or_has_cost_nothing():
+    """It has nobody to heal from. If it serves, each key has the value that was acknowledged last; if it refuses, the line names a
+    segment that was hurt, and --damaged=serve serves what is left: values that were acknowledged once, and nothing else."""
     dice = make_dice()
     for number in range(len(DAMAGES) * ROUNDS):
         with Cluster(1) as cluster:
@@ -345,15 +397,16 @@ def case_random_damage_of_a_single_node_is_reported_and_nothing_else_is_served()
             ledger.fill(node, dice)
             ledger.fill(node, dice)
             damage = end_and_hurt(node, dice, number)
-            options = options_of(dice)
-            (lost, old), text = start_until_it_serves(node, options, lambda: ledger.read(node, alone=True))  # pylint: disable=cell-var-from-loop
-            tell(node, options, damage, text, f"; {lost} keys lost, {old} older")
+            options, size = options_of(dice), len(node.log_text())
+            lost = old = 0
+            serves = start_alone(node, options, ledger)
+            text = node.log_since(size)
+            if not serves:
+                named = set(re.findall(r"shard-\d+/segment-\d+", "\n".join(lines_matching(text, REFUSED))))
+                check(named & set(re.findall(r"shard-\d+/segment-\d+", damage)), f"not named: {damage}: {text}")
+                lost, old = serve_what_is_left(node, ledger)
+            tell(node, options, damage, text, "; nothing was lost" if serves else f"; refused; {lost} keys lost, {old} older")
             if DAMAGES[number % len(DAMAGES)] is flip_bits:
                 check(lost + old <= 2 * damage.count("@"), f"{lost + old} keys for {damage}")
-            if lost + old > 0:
-                named = set(re.findall(r"shard-\d+/segment-\d+", "\n".join(lines_matching(text, FOUND))))
-                check(named & set(re.findall(r"shard-\d+/segment-\d+", damage)), f"not named: {damage}: {text}")
-                with node.connect() as connection:
-                    check(int(connection.stats()["log_damaged_segments"]) > 0, "stats do not say so")
             ledger.fill(node, dice)
             ledger.read(node)

@@ -126,7 +126,7 @@ def fill_quietly(node):
         pass
 
 
-def case_a_single_node_whose_segment_is_cut_serves_the_rest_and_says_so():
+def case_a_single_node_whose_segment_is_cut_serves_the_rest_only_when_it_is_told_to():
     with Cluster(1) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
@@ -135,8 +135,11 @@ def case_a_single_node_whose_segment_is_cut_serves_the_rest_and_says_so():
         fill_quietly(node)
         await_end(node, "SIGBUS")
         node.start()
+        check(node.wait_exit(30) == NOT_USABLE, node.log_text()[-800:])
+        check(lines_matching(node.log_text(), "damaged.*and all of 1 segments that cannot be read.*not started"), node.log_text()[-800:])
+        node.start("--damaged=serve")
         node.wait_serving()
-        check(lines_matching(node.log_text(), "no other node to heal from.*the rest is served"), node.log_text()[-800:])
+        check(lines_matching(node.log_text(), "--damaged=serve: what is left is served"), node.log_text()[-800:])
         with node.connect() as connection:
             values = [connection.get(b"k%d" % i) for i in range(300)]
             check(all(value in (None, b"value-%d-" % i + b"x" * 200) for i, value in enumerate(values)), "a wrong value")

@@ -1,4 +1,5 @@
 """The index outlives a process that was killed, and is taken over; one that is not this node's of this boot, or not whole, is not."""
+import contextlib
 import glob
 import os
 import random
@@ -27,6 +28,16 @@ def check_taken(text, count=SHARDS):
 def check_scanned(text, why):
     check(not lines_matching(text, TAKEN), f"taken over: {text}")
     check(lines_matching(text, f"rebuilt by scan .*{why}"), f"not because of {why!r}: {text}")
+
+
+@contextlib.contextmanager
+def killed_node():
+    """One node with data, whose process is gone."""
+    with Cluster(1) as cluster:
+        node = cluster.start().nodes[0]
+        fill(node)
+        node.kill()
+        yield node
 
 
 def case_a_node_killed_under_load_takes_its_index_over_and_heals_what_it_missed():
@@ -102,10 +113,7 @@ def case_an_index_that_is_not_whole_is_not_taken_over():
 
 
 def case_an_index_of_another_shard_is_not_taken_over():
-    with Cluster(1) as cluster:
-        node = cluster.start().nodes[0]
-        fill(node)
-        node.kill()
+    with killed_node() as node:
         first, second = indexes(node)
         with open(second, "rb") as source, open(first, "r+b") as file:
             for each in (source, file):
@@ -118,10 +126,7 @@ def case_an_index_of_another_shard_is_not_taken_over():
 
 
 def case_a_copy_of_a_directory_does_not_use_its_index():
-    with Cluster(1) as cluster:
-        node = cluster.start().nodes[0]
-        fill(node)
-        node.kill()
+    with killed_node() as node:
         original = node.data
         node.data = original + "-copy"
         shutil.copytree(original, node.data, symlinks=True)
@@ -135,10 +140,7 @@ def case_a_copy_of_a_directory_does_not_use_its_index():
 
 
 def case_segments_that_were_changed_meanwhile_are_scanned():
-    with Cluster(1) as cluster:
-        node = cluster.start().nodes[0]
-        fill(node)
-        node.kill()
+    with killed_node() as node:
         time.sleep(1.5)
         for path in segment_files(node):
             os.utime(path)
@@ -150,11 +152,8 @@ def case_after_a_boot_the_log_is_scanned():
     """Another boot id, in a mount namespace of the node's own: root only."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, stderr=subprocess.DEVNULL).returncode != 0:
         return
-    with Cluster(1) as cluster:
-        node = cluster.start().nodes[0]
-        fill(node)
-        node.kill()
-        boot = os.path.join(cluster.directory, "boot_id")
+    with killed_node() as node:
+        boot = os.path.join(os.path.dirname(node.data), "boot_id")
         with open(boot, "w", encoding="ascii") as file:
             file.write("01234567-89ab-cdef-0123-456789abcdef\n")
         plain = type(node).command

@@ -22,6 +22,12 @@ def restart(node, *extra):
     return node.log_since(size)
 
 
+def restart_with(node, name, value):
+    node.stop()
+    set_option(node, name, value)
+    return restart(node)
+
+
 def fill_large(node, count):
     with node.connect() as connection:
         for i in range(count):
@@ -34,21 +40,20 @@ def check_large(node, numbers):
             check(connection.get(b"large%d" % i) == b"%d." % i + VALUE, f"{node.name}: large{i}")
 
 
-def limit_of(node):
+def check_limit(node, megabytes):
     with node.connect() as connection:
-        return int(connection.stats()["limit_maxbytes"]) >> 20
+        found = int(connection.stats()["limit_maxbytes"]) >> 20
+    check(found == megabytes, f"limit_maxbytes is {found} MB")
 
 
 def case_a_smaller_m_than_the_data_loses_nothing_and_says_so():
     with Cluster(1, arguments=("-m", "128", "-t", "2", "-M")) as cluster:
         node = cluster.start().nodes[0]
         fill_large(node, 1600)  # some 76 MB
-        node.stop()
-        set_option(node, "-m", "32")
-        text = restart(node)
+        text = restart_with(node, "-m", "32")
         lines = lines_matching(text, "-m 32: 7[0-9] MB are in use")
         check(len(lines) == 1 and "nothing is lost" in lines[0], text)
-        check(limit_of(node) == 32, f"limit_maxbytes is {limit_of(node)} MB")
+        check_limit(node, 32)
         check_large(node, range(1600))
         with node.connect() as connection:
             check(connection.set(b"one-more", VALUE) == NO_MEMORY, "it grows")
@@ -67,9 +72,7 @@ def case_a_smaller_m_than_the_data_evicts_until_it_fits():
     with Cluster(3, arguments=("-m", "64", "-t", "2")) as cluster:
         node = cluster.start().nodes[2]
         fill_large(node, 800)  # some 38 MB
-        node.stop()
-        set_option(node, "-m", "16")
-        text = restart(node)
+        text = restart_with(node, "-m", "16")
         check(lines_matching(text, "-m 16: 3[0-9] MB are in use and .* items are evicted until it fits"), text)
         for each in cluster.nodes:
             with each.connect() as connection:
@@ -87,11 +90,9 @@ def case_a_smaller_m_than_before_is_kept_when_the_data_fits():
         fill_large(node, 200)
         for _ in range(10):
             fill_large(node, 200)
-        node.stop()
-        set_option(node, "-m", "32")
-        text = restart(node)
+        text = restart_with(node, "-m", "32")
         check(not lines_matching(text, "are in use"), text)
-        check(limit_of(node) == 32, f"limit_maxbytes is {limit_of(node)} MB")
+        check_limit(node, 32)
         check_large(node, range(200))
         for _ in range(10):
             fill_large(node, 200)
@@ -99,7 +100,7 @@ def case_a_smaller_m_than_before_is_kept_when_the_data_fits():
         set_option(node, "-m", "64")
         node.kill()
         restart(node)
-        check(limit_of(node) == 64, f"limit_maxbytes is {limit_of(node)} MB")
+        check_limit(node, 64)
         check_large(node, range(200))
 
 
@@ -107,9 +108,7 @@ def case_a_smaller_m_on_one_of_three_nodes_loses_nothing():
     with Cluster(3, arguments=("-m", "128", "-t", "2", "-M")) as cluster:
         node = cluster.start().nodes[1]
         fill_large(node, 1000)
-        node.stop()
-        set_option(node, "-m", "32")
-        text = restart(node)
+        text = restart_with(node, "-m", "32")
         check(lines_matching(text, "-m 32: 4[0-9] MB are in use"), text)
         for each in cluster.nodes:
             check_large(each, range(1000))
@@ -140,10 +139,8 @@ def case_a_larger_m_works():
     with Cluster(1, arguments=("-m", "32", "-t", "2", "-M")) as cluster:
         node = cluster.start().nodes[0]
         fill_large(node, 300)
-        node.stop()
-        set_option(node, "-m", "128")
-        restart(node)
-        check(limit_of(node) == 128, f"limit_maxbytes is {limit_of(node)} MB")
+        restart_with(node, "-m", "128")
+        check_limit(node, 128)
         fill_large(node, 1600)
         check_large(node, range(1600))
 
@@ -153,9 +150,7 @@ def case_a_larger_m_than_the_segments_allow_is_cut_and_said():
     with Cluster(1, arguments=("-m", "32", "-t", "2")) as cluster:
         node = cluster.start().nodes[0]
         fill(node)
-        node.stop()
-        set_option(node, "-m", "60000")
-        text = restart(node)
+        text = restart_with(node, "-m", "60000")
         check(lines_matching(text, "-m 60000 is too large for 2 shards with segments of .* using [0-9]+ MB"), text)
         check_filled(node)
 
