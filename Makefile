@@ -174,7 +174,7 @@ check-clients: all
 # In a throw-away virtual machine: persistent memory with DAX, and disks that fail (t/guest). Its packages and a kernel (some
 # 500 MB) are not among what `make check` installs, either.
 .PHONY: check-guest
-check-guest: all load $(B)/t/pmem_medium_test guest-tools
+check-guest: all load $(B)/t/pmem_medium_test $(B)/t/net_contract_test guest-tools
 	t/install guest
 	t/guest/run -t 800 t/guest/check
 
