@@ -270,9 +270,14 @@ TEST(rdma_poll, asks_to_be_woken_only_before_sleeping)
     EXPECT(counted().polls > before.polls);
     EXPECT_EQ(counted().cq_events, before.cq_events);
     struct seat *seat = &cluster.nodes[2].seats[0];
+    /* What came after the last poll and before it asked raises no event. */
+    send_some(&cluster, 1, 2, &sent, 1, 100);
+    net_flush(cluster.nodes[1].seats[0].lane);
+    EXPECT(!net_may_sleep(seat->lane));
     while (!net_may_sleep(seat->lane))
         (void)net_poll(seat->lane);
     EXPECT(counted().arms > before.arms);
+    EXPECT_EQ(seen_by(&cluster, 2, 0, 1)->messages, sent);
     send_some(&cluster, 1, 2, &sent, 1, 100);
     net_flush(cluster.nodes[1].seats[0].lane);
     uint64_t began = now_ms();
