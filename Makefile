@@ -176,7 +176,7 @@ check-clients: all
 .PHONY: check-guest
 check-guest: all load $(B)/t/pmem_medium_test $(B)/t/net_contract_test guest-tools
 	t/install guest
-	t/guest/run -t 800 t/guest/check
+	t/guest/run -p 896 -t 800 t/guest/check
 
 # Of t/guest: connects queue pairs without net/, and breaks those of a running node.
 GUEST_TOOLS := $(B)/t/guest/probe $(B)/t/guest/break_qp

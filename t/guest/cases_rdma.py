@@ -221,7 +221,8 @@ def case_rdma_values_of_1_and_100_mb_are_whole_on_every_node():
         value = os.urandom(MEGABYTE) * megabytes
         before = [sum_of(net_stats(node), "pulled_bytes") for node in cluster.nodes]
         with cluster.nodes[0].connect(timeout=200) as connection:
-            check(store(connection, key, value) == b"STORED", "set")
+            answer = store(connection, key, value)
+            check(answer == b"STORED", f"set of {megabytes} MB: {answer!r}")
         for node in cluster.nodes:
             with node.connect(timeout=200) as connection:
                 check(load_value(connection, key) == value, f"{node.name}: another value of {megabytes} MB")
