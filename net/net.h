@@ -14,8 +14,9 @@
  *
  *  3. on_up and on_down alternate, on_up first. The incarnation of a peer's on_up never falls.
  *
- *  4. Nothing blocks. Callbacks come from the event loop only, never from inside a function of this
- *     file, so that a callback may call any of them but net_lane_close() and net_close().
+ *  4. Nothing blocks. Callbacks come from the event loop, net_poll() and net_may_sleep(), never
+ * from inside another function of this file, so that a callback may call any but those two,
+ *     net_lane_close() and net_close().
  *
  *  5. on_down is a hint. Only a view removes a member; then net_fence_any() keeps that incarnation
  *     out.
@@ -144,7 +145,8 @@ bool net_poll(struct net_lane *lane);
  * loop. Otherwise the lane wakes the loop for each arrival. */
 void net_set_polling(struct net_lane *lane, bool polling);
 
-/* True: nothing waits, and whatever comes from now on wakes the loop. False: net_poll() first. */
+/* True: nothing waits, and whatever comes from now on wakes the loop. False: something had come and
+ * was handled, as by net_poll(). */
 bool net_may_sleep(struct net_lane *lane);
 
 /* Ends a hold: the held message is delivered again, from the loop. Nothing held: does nothing. */
