@@ -15,7 +15,7 @@
  *  3. on_up and on_down alternate, on_up first. The incarnation of a peer's on_up never falls.
  *
  *  4. Nothing blocks. Callbacks come from the event loop, net_poll() and net_may_sleep(), never
- * from inside another function of this file, so that a callback may call any but those two,
+ *     from inside another function of this file, so that a callback may call any but those two,
  *     net_lane_close() and net_close().
  *
  *  5. on_down is a hint. Only a view removes a member; then net_fence_any() keeps that incarnation

@@ -32,7 +32,10 @@ void file_complain(struct file_medium *file, const char *name, const char *what,
 static int fill(int fd, uint32_t size)
 {
     static const char zeros[65536];
-    int error = posix_fallocate(fd, 0, size);
+    int error;
+    do /* on tmpfs any signal interrupts it, a debugger's too */
+        error = posix_fallocate(fd, 0, size);
+    while (error == EINTR);
     for (uint32_t at = 0; error == 0 && at < size;) {
         size_t part = size - at < sizeof(zeros) ? size - at : sizeof(zeros);
         ssize_t written = pwrite(fd, zeros, part, at);

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from guest import ROOT, run, say  # first: it sets TMPDIR
-from cluster import check, lines_matching, wait_until
+from cluster import Failure, check, lines_matching, wait_until
 from load import Load
 from pymemcache.client.base import Client
 
@@ -52,8 +52,15 @@ def case_the_guest_has_rdma_devices():
 
 
 def case_three_processes_connect_queue_pairs_to_each_other():
-    """Without our code: one device will do for all, with frames of 4096 bytes; who is killed is known to be at once."""
-    text = run(os.path.join(TOOLS, "probe"), ADDRESS, ADDRESS, ADDRESS)
+    """Without our code: one device will do for all, with frames of 4096 bytes; who is killed is known to be at once. It
+    shows what the machine can, and soft-RoCE loses the news of the kill once in a while: three tries."""
+    for tries_left in (2, 1, 0):
+        try:
+            text = run(os.path.join(TOOLS, "probe"), ADDRESS, ADDRESS, ADDRESS)
+            break
+        except Failure:
+            if tries_left == 0:
+                raise
     check(text.count(f"on {DEVICE}: mtu 4096") == 6 and text.count("DISCONNECTED") == 2, text)
     check("cannot be set" not in text, text)
 
