@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { REQUEST_DATA_MAX = 56, ACCEPT_DATA_MAX = 196, REJECT_DATA_MAX = 148 };
 
@@ -216,16 +215,9 @@ static void remove_id(struct fake_id *id)
     free(id);
 }
 
-/* The real library waits as well, but for ever. */
 static void await_acknowledgements(const struct fake_id *id, const char *what)
 {
-    unsigned rounds = fake.settings.count_violations ? 10 : 2000;
-    for (unsigned i = 0; id->got != id->acknowledged && i < rounds; i++) {
-        fake_unlock();
-        usleep(1000);
-        fake_lock();
-    }
-    if (id->got != id->acknowledged)
+    if (!fake_await(&id->got, &id->acknowledged))
         fake_violate("%s: waits for ever for %u events", what, id->got - id->acknowledged);
 }
 

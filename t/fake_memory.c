@@ -176,7 +176,8 @@ int fake_destroy_cq(struct ibv_cq *given)
         fake_unlock();
         return EBUSY;
     }
-    if (cq->got != cq->acknowledged || cq->async_got != cq->async_acknowledged)
+    if (!fake_await(&cq->got, &cq->acknowledged) ||
+        !fake_await(&cq->async_got, &cq->async_acknowledged))
         fake_violate("ibv_destroy_cq: waits for ever for %u completion and %u other events",
                      cq->got - cq->acknowledged, cq->async_got - cq->async_acknowledged);
     forget_events(cq);

@@ -208,6 +208,9 @@ extern struct fake fake;
 
 /* fake_verbs.c */
 __attribute__((format(printf, 1, 2))) void fake_violate(const char *format, ...);
+/* Lets go of the lock until what was got is acknowledged: the real library waits as well, but for
+ * ever. False: it never was. */
+bool fake_await(const unsigned *got, const unsigned *acknowledged);
 bool fake_is_manual(void);
 uint64_t fake_due(void);
 void fake_lock(void); /* the first one opens the devices */

@@ -74,10 +74,10 @@ void fake_qp_close(struct fake_qp *qp)
 {
     struct fake_qp **at = &fake.qps;
     struct fake_event *event;
+    if (!fake_await(&qp->async_got, &qp->async_acknowledged))
+        fake_violate("rdma_destroy_qp: waits for ever for an event of the device");
     while ((event = fake_mailbox_remove(&qp->device->events, qp)) != NULL)
         free(event);
-    if (qp->async_got != qp->async_acknowledged)
-        fake_violate("rdma_destroy_qp: waits for ever for an event of the device");
     while (*at != qp)
         at = &(*at)->next;
     *at = qp->next;

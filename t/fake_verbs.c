@@ -33,6 +33,17 @@ void fake_violate(const char *format, ...)
     abort();
 }
 
+bool fake_await(const unsigned *got, const unsigned *acknowledged)
+{
+    unsigned rounds = fake.settings.count_violations ? 10 : 2000;
+    for (unsigned i = 0; *got != *acknowledged && i < rounds; i++) {
+        fake_unlock();
+        usleep(1000);
+        fake_lock();
+    }
+    return *got == *acknowledged;
+}
+
 bool fake_is_manual(void)
 {
     return fake.settings.manual || fake.settings.delay > 0;
