@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "pmem/medium_file_private.h"
 
 void ranges_add(struct ranges *ranges, uint32_t number, size_t from, size_t to)
@@ -16,9 +17,9 @@ void ranges_add(struct ranges *ranges, uint32_t number, size_t from, size_t to)
         ranges->to[number] = to;
         return;
     }
-    if (from < ranges->from[number])
+    if (from < ranges->from[number] && !FAULT(SYNC_RANGE_FROM))
         ranges->from[number] = from;
-    if (to > ranges->to[number])
+    if (to > ranges->to[number] && !FAULT(SYNC_RANGE_TO))
         ranges->to[number] = to;
 }
 
@@ -72,7 +73,7 @@ static bool sync_taken(struct file_medium *file)
         size_t from = taken->from[number], size = taken->to[number] - from;
         uint8_t *base = atomic_load_explicit(&file->bases[number], memory_order_relaxed);
         uint64_t began_us = clock_us();
-        if (pmem_msync(base + from, size) != 0) {
+        if (pmem_msync(base + from, size) != 0 && !FAULT(SYNC_ERROR_PASSED)) {
             atomic_store(&file->flusher.error_number, number);
             atomic_store(&file->flusher.error, errno != 0 ? errno : EIO);
             return false;
@@ -82,6 +83,14 @@ static bool sync_taken(struct file_medium *file)
     }
     taken->count = 0;
     return true;
+}
+
+static uint64_t newest(struct flusher *flusher)
+{
+    pthread_mutex_lock(&flusher->mutex);
+    uint64_t cookie = flusher->cookie;
+    pthread_mutex_unlock(&flusher->mutex);
+    return cookie;
 }
 
 static void *run(void *user)
@@ -98,7 +107,11 @@ static void *run(void *user)
         }
         ranges_move(&flusher->taken, &flusher->asked);
         pthread_mutex_unlock(&flusher->mutex);
+        if (FAULT(SYNC_TOLD_EARLY))
+            atomic_store(&flusher->cookie_done, cookie);
         sound = sync_taken(file);
+        if (FAULT(SYNC_NEWEST_DONE))
+            cookie = newest(flusher);
         if (sound)
             atomic_store(&flusher->cookie_done, cookie);
         tell(flusher);

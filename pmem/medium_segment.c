@@ -10,6 +10,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "pmem/medium_file_private.h"
 
 #define HALF_SUFFIX ".new"
@@ -79,7 +80,7 @@ int segment_file_make(const struct file_medium *file, uint32_t number)
         error = errno;
     if (error == 0 && fsync(file->directory_fd) != 0)
         return errno;
-    if (error != 0)
+    if (error != 0 && !FAULT(HALF_STAYS))
         unlinkat(file->directory_fd, half, 0);
     return error;
 }
@@ -108,7 +109,9 @@ bool segment_file_put_aside(struct file_medium *file, uint32_t number)
     segment_file_name(number, name);
     snprintf(aside, sizeof(aside), "%s" ASIDE_SUFFIX, name);
     /* An older one stays: its bad blocks would be given to somebody. */
-    for (unsigned i = 2; i < ASIDE_MAX && faccessat(file->directory_fd, aside, F_OK, AT_SYMLINK_NOFOLLOW) == 0; i++)
+    for (unsigned i = 2; !FAULT(ASIDE_OVER) && i < ASIDE_MAX &&
+                         faccessat(file->directory_fd, aside, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+         i++)
         snprintf(aside, sizeof(aside), "%s" ASIDE_SUFFIX "-%u", name, i);
     if (renameat(file->directory_fd, name, file->directory_fd, aside) != 0 ||
         fsync(file->directory_fd) != 0) {
@@ -129,7 +132,8 @@ enum status segment_file_check(struct file_medium *file, uint32_t number)
         file_complain(file, name, "cannot be looked at", errno);
         return STATUS_IO;
     }
-    if (S_ISREG(stat.st_mode) && stat.st_size == (off_t)file->medium.segment_size)
+    if (S_ISREG(stat.st_mode) &&
+        (stat.st_size == (off_t)file->medium.segment_size || FAULT(FILE_SIZE)))
         return STATUS_OK;
     char what[128];
     snprintf(what, sizeof(what),
