@@ -1,8 +1,9 @@
 /* One connection of a lane to a peer. Atomics: the last-heard stamp, which others may read.
  *
- *     WAITING --(dial)--> DIALLING --(on_dialled)--> GREETING --(join)--> JOINING --(link_go_up)-->
- * UP NONE --(link_adopt)--> JOINING --(link_go_up)--> UP          the peer, whose id is higher,
- * dials any --(link_down)--> WAITING or NONE
+ *     this side dials:  WAITING --(dial)--> DIALLING --(on_dialled)--> GREETING --(join)--> JOINING
+ *     the peer, whose id is higher, dials:                         NONE --(link_adopt)--> JOINING
+ *     either:           JOINING --(link_go_up)--> UP
+ *                       any --(link_down)--> WAITING or NONE
  *
  * Only the loop closes a connection: what fails inside net_send() or net_flush() is noted
  * (break_why) and closed on the next turn, so that no callback comes from inside a call. Such a

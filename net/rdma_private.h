@@ -1,10 +1,11 @@
 /* rdma_private.h: what the rdma_*.c files share.
  *
  *     rdma_api.c      loading the libraries
- *     rdma_net.c      the device, registered memory, the listener and its connection requests;
- * control thread rdma_lane.c     a lane's completion queue and connection events rdma_link.c     a
- * link's queue pair, from the greeting to its end rdma_send.c     frames out: slots, credits,
- * staging rdma_receive.c  frames in: receives, pulls
+ *     rdma_net.c      control thread: the device, registered memory, the listener and its requests
+ *     rdma_lane.c     a lane's completion queue and connection events
+ *     rdma_link.c     a link's queue pair, from the greeting to its end
+ *     rdma_send.c     frames out: slots, credits, staging
+ *     rdma_receive.c  frames in: receives, pulls
  *
  * Two-sided: each frame is a SEND into a receive that the peer has posted. A frame that does not
  * fit into one is pulled: its header goes with the place of its payload in the sender's staging,

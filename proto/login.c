@@ -1,7 +1,8 @@
-/*     LINE __ set k f e size __> DATA __ size + 2 bytes there __> LINE      (LOGIN_TRY, or a bad
- * end) |  \__ any other line __> LINE                                      (LOGIN_ANSWER)
- *       |__ size too large __> ENDED                     (LOGIN_ANSWER, then LOGIN_CLOSE)
- *       \__ no newline in sight __> ENDED                                   (LOGIN_CLOSE) */
+/*     LINE --- set k f e size ------> DATA --- size + 2 bytes there ---> LINE
+ *       |                               LOGIN_TRY, or LOGIN_ANSWER where they end badly
+ *       |--- any other line --------> LINE       LOGIN_ANSWER
+ *       |--- size too large --------> ENDED      LOGIN_ANSWER, then LOGIN_CLOSE
+ *       `--- no newline in sight ---> ENDED      LOGIN_CLOSE */
 #include "proto/login.h"
 
 #include "proto/number.h"

@@ -5,8 +5,8 @@
  * and never will:
  *
  *  1. Its manifest was replaced. A manifest is written once; what replaced it builds on it. The
- * node that replaced it knows (struct replaced), checks that the key is VALID without it, and
- * deletes the pieces after a grace, for those who are just reading them.
+ *     node that replaced it knows (struct replaced), checks that the key is VALID without it, and
+ *     deletes the pieces after a grace, for those who are just reading them.
  *  2. Its manifest was never written: the node that stored it gave up or is gone. A slow walk finds
  *     such pieces. The uploader decides while it is a member, as it knows what is under way
  *     (`upload_floor`), otherwise the lowest member; and only for pieces before the own mark of a

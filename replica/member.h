@@ -9,36 +9,40 @@
  * A view change is two entries: VIEW(e+1) says what comes, ACTIVATE(e+1) makes every node that is
  * in it install it.
  *
- *         tick at the leader: lead_plan()                     applied: lead_ready()
- *   [e active] ----- VIEW(e+1) committed -----> [e active, e+1 pending] ----- ACTIVATE(e+1)
- * committed -----> [e+1 active] leavers get no grant            leavers' leases end install, or
- * removed
+ *     [e active]                leader's tick: plan() proposes VIEW(e+1)
+ *         |  VIEW(e+1) committed
+ *         v
+ *     [e active, e+1 pending]   leavers get no grant; when their leases have ended, the leader
+ *         |                     proposes ACTIVATE(e+1)
+ *         |  ACTIVATE(e+1) committed
+ *         v
+ *     [e+1 active]              install it, or be removed
  *
  * Invariants:
  *  1. Epochs of activated views grow by one (the first may begin higher: a log may remember more
- * than the agreed log does). One VIEW is pending at most. A VIEW or ACTIVATE that does not fit the
- * state is ignored by everybody alike.
+ *     than the agreed log does). One VIEW is pending at most. A VIEW or ACTIVATE that does not fit
+ *     the state is ignored by everybody alike.
  *  2. A leader first commits LEAD and does nothing before that is applied: then it has applied
- * whatever was committed before it. VIEW and ACTIVATE count only if they carry the last applied
- * LEAD; so what an earlier leader proposed has no effect after it.
+ *     whatever was committed before it. VIEW and ACTIVATE count only if they carry the last applied
+ *     LEAD; so what an earlier leader proposed has no effect after it.
  *  3. Grants are given only by a leader (2) whom a majority of the configured nodes has called its
- * leader within election_us (BEAT and ECHO; measured from the sending of the BEAT), only to members
- * of the active view under their admitted incarnation, and to nobody who leaves with the pending or
- * proposed view.
+ *     leader within election_us (BEAT and ECHO; measured from the sending of the BEAT), only to
+ *     members of the active view under their admitted incarnation, and to nobody who leaves with
+ *     the pending or proposed view.
  *  4. A replica serves until asked_us + L(1 - rho), asked_us being when it asked; only as a member
- * of the view it has installed, under the incarnation that was admitted.
+ *     of the view it has installed, under the incarnation that was admitted.
  *  5. ACTIVATE is proposed when no leaver can hold a lease: L(1 + 2 rho) after this leader's last
- * grant to it, and (E + L)(1 + 3 rho) after this leader became leader (E = election_us: the former
- * leader's grants end by (3)). A leaver whose newer incarnation has asked to join is dead, and is
- * not waited for. Views without leaving members need no wait.
+ *     grant to it, and (E + L)(1 + 3 rho) after this leader became leader (E = election_us: the
+ *     former leader's grants end by (3)). A leaver whose newer incarnation has asked to join is
+ *     dead, and is not waited for. Views without leaving members need no wait.
  *  6. A view other than a cold start keeps at least one member of the active one that is surely
- * alive (has asked for its lease within one), or one that has healed under it. So the last member is
- * never removed, whatever the suspicion.
+ *     alive (has asked for its lease within one), or one that has healed under it. So the last
+ *     member is never removed, whatever the suspicion.
  *  7. Cold start: every member of the active view has asked to join with a newer incarnation.
- * Members are those that are not blank; each of these must be there. All blank: nothing happens
- * without the operator (force_members).
+ *     Members are those that are not blank; each of these must be there. All blank: nothing happens
+ *     without the operator (force_members).
  *  8. At no time does a node hold a valid lease while another has installed a later view without
- * that incarnation. (This is what 2 to 7 are for; the tests check it after every step.)
+ *     that incarnation. (This is what 2 to 7 are for; the tests check it after every step.)
  *
  * Who is removed: see member_lead.c. */
 #ifndef REPLICA_MEMBER_H

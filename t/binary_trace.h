@@ -1,15 +1,16 @@
 /* binary_trace.h: what the binary parser says about some bytes, as text to compare. For tests and
  * fuzzers.
  *
- *     GET:k|  SETQ:k f=1 e=2 s=3 c=4 o=5|abcDONE|     fields that are 0 are left out; s: the
- * value's size SET:k^|                                         the old value of a Set that is too
- * large goes !04|  !04X|                                     an error to answer; X: and close
+ *     GET:k|  SETQ:k f=1 e=2 s=3 c=4 o=5|abcDONE|   fields that are 0 are left out; s: the value's
+ *                                                   size
+ *     SET:k^|                                       the old value of a Set that is too large goes
+ *     !04|  !04X|                                   an error to answer; X: and close
  *     CLOSE| */
 #ifndef T_BINARY_TRACE_H
 #define T_BINARY_TRACE_H
 
 #include "proto/binary.h"
-#include "t/text_trace.h"
+#include "t/trace.h"
 
 static inline const char *binary_trace_name(uint8_t opcode)
 {
@@ -71,53 +72,21 @@ static inline void binary_trace_event(struct trace *trace, enum binary_event eve
     }
 }
 
-/* The buffer holds exactly what binary.h asks for. */
-static inline void binary_trace_arrive(struct trace_input *input)
-{
-    size_t until = input->used + BINARY_INPUT_SIZE_MIN;
-    until = until < input->size ? until : input->size;
-    while (input->next_cut < input->cut_count && input->cuts[input->next_cut] <= input->arrived)
-        input->next_cut++;
-    if (input->next_cut < input->cut_count && input->cuts[input->next_cut] < until)
-        until = input->cuts[input->next_cut];
-    /* A parser that waits with a full buffer would wait for ever. */
-    assert(until > input->arrived);
-    input->arrived = until;
-}
-
-/* Parses from a copy with nothing around it, so that the address sanitizer sees every byte read
- * outside. */
 static inline enum binary_event binary_trace_parse(struct binary_parser *parser,
                                                    const struct binary_limits *limits,
                                                    struct trace_input *input, struct trace *trace)
 {
     struct binary_request request;
-    size_t consumed, there = input->arrived - input->used;
-    char *copy = malloc(there > 0 ? there : 1);
-    assert(copy != NULL);
-    memcpy(copy, input->bytes + input->used, there);
-    enum binary_event event =
-        binary_parse(parser, limits, slice_make(copy, there), &consumed, &request);
-    assert(consumed <= there);
+    size_t consumed;
+    struct slice buffer = trace_buffer(input);
+    enum binary_event event = binary_parse(parser, limits, buffer, &consumed, &request);
+    assert(consumed <= buffer.size);
     input->used += consumed;
     binary_trace_event(trace, event, &request);
-    /* A caller without memory for the value. */
-    if (event == BINARY_VALUE && request.key.size >= 6 &&
-        memcmp(request.key.data, "refuse", 6) == 0)
+    if (event == BINARY_VALUE && trace_refuses(request.key))
         binary_value_refuse(parser, BINARY_STATUS_NO_MEMORY);
-    free(copy);
+    free((void *)buffer.data);
     return event;
-}
-
-static inline void binary_trace_take_value(struct trace *trace, struct binary_parser *parser,
-                                           struct trace_input *input)
-{
-    size_t there = input->arrived - input->used;
-    uint32_t left = binary_value_left(parser);
-    uint32_t count = left < there ? left : (uint32_t)there;
-    trace_bytes(trace, input->bytes + input->used, count);
-    binary_value_taken(parser, count);
-    input->used += count;
 }
 
 /* The trace of `bytes`, which come in pieces that end at `cuts`; free() its text. */
@@ -126,28 +95,27 @@ static inline struct trace binary_trace(struct slice bytes, const struct binary_
 {
     struct trace trace = {0};
     struct binary_parser parser;
-    struct trace_input input = {
-        .bytes = bytes.data, .size = bytes.size, .cuts = cuts, .cut_count = cut_count};
+    struct trace_input input = trace_input_of(bytes, cuts, cut_count);
     enum binary_event event = BINARY_MORE;
     trace_bytes(&trace, "", 0);
     binary_init(&parser);
     while (event != BINARY_CLOSE) {
+        uint32_t left = binary_value_left(&parser);
         bool waits;
-        if (binary_value_left(&parser) > 0) {
-            binary_trace_take_value(&trace, &parser, &input);
+        if (left > 0) {
+            binary_value_taken(&parser, trace_take_value(&trace, &input, left));
             waits = binary_value_left(&parser) > 0;
         } else {
             event = binary_trace_parse(&parser, limits, &input, &trace);
             waits = event == BINARY_MORE;
         }
-        if (waits && input.arrived == input.size)
+        if (waits && trace_has_all(&input))
             break;
         if (waits)
-            binary_trace_arrive(&input);
+            trace_arrive(&input, BINARY_INPUT_SIZE_MIN);
     }
     if (between != NULL)
-        *between =
-            binary_between_requests(&parser, slice_make(input.bytes, input.size - input.used));
+        *between = binary_between_requests(&parser, trace_rest(&input));
     return trace;
 }
 

@@ -1,51 +1,17 @@
 /* text_trace.h: what the text parser says about some bytes, as text to compare. For tests and
  * fuzzers.
  *
- *     get:a|  gat:a@10|  END|               a key; a key with its exptime; the end of the keys
- *     set:a,1,2,3|abcSTORE|                 flags, exptime, size; then the data block and its
- * verdict incr:a+5|  touch:a@5|  delete:a~|     ~ is noreply delete:a~^| ^ is the first half of
- * refusing a set that is too large !CLIENT_ERROR bad data chunk|         an error to answer CLOSE|
- */
+ *     get:a|  gat:a@10|  END|            a key; a key with its exptime; the end of the keys
+ *     set:a,1,2,3|abcSTORE|              flags, exptime, size; then the data block and its verdict
+ *     incr:a+5|  touch:a@5|  delete:a~|  ~ is noreply
+ *     delete:a~^|                        ^ is the first half of refusing a set that is too large
+ *     !CLIENT_ERROR bad data chunk|      an error to answer
+ *     CLOSE| */
 #ifndef T_TEXT_TRACE_H
 #define T_TEXT_TRACE_H
 
-#include <assert.h>
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "proto/text.h"
-
-struct trace {
-    char *text;
-    size_t size, room;
-};
-
-static inline void trace_bytes(struct trace *trace, const void *data, size_t size)
-{
-    if (trace->size + size + 1 > trace->room) {
-        trace->room = 2 * (trace->size + size + 1);
-        trace->text = realloc(trace->text, trace->room);
-        assert(trace->text != NULL);
-    }
-    if (size > 0)
-        memcpy(trace->text + trace->size, data, size);
-    trace->size += size;
-    trace->text[trace->size] = '\0';
-}
-
-__attribute__((format(printf, 2, 3))) static inline void trace_print(struct trace *trace,
-                                                                     const char *format, ...)
-{
-    char line[512];
-    va_list arguments;
-    va_start(arguments, format);
-    int size = vsnprintf(line, sizeof(line), format, arguments);
-    va_end(arguments);
-    assert(size >= 0 && (size_t)size < sizeof(line));
-    trace_bytes(trace, line, (size_t)size);
-}
+#include "t/trace.h"
 
 static inline void trace_reply(struct trace *trace, enum reply reply)
 {
@@ -159,59 +125,20 @@ static inline void trace_event(struct trace *trace, enum text_event event,
     }
 }
 
-/* A connection: bytes [used, arrived) of `bytes` are in its buffer, which holds
- * TEXT_INPUT_SIZE_MIN. */
-struct trace_input {
-    const char *bytes;
-    size_t size, used, arrived;
-    const size_t *cuts; /* ascending positions at which a piece ends; the rest is one piece */
-    size_t cut_count, next_cut;
-};
-
-static inline void trace_arrive(struct trace_input *input)
-{
-    size_t until = input->used + TEXT_INPUT_SIZE_MIN;
-    until = until < input->size ? until : input->size;
-    while (input->next_cut < input->cut_count && input->cuts[input->next_cut] <= input->arrived)
-        input->next_cut++;
-    if (input->next_cut < input->cut_count && input->cuts[input->next_cut] < until)
-        until = input->cuts[input->next_cut];
-    /* A parser that waits with a full buffer would wait for ever. */
-    assert(until > input->arrived);
-    input->arrived = until;
-}
-
-static inline void trace_take_value(struct trace *trace, struct text_parser *parser,
-                                    struct trace_input *input)
-{
-    size_t there = input->arrived - input->used;
-    uint32_t left = text_value_left(parser);
-    uint32_t count = left < there ? left : (uint32_t)there;
-    trace_bytes(trace, input->bytes + input->used, count);
-    text_value_taken(parser, count);
-    input->used += count;
-}
-
-/* Parses from a copy with nothing around it, so that the address sanitizer sees every byte read
- * outside. */
-static inline enum text_event trace_parse(struct text_parser *parser,
-                                          const struct text_limits *limits,
-                                          struct trace_input *input, struct trace *trace)
+static inline enum text_event text_trace_parse(struct text_parser *parser,
+                                               const struct text_limits *limits,
+                                               struct trace_input *input, struct trace *trace)
 {
     struct text_request request;
-    size_t consumed, there = input->arrived - input->used;
-    char *copy = malloc(there > 0 ? there : 1);
-    assert(copy != NULL);
-    memcpy(copy, input->bytes + input->used, there);
-    enum text_event event =
-        text_parse(parser, limits, slice_make(copy, there), &consumed, &request);
-    assert(consumed <= there);
+    size_t consumed;
+    struct slice buffer = trace_buffer(input);
+    enum text_event event = text_parse(parser, limits, buffer, &consumed, &request);
+    assert(consumed <= buffer.size);
     input->used += consumed;
     trace_event(trace, event, &request);
-    /* A caller without memory for the value, for the tests of text_value_refuse. */
-    if (event == TEXT_VALUE && request.key.size >= 6 && memcmp(request.key.data, "refuse", 6) == 0)
+    if (event == TEXT_VALUE && trace_refuses(request.key))
         text_value_refuse(parser, REPLY_NO_MEMORY_STORING);
-    free(copy);
+    free((void *)buffer.data);
     return event;
 }
 
@@ -222,27 +149,27 @@ static inline struct trace trace_text(struct slice bytes, const struct text_limi
 {
     struct trace trace = {0};
     struct text_parser parser;
-    struct trace_input input = {
-        .bytes = bytes.data, .size = bytes.size, .cuts = cuts, .cut_count = cut_count};
+    struct trace_input input = trace_input_of(bytes, cuts, cut_count);
     enum text_event event = TEXT_MORE;
     trace_bytes(&trace, "", 0);
     text_init(&parser);
     while (event != TEXT_CLOSE) {
+        uint32_t left = text_value_left(&parser);
         bool waits;
-        if (text_value_left(&parser) > 0) {
-            trace_take_value(&trace, &parser, &input);
+        if (left > 0) {
+            text_value_taken(&parser, trace_take_value(&trace, &input, left));
             waits = text_value_left(&parser) > 0;
         } else {
-            event = trace_parse(&parser, limits, &input, &trace);
+            event = text_trace_parse(&parser, limits, &input, &trace);
             waits = event == TEXT_MORE;
         }
-        if (waits && input.arrived == input.size)
+        if (waits && trace_has_all(&input))
             break;
         if (waits)
-            trace_arrive(&input);
+            trace_arrive(&input, TEXT_INPUT_SIZE_MIN);
     }
     if (between != NULL)
-        *between = text_between_commands(&parser, slice_make(input.bytes, input.size - input.used));
+        *between = text_between_commands(&parser, trace_rest(&input));
     return trace;
 }
 
