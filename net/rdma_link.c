@@ -111,20 +111,32 @@ static void end(struct link *link)
 
 /* ---- the dialler ---- */
 
+/* This node's own address, which is on the device that has our memory. The socket's need not be:
+ * the kernel took it from the route to the peer, which may lead out of another interface. */
+static bool find_addresses(const struct link *link, struct sockaddr_storage *from,
+                           struct sockaddr_storage *to)
+{
+    socklen_t from_size = sizeof(*from), to_size = sizeof(*to);
+    if (getsockname(link->fd, (struct sockaddr *)from, &from_size) != 0 ||
+        getpeername(link->fd, (struct sockaddr *)to, &to_size) != 0)
+        return false;
+    if (rdma_of(link)->own.ss_family == to->ss_family)
+        *from = rdma_of(link)->own;
+    set_port(from, 0);
+    set_port(to, link->rdma->ready.port);
+    return true;
+}
+
 static void dial(struct link *link)
 {
     struct rdma_link *rdma = link->rdma;
     const struct rdma_api *api = rdma_of(link)->api;
     struct sockaddr_storage from, to;
-    socklen_t from_size = sizeof(from), to_size = sizeof(to);
     int limit = (int)link->lane->net->options.connect_ms;
-    if (getsockname(link->fd, (struct sockaddr *)&from, &from_size) != 0 ||
-        getpeername(link->fd, (struct sockaddr *)&to, &to_size) != 0) {
+    if (!find_addresses(link, &from, &to)) {
         link_down(link, "closed by the peer");
         return;
     }
-    set_port(&from, 0);
-    set_port(&to, rdma->ready.port);
     if (api->rdma_create_id(link->lane->rdma->channel, &rdma->id, link, RDMA_PS_TCP) != 0) {
         rdma->id = NULL;
         link_down(link, "RDMA: no connection identifier");

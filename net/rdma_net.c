@@ -81,6 +81,7 @@ static bool find_device(struct net *net, char *why, size_t why_size)
         ((struct sockaddr_in6 *)&address.storage)->sin6_port = 0;
     else
         ((struct sockaddr_in *)&address.storage)->sin_port = 0;
+    rdma->own = address.storage;
     rdma->channel = rdma->api->rdma_create_event_channel();
     if (rdma->channel == NULL) {
         snprintf(why, why_size, "no RDMA device (%s)", strerror(errno));

@@ -45,7 +45,8 @@ struct rdma {
     const struct rdma_api *api;
     struct rdma_event_channel *channel; /* the listener's */
     struct rdma_cm_id *listener;
-    struct ibv_context *context; /* the device of the own address; belongs to librdmacm */
+    struct sockaddr_storage own; /* the address this node listens at, without its port */
+    struct ibv_context *context; /* the device of that address; belongs to librdmacm */
     struct ibv_pd *pd;
     uint16_t port; /* of the listener */
     bool iwarp;

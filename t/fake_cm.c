@@ -16,12 +16,21 @@ static int refuse(int error)
 
 /* ---- addresses ---- */
 
-/* Every node of a test has the same one: its device is that of its table. */
-static bool is_local(const struct sockaddr *address)
+enum { OWN_NETWORK = 0x7f000100 /* 127.0.1.N is device N's alone */ };
+
+/* NULL: nobody's. 127.0.0.1 and ::1 are everybody's: the device is that of the caller's table. */
+static struct fake_device *device_of(const struct sockaddr *address, struct fake_device *own)
 {
-    if (address->sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
-    return ((const struct sockaddr_in *)address)->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
+    bool four = address->sa_family == AF_INET;
+    uint32_t host = ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
+    uint32_t number = host - OWN_NETWORK;
+    if (four && number >= 1 && number <= FAKE_DEVICE_COUNT)
+        return &fake.devices[number];
+    bool local = four ? host == INADDR_LOOPBACK
+                      : IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+    if (!local)
+        return NULL;
+    return fake.settings.loopback_device != 0 ? &fake.devices[fake.settings.loopback_device] : own;
 }
 
 static bool is_wildcard(const struct sockaddr *address)
@@ -275,7 +284,9 @@ static int bind_locked(struct fake_id *id, const struct sockaddr *address)
     uint16_t port = port_of(address);
     if (id->state != ID_IDLE)
         return EINVAL;
-    if (fake.settings.no_device || device->removed || (!is_wildcard(address) && !is_local(address)))
+    if (!is_wildcard(address))
+        device = device_of(address, device);
+    if (fake.settings.no_device || device == NULL || device->removed)
         return ENODEV;
     if (port == 0)
         port = free_port();
@@ -326,7 +337,7 @@ static int resolve_locked(struct fake_id *id, struct sockaddr *source, struct so
     memcpy(&id->id.route.addr.dst_storage, destination,
            six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
     id->state = ID_RESOLVING;
-    if (!is_local(destination))
+    if (device_of(destination, id->device) == NULL)
         fake_tell(id, id, RDMA_CM_EVENT_ADDR_ERROR, -ENODEV);
     else
         fake_tell(id, id, RDMA_CM_EVENT_ADDR_RESOLVED, 0);

@@ -3,7 +3,8 @@
  * hardware is kind by luck:
  *
  *  - Each node of a test has a table of its own, and a device; all have the address 127.0.0.1
- *    (::1), and share its ports. What belongs to one device cannot be used with another.
+ *    (::1), device N 127.0.1.N as well, and share the ports. What belongs to one device cannot be
+ *    used with another.
  *  - What was posted takes effect in order, asynchronously: at fake_verbs_run(), or, unless
  *    `manual` or a delay is set, right after the call that posted it. A SEND may overtake a READ
  *    before it, as on the wire; completions never do.
@@ -41,15 +42,16 @@ struct fake_settings {
      * the connection, 80 bytes inline, READ sinks need IBV_ACCESS_REMOTE_WRITE, the peer's queue
      * pair breaks with ours. */
     bool iwarp;
-    unsigned inline_max;   /* more than that: no queue pair (EINVAL) */
-    unsigned read_max;     /* max_qp_rd_atom and max_qp_init_rd_atom of the devices */
-    unsigned queue_max;    /* max_qp_wr */
-    unsigned fail_reg_mr;  /* the n-th ibv_reg_mr() from now on fails with ENOMEM; 0: none */
-    unsigned fail_qp;      /* the n-th rdma_create_qp() likewise */
-    unsigned damage;       /* the n-th SEND or READ that takes effect carries a wrong byte */
-    bool no_device;        /* rdma_bind_addr() and what it would lead to: ENODEV */
-    bool silent_removal;   /* a removed device flushes nothing */
-    bool count_violations; /* instead of abort() */
+    unsigned inline_max;      /* more than that: no queue pair (EINVAL) */
+    unsigned read_max;        /* max_qp_rd_atom and max_qp_init_rd_atom of the devices */
+    unsigned queue_max;       /* max_qp_wr */
+    unsigned fail_reg_mr;     /* the n-th ibv_reg_mr() from now on fails with ENOMEM; 0: none */
+    unsigned fail_qp;         /* the n-th rdma_create_qp() likewise */
+    unsigned damage;          /* the n-th SEND or READ that takes effect carries a wrong byte */
+    unsigned loopback_device; /* 127.0.0.1 and ::1 are this one's alone; 0: everybody's */
+    bool no_device;           /* rdma_bind_addr() and what it would lead to: ENODEV */
+    bool silent_removal;      /* a removed device flushes nothing */
+    bool count_violations;    /* instead of abort() */
 };
 
 struct fake_settings fake_settings_default(void);

@@ -150,6 +150,42 @@ TEST(rdma_join, keeps_the_place_of_a_greeted_peer)
     cluster_close(&cluster);
 }
 
+/* The greeting's socket has the address that the route to the peer gave it, here 127.0.0.1, which
+ * is another device's; the node's own address in --peers is what counts. */
+static void prepare_own_addresses(struct cluster *cluster, const char *const hosts[2])
+{
+    struct fake_settings settings = fake_settings_default();
+    cluster_prepare(cluster, OVER_RDMA, 2, 2);
+    settings.loopback_device = FOREIGNER;
+    fake_verbs_set(&settings);
+    for (unsigned id = 1; id <= 2; id++)
+        for (unsigned i = 0; i < 2; i++)
+            cluster->nodes[id].options.peers[i].host = hosts[i];
+}
+
+TEST(rdma_join, calls_from_the_nodes_own_address_whatever_the_route_is)
+{
+    struct cluster cluster;
+    prepare_own_addresses(&cluster, (const char *const[]){"127.0.1.1", "127.0.1.2"});
+    node_open(&cluster, 1);
+    node_open(&cluster, 2);
+    RUN_UNTIL(&cluster, all_up(&cluster));
+    RUN_UNTIL(&cluster, stats_of(&cluster, 1, 2).rdma && stats_of(&cluster, 2, 1).rdma);
+    EXPECT_EQ(stats_of(&cluster, 2, 1).failures, 0);
+    cluster_close(&cluster);
+}
+
+/* No device of this machine has it: a start says so. */
+TEST(rdma_join, a_node_whose_address_is_of_no_device_has_none)
+{
+    struct cluster cluster;
+    prepare_own_addresses(&cluster, (const char *const[]){"127.0.1.1", "127.0.2.2"});
+    EXPECT_EQ(net_open(&cluster.nodes[2].options, &cluster.nodes[2].net), STATUS_NOT_FOUND);
+    EXPECT(has_chosen(&cluster.nodes[2], "no RDMA device has the address 127.0.2.2"));
+    cluster.nodes[2].net = NULL;
+    cluster_close(&cluster);
+}
+
 /* Who calls and goes away at once, or never answers, leaves nothing. */
 TEST(rdma_join, forgets_a_caller_that_left)
 {
