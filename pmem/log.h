@@ -6,7 +6,8 @@
  * Space comes back by cleaning: the store copies what lives in a victim to a tail (log_copy_nodrain) and gives the
  * segment back (log_segment_give). Nothing is overwritten before the copies are durable.
  *
- *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING --(copies durable)--> ERASING --(durable, unread)--> FREE
+ *     FREE --(log_append)--> OPEN --(full: seal)--> SEALED --(log_segment_give)--> DRAINING
+ *     DRAINING --(copies durable)--> ERASING --(durable, unread)--> FREE
  *
  * lsn: each stream numbers its appends. The lsn of a record is the hot stream's number at which it was first appended: a
  * copy keeps it. So durability is counted in appends and recency in first appends; log_tail and log_durable are numbers

@@ -1,8 +1,8 @@
 /* heal.h: the healing node's side of a session. A session belongs to one view; a new view starts it again, which is cheap:
  * what is there already costs one comparison. Pure; owner thread only.
  *
- *     IDLE --view with me healing--> ASKING --offers--> MARKING --own records marked--> CHECKING --all listed--> TAKING
- *     TAKING --HEAL_END--> SETTLING --durable--> HEALED
+ *     IDLE --view with me healing--> ASKING --offers--> MARKING --own records marked--> CHECKING
+ *     CHECKING --all listed--> TAKING --HEAL_END--> SETTLING --durable--> HEALED
  *
  * In a full session nothing of what the log holds is trusted, nothing is checked: the walk brings everything, and what it
  * did not bring is dropped at the end. */

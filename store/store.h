@@ -1,8 +1,9 @@
 /* store.h: the index over the log: the current record of each key of one shard. Owner thread only; pure.
  *
- * The index holds one 8-byte entry for each key that has a current record of any kind (VALUE, TOMBSTONE, DISCARD):
- * tag | state | place. A bucket is one cache line. It grows by linear hashing, one bucket at a time, inside a range of
- * address space given at start, so there is no pause and no allocation.
+ * The index holds one 8-byte entry (tag, state, place) for each key that has a current record of any
+ * kind (VALUE, TOMBSTONE, DISCARD). A bucket is one cache line. It grows by linear hashing, one
+ * bucket at a time, inside a range of address space given at start, so there is no pause and no
+ * allocation.
  *
  * Also kept here, because cleaning must know it: the newest MARK for each node. */
 #ifndef STORE_STORE_H
