@@ -6,7 +6,7 @@ import threading
 import time
 from urllib.parse import unquote_to_bytes
 
-from cluster import PROGRAM, Cluster, Connection, check, wait_until
+from cluster import PROGRAM, Cluster, Connection, alone, check, wait_until
 
 LINE_NAMES = ["key", "exp", "la", "cas", "fetch", "cls", "size", "flags"]
 
@@ -151,6 +151,7 @@ def ninety_nine(took):
     return sorted(took)[len(took) * 99 // 100]
 
 
+@alone
 def case_dump_of_200000_keys_to_a_slow_reader_delays_nobody():
     count = 200000
     with one_node() as cluster:

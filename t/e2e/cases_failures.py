@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from cluster import Cluster, Failure, check, wait_until
+from cluster import Cluster, Failure, alone, check, wait_until
 from load import Load, cluster_for_load
 
 GAP_SECONDS_MAX = 10  # 1 s is the aim, printed here and measured by bench/quick; this machine may be very busy
@@ -33,6 +33,7 @@ def kill_and_heal(cluster, node, load, wipe=False):
     return gap
 
 
+@alone
 def case_each_node_in_turn_is_killed_under_load_and_heals():
     """Each of the three, so the leader of the membership is among them."""
     with cluster_for_load(seed=1) as (cluster, load):

@@ -28,6 +28,12 @@ class Failure(Exception):
     """What a case has found."""
 
 
+def alone(case):
+    """Marks a case that runs while no other does: it measures time, or takes many processors or much memory."""
+    case.alone = True
+    return case
+
+
 def check(condition, text):
     if not condition:
         raise Failure(text)
