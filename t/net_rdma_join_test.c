@@ -54,9 +54,9 @@ struct foreigner {
 static int foreigner_event(struct cluster *cluster, struct foreigner *foreigner)
 {
     struct rdma_cm_event *event;
-    uint64_t end = now_ms() + PATIENCE_MS;
+    struct patience patience = {0};
     while (foreigner->api->rdma_get_cm_event(foreigner->channel, &event) != 0) {
-        if (now_ms() > end)
+        if (patience_ended(&patience))
             return -1;
         cluster_turn(cluster);
     }
