@@ -82,15 +82,18 @@ void rdma_lane_set_polling(struct net_lane *lane, bool polling)
     lane->rdma->polling = polling;
 }
 
-static void take_events(struct rdma_lane *rdma)
+/* False: there will be none any more. */
+static bool take_events(struct rdma_lane *rdma)
 {
     struct ibv_cq *cq;
     void *user;
     unsigned count = 0;
     while (rdma->rdma->api->ibv_get_cq_event(rdma->completions, &cq, &user) == 0)
         count++;
+    bool gone = errno != EAGAIN && errno != EINTR;
     if (count > 0)
         rdma->rdma->api->ibv_ack_cq_events(rdma->cq, count);
+    return !gone;
 }
 
 static void on_completions(evutil_socket_t fd, short what, void *user)
@@ -98,7 +101,12 @@ static void on_completions(evutil_socket_t fd, short what, void *user)
     struct net_lane *lane = user;
     (void)fd;
     (void)what;
-    take_events(lane->rdma);
+    if (!take_events(lane->rdma)) {
+        /* The descriptor of a device that is gone stays readable for ever. */
+        event_del(&lane->rdma->completion_events);
+        rdma_lose(lane->net, "the RDMA device is gone");
+        return;
+    }
     lane->rdma->stats.wakes++;
     lane->rdma->armed = false;
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
@@ -236,7 +244,7 @@ void rdma_lane_close(struct net_lane *lane)
     }
     event_del(&rdma->connection_events);
     event_del(&rdma->completion_events);
-    take_events(rdma);
+    (void)take_events(rdma);
     close_queues(rdma);
     free(rdma);
     lane->rdma = NULL;

@@ -304,6 +304,11 @@ static void on_mishaps(evutil_socket_t fd, short what, void *user)
         else if (type == IBV_EVENT_DEVICE_FATAL)
             rdma_lose(net, "the RDMA device failed");
     }
+    if (errno == EAGAIN || errno == EINTR)
+        return;
+    /* The descriptor of a device that is gone stays readable for ever. */
+    event_del(&rdma->mishaps);
+    rdma_lose(net, "the RDMA device is gone");
 }
 
 static void nonblocking(int fd)

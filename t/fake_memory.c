@@ -118,6 +118,8 @@ struct ibv_comp_channel *fake_create_comp_channel(struct ibv_context *context)
     fake_lock();
     fake_mailbox_open(&channel->events);
     channel->channel = (struct ibv_comp_channel){.context = context, .fd = channel->events.fd};
+    channel->next = fake.channels;
+    fake.channels = channel;
     fake.counters.channels++;
     fake_unlock();
     return &channel->channel;
@@ -125,9 +127,13 @@ struct ibv_comp_channel *fake_create_comp_channel(struct ibv_context *context)
 
 int fake_destroy_comp_channel(struct ibv_comp_channel *given)
 {
-    struct fake_channel *channel = (struct fake_channel *)given;
+    struct fake_channel *channel = (struct fake_channel *)given, **at = &fake.channels;
     fake_lock();
     bool busy = channel->channel.refcnt != 0;
+    while (*at != channel)
+        at = &(*at)->next;
+    if (!busy)
+        *at = channel->next;
     fake.counters.channels -= !busy;
     fake_unlock();
     if (busy)

@@ -31,6 +31,7 @@ struct fake_event {
 
 struct fake_mailbox {
     int fd;
+    bool hung_up; /* of a device that is gone: readable for ever, and nothing but EIO to read */
     struct fake_event *first;
 };
 
@@ -57,6 +58,7 @@ struct fake_mr {
 
 struct fake_channel {
     struct ibv_comp_channel channel;
+    struct fake_channel *next;
     struct fake_mailbox events;
 };
 
@@ -197,6 +199,7 @@ struct fake {
     bool opened;
     struct fake_device devices[FAKE_DEVICE_COUNT + 1]; /* by number */
     struct fake_mr *mrs;
+    struct fake_channel *channels;
     struct fake_qp *qps;
     struct fake_id *ids;
     struct fake_letter *letters;
@@ -218,7 +221,9 @@ void fake_unlock(void);
 void fake_mailbox_open(struct fake_mailbox *mailbox);
 void fake_mailbox_close(struct fake_mailbox *mailbox);
 void fake_mailbox_put(struct fake_mailbox *mailbox, struct fake_event *event);
-/* Locks, and waits unless the descriptor is non-blocking. NULL: unlocked, errno is EAGAIN. */
+void fake_mailbox_hang_up(struct fake_mailbox *mailbox, bool hung_up);
+/* Locks, and waits unless the descriptor is non-blocking. NULL: unlocked, errno is EAGAIN, or EIO
+ * of one that is hung up. */
 struct fake_event *fake_mailbox_take_locking(struct fake_mailbox *mailbox);
 /* The first event of `owner` (NULL: of anybody), taken out; NULL: none. */
 struct fake_event *fake_mailbox_remove(struct fake_mailbox *mailbox, const void *owner);

@@ -113,6 +113,7 @@ static void renew_device(struct fake_device *device)
     while ((event = fake_mailbox_remove(&device->events, NULL)) != NULL)
         free(event);
     fcntl(device->events.fd, F_SETFL, 0);
+    fake_mailbox_hang_up(&device->events, false);
     device->removed = false;
     device->stalled = false;
 }
@@ -239,6 +240,10 @@ void fake_verbs_remove(unsigned number)
     fake_lock();
     device->removed = true;
     fake_async(device, IBV_EVENT_DEVICE_FATAL, NULL, NULL);
+    fake_mailbox_hang_up(&device->events, true);
+    for (struct fake_channel *channel = fake.channels; channel != NULL; channel = channel->next)
+        if (channel->channel.context == &device->context)
+            fake_mailbox_hang_up(&channel->events, true);
     for (struct fake_qp *qp = fake.qps; qp != NULL; qp = qp->next)
         if (qp->device == device) {
             qp->silent = fake.settings.silent_removal;
@@ -253,6 +258,7 @@ void fake_verbs_restore(unsigned number)
 {
     fake_lock();
     fake.devices[number].removed = false;
+    fake_mailbox_hang_up(&fake.devices[number].events, false);
     fake_unlock();
 }
 
@@ -304,12 +310,28 @@ struct fake_event *fake_mailbox_remove(struct fake_mailbox *mailbox, const void 
     return event;
 }
 
+void fake_mailbox_hang_up(struct fake_mailbox *mailbox, bool hung_up)
+{
+    eventfd_t one;
+    if (mailbox->hung_up == hung_up)
+        return;
+    mailbox->hung_up = hung_up;
+    int result = hung_up ? eventfd_write(mailbox->fd, 1) : eventfd_read(mailbox->fd, &one);
+    assert(result == 0);
+}
+
 struct fake_event *fake_mailbox_take_locking(struct fake_mailbox *mailbox)
 {
     struct pollfd ready = {.fd = mailbox->fd, .events = POLLIN};
     fake_lock();
     while (mailbox->first == NULL) {
+        bool hung_up = mailbox->hung_up;
+        fake.counters.hang_ups += hung_up;
         fake_unlock();
+        if (hung_up) {
+            errno = EIO;
+            return NULL;
+        }
         if ((fcntl(mailbox->fd, F_GETFL) & O_NONBLOCK) != 0) {
             errno = EAGAIN;
             return NULL;

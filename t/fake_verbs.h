@@ -75,7 +75,8 @@ unsigned fake_verbs_pairs(void);
 bool fake_verbs_break(unsigned pair, enum ibv_wc_status status);
 
 /* IBV_EVENT_DEVICE_FATAL and RDMA_CM_EVENT_DEVICE_REMOVAL; nothing works on it any more but
- * destroying, until fake_verbs_restore(). */
+ * destroying, until fake_verbs_restore(). Once their events are read, its descriptors and those of
+ * its completion channels stay readable, and reading fails with EIO, as Linux does it. */
 void fake_verbs_remove(unsigned device);
 void fake_verbs_restore(unsigned device);
 
@@ -94,6 +95,7 @@ struct fake_counters {
     unsigned pds, mrs, cqs, qps, ids, channels;  /* alive; channels of both kinds */
     uint64_t rnr;                                /* a receive was missing */
     uint64_t joins;                              /* connections established */
+    uint64_t hang_ups;           /* reads of a descriptor of a device that was removed */
     uint64_t without_ack_timeout; /* ends of them without RDMA_OPTION_ID_ACK_TIMEOUT */
     uint64_t endless_retries;     /* dialled with retry_count 7, which soft-RoCE takes for ever */
     uint64_t violations;

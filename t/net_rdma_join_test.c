@@ -340,6 +340,21 @@ static void lose_device(bool silent, enum net_choice choice)
     cluster_close(&cluster);
 }
 
+/* The descriptors of a device that is gone stay readable for ever: who goes on watching them does
+ * nothing else any more. */
+TEST(rdma_choice, a_device_that_is_removed_is_not_watched_any_more)
+{
+    struct cluster cluster;
+    open_connected(&cluster, OVER_RDMA, 2);
+    fake_verbs_remove(1);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->downs == 1);
+    cluster_run(&cluster, 50);
+    uint64_t before = counted().hang_ups;
+    cluster_run(&cluster, 100);
+    EXPECT_EQ(counted().hang_ups, before);
+    cluster_close(&cluster);
+}
+
 TEST(rdma_choice, a_device_that_is_removed_ends_its_connections_only)
 {
     lose_device(false, NET_CHOOSE_RDMA);
