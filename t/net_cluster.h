@@ -227,7 +227,7 @@ static inline void cluster_prepare(struct cluster *cluster, enum transport over,
                                  .configuration = 4711,
                                  .heartbeat_ms = 20,
                                  .suspect_ms = 2000,
-                                 .connect_ms = 1000,
+                                 .connect_ms = 8000, /* as long as a busy machine needs */
                                  .message_size_max = MESSAGE_MAX,
                                  .on_refused = cluster_on_refused,
                                  .on_chosen = cluster_on_chosen};

@@ -170,14 +170,19 @@ TEST(door, turns_garbage_away_without_an_answer)
     cluster_close(&cluster);
 }
 
-TEST(door, takes_a_hello_that_comes_byte_by_byte_and_frames_right_behind_it)
+/* Pieces of 1, 2, 3 bytes and so on: byte by byte takes too long on a busy machine. */
+TEST(door, takes_a_hello_that_comes_in_pieces_and_frames_right_behind_it)
 {
     struct cluster cluster;
     open_acceptor(&cluster, "swordfish");
     struct caller caller = caller_make(&cluster);
     caller_connect(&caller, &cluster);
-    for (size_t i = 0; i < sizeof(caller.call); i++) {
-        caller_send(&caller, (uint8_t *)&caller.call + i, 1);
+    size_t sent = 0;
+    for (size_t size = 1; sent < sizeof(caller.call); size++) {
+        if (size > sizeof(caller.call) - sent)
+            size = sizeof(caller.call) - sent;
+        caller_send(&caller, (uint8_t *)&caller.call + sent, size);
+        sent += size;
         cluster_turn(&cluster);
     }
     RUN_UNTIL(&cluster, caller_answered(&caller));
@@ -254,17 +259,17 @@ TEST(door, drops_silent_strangers_after_two_seconds)
         callers[i] = caller_make(&cluster);
         caller_connect(&callers[i], &cluster);
         caller_send(&callers[i], &callers[i].call, i % sizeof(struct hello));
-        cluster_turn(&cluster);
     }
-    cluster.nodes[2].options.connect_ms = 10000;
+    cluster.nodes[2].options.connect_ms = 20000;
     node_open(&cluster, 2);
-    cluster_run(&cluster, 1000);
-    EXPECT(!caller_closed(&callers[0]));
-    EXPECT(!all_up(&cluster)); /* all places are taken */
-    RUN_UNTIL(&cluster, caller_closed(&callers[0]));
-    EXPECT(now_ms() - begin >= 1950);
+    bool is_early = false; /* all places are taken */
+    RUN_UNTIL(&cluster, (is_early |= all_up(&cluster) && !caller_closed(&callers[0]),
+                         caller_closed(&callers[0])));
+    EXPECT(!is_early);
+    uint64_t closed = now_ms();
+    EXPECT(closed - begin >= 1950);
     RUN_UNTIL(&cluster, all_up(&cluster));
-    EXPECT(now_ms() - begin < 4000);
+    EXPECT(now_ms() - closed < 5000);
     EXPECT(has_line(&cluster.nodes[1], "it did not say who it is in time"));
     for (unsigned i = 0; i < 80; i++)
         close(callers[i].fd);
