@@ -212,7 +212,7 @@ static void resume(struct link *link)
 
 /* ---- writing ---- */
 
-static size_t backlog_max(const struct link *link, enum net_class class)
+size_t link_backlog_max(const struct link *link, enum net_class class)
 {
     const struct net_options *options = &link->lane->net->options;
     switch (class) {
@@ -230,7 +230,7 @@ static size_t backlog_max(const struct link *link, enum net_class class)
 static bool owes_writable(const struct link *link)
 {
     for (enum net_class class = NET_BULK; class < NET_URGENT; class ++)
-        if (link->busy_told[class] && link->output.backlog <= backlog_max(link, class) / 2)
+        if (link->busy_told[class] && link->output.backlog <= link_backlog_max(link, class) / 2)
             return true;
     return false;
 }
@@ -240,7 +240,7 @@ static void tell_writable(struct link *link)
     if (!owes_writable(link))
         return;
     for (enum net_class class = NET_BULK; class < NET_URGENT; class ++)
-        if (link->output.backlog <= backlog_max(link, class) / 2)
+        if (link->output.backlog <= link_backlog_max(link, class) / 2)
             link->busy_told[class] = false;
     link->lane->callbacks->on_writable(link->lane->user, link->id);
 }
@@ -267,7 +267,7 @@ void link_write_out(struct link *link)
 static enum status refuse_busy(struct link *link, enum net_class class)
 {
     if (class == NET_URGENT) {
-        link_break(link, "too slow: more is queued for it than may be");
+        link_break(link, LINK_TOO_SLOW);
         return STATUS_CLOSED;
     }
     link->busy_told[class] = true;
@@ -289,7 +289,7 @@ enum status net_send(struct net_lane *lane, unsigned id, enum net_class class,
         return STATUS_TOO_LARGE;
     /* An empty queue takes any message, or one that is larger than the limit could never be sent.
      */
-    if (link->output.backlog > 0 && link->output.backlog + size > backlog_max(link, class))
+    if (link->output.backlog > 0 && link->output.backlog + size > link_backlog_max(link, class))
         return refuse_busy(link, class);
     return output_add(&link->output, parts, part_count, size);
 }

@@ -26,10 +26,13 @@ static void count_round(struct link *link, uint64_t took_ns)
     link->stats.rounds[bucket]++;
 }
 
-/* The answer goes out with the flush at the end of the turn, as answers to messages do. */
+/* The answer goes out with the flush at the end of the turn, as answers to messages do. A peer that
+ * asks and does not read is treated like one that is too slow for messages. */
 static void answer(struct link *link, uint64_t stamp_ns)
 {
-    if (output_add_probe(&link->output, FRAME_PONG, stamp_ns) != STATUS_OK)
+    if (link->output.backlog > link_backlog_max(link, NET_URGENT))
+        link_break(link, LINK_TOO_SLOW);
+    else if (output_add_probe(&link->output, FRAME_PONG, stamp_ns) != STATUS_OK)
         link_break(link, "no memory for an answer");
 }
 

@@ -264,6 +264,9 @@ void link_turn(struct link *link);
 void link_tick(struct link *link, uint64_t now_ns);
 /* Breaks the connection on the next turn. */
 void link_break(struct link *link, const char *why);
+#define LINK_TOO_SLOW "too slow: more is queued for it than may be"
+/* Queued bytes above which a class waits, or is the end of the connection. */
+size_t link_backlog_max(const struct link *link, enum net_class class);
 
 /* link_probe.c: how long a message and its answer take. */
 void link_probe_reset(struct link *link); /* a connection is over */

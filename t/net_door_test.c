@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "net/frame.h"
 #include "net/hello.h"
+#include "net/net_private.h"
 #include "t/net_cluster.h"
 
 /* ---- a hand-made node 2 ---- */
@@ -243,6 +244,50 @@ TEST(door, closes_a_connection_that_answers_what_was_not_asked)
     caller_send(&caller, &frame, sizeof(frame));
     RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->downs == 1);
     EXPECT_TEXT(seen_by(&cluster, 1, 0, 2)->why, "an answer to a ping that was not sent");
+    close(caller.fd);
+    cluster_close(&cluster);
+}
+
+/* Answers are queued for it whether it reads them or not. */
+TEST(door, closes_a_connection_that_asks_and_does_not_read_the_answers)
+{
+    enum { PINGS = 4000 };
+    static struct {
+        struct frame_header header;
+        struct {
+            struct message_header header;
+            uint64_t stamp;
+        } pings[PINGS];
+    } frame;
+    struct cluster cluster;
+    size_t at = 0;
+    cluster_prepare(&cluster, OVER_TCP, 2, 2);
+    cluster.nodes[1].options.backlog_max = 65536;
+    node_open(&cluster, 1);
+    struct caller caller = caller_make(&cluster);
+    ASSERT(caller_enter(&caller, &cluster));
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->ups == 1);
+    for (unsigned i = 0; i < PINGS; i++)
+        frame.pings[i].header =
+            (struct message_header){.size = FRAME_PROBE_SIZE, .kind = FRAME_PING};
+    frame.header =
+        (struct frame_header){.magic = FRAME_MAGIC,
+                              .size = sizeof(frame.pings),
+                              .message_count = PINGS,
+                              .payload_crc = crc32c(0, frame.pings, sizeof(frame.pings))};
+    for (unsigned turn = 0; turn < 2000 && seen_by(&cluster, 1, 0, 2)->downs == 0; turn++) {
+        frame_seal(&frame.header);
+        ssize_t sent = send(caller.fd, (uint8_t *)&frame + at, sizeof(frame) - at, MSG_NOSIGNAL);
+        at += sent > 0 ? (size_t)sent : 0;
+        if (at == sizeof(frame)) {
+            frame.header.sequence++;
+            at = 0;
+        }
+        seat_turn(&cluster.nodes[1].seats[0]);
+        EXPECT(cluster.nodes[1].seats[0].lane->links[2].output.backlog <
+               4 * 65536 + sizeof(frame.pings));
+    }
+    EXPECT_TEXT(seen_by(&cluster, 1, 0, 2)->why, "too slow: more is queued for it than may be");
     close(caller.fd);
     cluster_close(&cluster);
 }
