@@ -167,6 +167,14 @@ struct link {
     bool busy_told[NET_URGENT]; /* by class: an on_writable is owed */
 };
 
+/* What a counter has counted, which begins again. */
+static inline uint64_t link_taken(uint64_t *counter)
+{
+    uint64_t counted = *counter;
+    *counter = 0;
+    return counted;
+}
+
 /* How the frames of a link travel. All on the lane's thread. */
 struct wire {
     /* The greeting is over, link->fd is authenticated. link_go_up() at once or later. */

@@ -95,10 +95,20 @@ static void set_ack_timeout(const struct link *link)
         link->rdma->id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout, sizeof(timeout));
 }
 
+/* Frames are counted where they are posted. */
+static void count_messages(struct link *link)
+{
+    link->stats.messages_out += link_taken(&link->output.messages);
+    link->output.frames = 0;
+    link->output.bytes = 0;
+}
+
 static void end(struct link *link)
 {
     struct rdma_link *rdma = link->rdma;
     const struct rdma_api *api = rdma_of(link)->api;
+    count_messages(link);
+    link->stats.credits = 0;
     if (rdma->id != NULL) {
         if (rdma->connected)
             (void)api->rdma_disconnect(rdma->id);
@@ -378,7 +388,7 @@ static void tick(struct link *link)
     struct rdma_link *rdma = link->rdma;
     if (link_usable(link) && (link->writing || rdma->posted != rdma->told))
         (void)rdma_send_empty(link);
-    link->stats.messages_out = link->output.messages;
+    count_messages(link);
     link->stats.credits = rdma->credit - rdma->sequence;
 }
 

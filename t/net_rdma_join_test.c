@@ -355,6 +355,49 @@ TEST(rdma_choice, a_device_that_is_removed_is_not_watched_any_more)
     cluster_close(&cluster);
 }
 
+static bool fell(const struct net_stats *before, const struct net_stats *after)
+{
+    return after->frames_in < before->frames_in || after->frames_out < before->frames_out ||
+           after->messages_in < before->messages_in || after->bytes_in < before->bytes_in ||
+           after->messages_out < before->messages_out || after->bytes_out < before->bytes_out;
+}
+
+/* What is counted goes on over the other transport. */
+TEST(rdma_choice, counters_of_a_peer_never_fall)
+{
+    struct cluster cluster;
+    uint32_t sent = 0;
+    prepare_auto(&cluster, OVER_RDMA, 2);
+    node_open(&cluster, 1);
+    node_open(&cluster, 2);
+    RUN_UNTIL(&cluster, all_up(&cluster));
+    for (unsigned i = 0; i < 20; i++) {
+        send_some(&cluster, 1, 2, &sent, 1, i == 7 ? LARGE : 1000);
+        net_flush(cluster.nodes[1].seats[0].lane);
+    }
+    RUN_UNTIL(&cluster, stats_of(&cluster, 2, 1).messages_in == 20);
+    cluster_run(&cluster, 50);
+    struct net_stats sender = stats_of(&cluster, 1, 2), receiver = stats_of(&cluster, 2, 1);
+    EXPECT_EQ(sender.messages_out, 20);
+    fake_verbs_remove(1);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->ups == 2);
+    sent = 0;
+    send_some(&cluster, 1, 2, &sent, 1, 1000);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 2, 0, 1)->messages == 21);
+    cluster_run(&cluster, 50);
+    struct net_stats sender_now = stats_of(&cluster, 1, 2), now = stats_of(&cluster, 2, 1);
+    EXPECT(!sender_now.rdma);
+    EXPECT(sender.credits > 0);
+    EXPECT_EQ(sender_now.credits, 0);
+    EXPECT(!fell(&sender, &sender_now));
+    EXPECT(!fell(&receiver, &now));
+    EXPECT_EQ(sender_now.messages_out, 21);
+    EXPECT_EQ(now.messages_in, 21);
+    EXPECT(sender_now.frames_out - sender.frames_out < 20);
+    EXPECT(sender_now.bytes_out - sender.bytes_out < 10000);
+    cluster_close(&cluster);
+}
+
 TEST(rdma_choice, a_device_that_is_removed_ends_its_connections_only)
 {
     lose_device(false, NET_CHOOSE_RDMA);
