@@ -88,7 +88,9 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
     renew(lane);
     close_shut_out(lane);
     if (lane->rdma != NULL)
-        rdma_lane_arrivals(lane);
+        rdma_lane_wake(lane);
+    if (lane->rdma != NULL && lane->index == lane->net->options.lane_count - 1)
+        rdma_door_wake(lane->net);
     while (arrival != NULL) {
         struct arrival *next = arrival->next;
         if (arrival->answer.incarnation == lane->incarnation &&

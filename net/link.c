@@ -17,12 +17,6 @@
 
 #include "net/net_private.h"
 
-static bool dials(const struct link *link)
-{
-    const struct hello_side *side = &link->lane->net->side;
-    return (side->known & 1u << link->id) != 0 && link->id < side->self;
-}
-
 static _Atomic uint64_t *heard(struct link *link)
 {
     return &link->lane->net->heard[link->lane->index][link->id];
@@ -92,35 +86,12 @@ static void close_socket(struct link *link)
     memset(link->busy_told, 0, sizeof(link->busy_told));
 }
 
-static struct address address_of(const struct link *link)
+struct address link_peer_address(const struct link *link)
 {
     struct address address = {.size = sizeof(address.storage)};
     if (getpeername(link->fd, (struct sockaddr *)&address.storage, &address.size) != 0)
         address.size = 0;
     return address;
-}
-
-/* RDMA did not come about, though both ends offered it: after a few times TCP will do, for a while,
- * if that may be. */
-static void note_failed_join(struct link *link, const char *why)
-{
-    struct net *net = link->lane->net;
-    char text[256];
-    link->stats.failures++;
-    if (++link->join_failures < JOIN_FAILURES_MAX)
-        return;
-    link->join_failures = 0;
-    if (net->options.choice != NET_CHOOSE_AUTO) {
-        struct address address = address_of(link);
-        net_complain_any(net, &address, why, "no connection to node %u, lane %u", link->id,
-                         link->lane->index);
-        return;
-    }
-    link->tcp_until_ns = net_now_ns() + (uint64_t)JOIN_TCP_S * 1000000000;
-    snprintf(text, sizeof(text), "node %u, lane %u: tcp for now: %s", link->id, link->lane->index,
-             why);
-    if (net->options.on_chosen != NULL)
-        net->options.on_chosen(net->options.user, text);
 }
 
 void link_down(struct link *link, const char *why)
@@ -129,10 +100,10 @@ void link_down(struct link *link, const char *why)
     uint64_t incarnation = link->incarnation;
     if (link->state == LINK_NONE || link->state == LINK_WAITING)
         return;
-    if (link->state == LINK_JOINING && dials(link))
-        note_failed_join(link, why);
+    if (link->state == LINK_JOINING && link_dials(link))
+        link_note_failed_join(link, why);
     close_socket(link);
-    if (dials(link))
+    if (link_dials(link))
         wait_to_dial(link);
     else
         set_state(link, LINK_NONE);
@@ -144,7 +115,7 @@ void link_down(struct link *link, const char *why)
 
 void link_complain_damage(struct link *link, enum frame_error error)
 {
-    struct address address = address_of(link);
+    struct address address = link_peer_address(link);
     link->stats.refusals++;
     net_complain_any(link->lane->net, &address, frame_error_text(error),
                      "damaged bytes from node %u, lane %u; connection closed", link->id,
@@ -315,12 +286,12 @@ void link_go_up(struct link *link)
 {
     event_del(&link->timer);
     set_state(link, LINK_UP);
-    link->join_failures = 0;
+    link_note_up(link);
     link->stats.ups++;
     link->sent_ns = net_now_ns();
     /* The dialler's own lane spoke in the greeting. It has heard our control thread only, so this
      * lane says that it lives; on a queue pair it is the dialler that must speak first. */
-    if (!dials(link))
+    if (!link_dials(link))
         atomic_store_explicit(heard(link), net_now_ns(), memory_order_relaxed);
     link->lane->callbacks->on_up(link->lane->user, link->id, link->incarnation);
     if (link_usable(link) && output_add_heartbeat(&link->output) == STATUS_OK)
@@ -330,18 +301,18 @@ void link_go_up(struct link *link)
 /* Greeted: both ends know each other, the socket is silent. */
 static void join(struct link *link)
 {
-    struct timeval limit = net_timeval(link->lane->net->options.connect_ms);
     set_state(link, LINK_JOINING);
-    link->incarnation = dials(link) ? link->answer.incarnation : link->call.incarnation;
+    link->incarnation = link_dials(link) ? link->answer.incarnation : link->call.incarnation;
     link->wire = link->answer.transports == HELLO_RDMA ? &wire_rdma : link->lane->net->wire;
     link->stats.rdma = link->wire == &wire_rdma;
+    struct timeval limit = net_timeval(link_join_ms(link));
     event_add(&link->timer, &limit);
     link->wire->join(link);
 }
 
 void link_adopt(struct link *link, const struct arrival *arrival)
 {
-    assert(!dials(link));
+    assert(!link_dials(link));
     if (link->state != LINK_NONE)
         link_down(link, "replaced by a newer connection");
     link->fd = arrival->fd;
@@ -355,7 +326,7 @@ void link_adopt(struct link *link, const struct arrival *arrival)
 static void refuse_answer(struct link *link, enum hello_refusal refusal)
 {
     struct net *net = link->lane->net;
-    struct address address = address_of(link);
+    struct address address = link_peer_address(link);
     link->stats.refusals++;
     if (refusal != HELLO_REFUSED_US)
         net_complain_any(net, &address, hello_refusal_text(refusal),
@@ -420,8 +391,7 @@ static void on_dialled(evutil_socket_t fd, short what, void *user)
     socklen_t size = sizeof(error);
     (void)what;
     hello_make(&link->call, &lane->net->side, link->id, lane->index, lane->incarnation);
-    hello_offer(&link->call, net_transports_any(lane->net) &
-                                 (net_now_ns() < link->tcp_until_ns ? HELLO_TCP : ~0u));
+    hello_offer(&link->call, link_offer(link));
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0 ||
         send(fd, &link->call, sizeof(link->call), MSG_NOSIGNAL | MSG_DONTWAIT) !=
             sizeof(link->call)) {
@@ -503,7 +473,7 @@ void link_open(struct link *link, struct net_lane *lane, unsigned id)
     /* A wire may never use one of them; they are deleted all the same. */
     event_assign(&link->readable, lane->base, -1, 0, NULL, NULL);
     event_assign(&link->writable, lane->base, -1, 0, NULL, NULL);
-    if (dials(link)) {
+    if (link_dials(link)) {
         set_state(link, LINK_WAITING);
         event_add(&link->timer, &now);
     }
@@ -542,6 +512,10 @@ static void say_something(struct link *link, uint64_t now_ns)
 
 void link_tick(struct link *link, uint64_t now_ns)
 {
+    if (link_wants_rdma(link)) {
+        link_down(link, "RDMA is tried again");
+        link_redial(link);
+    }
     if (link_usable(link) && !link->writing)
         say_something(link, now_ns);
     if (link->wire != NULL)

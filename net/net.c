@@ -144,12 +144,11 @@ static enum status open_listener(struct net *net)
 static enum status choose_transport(struct net *net)
 {
     const struct net_options *options = &net->options;
-    char why[sizeof(net->transport) - 16] = "by --net=tcp";
+    char why[NET_TRANSPORT_SIZE - 16] = "by --net=tcp";
     enum status status = STATUS_OK;
     if (options->choice != NET_CHOOSE_TCP && options->peer_count > 1)
         status = rdma_open(net, why, sizeof(why));
-    snprintf(net->transport, sizeof(net->transport), "%s: %s", net->rdma != NULL ? "rdma" : "tcp",
-             why);
+    net_set_transport_any(net, net->rdma != NULL ? "rdma" : "tcp", why);
     if (net->rdma != NULL)
         net->side.transports = HELLO_RDMA | (options->choice == NET_CHOOSE_AUTO ? HELLO_TCP : 0);
     bool wanted = options->choice == NET_CHOOSE_RDMA && status == STATUS_NOT_FOUND;
@@ -353,9 +352,19 @@ void net_lane_stats_any(const struct net *net, unsigned lane, struct net_lane_st
     pthread_mutex_unlock(mutex);
 }
 
-const char *net_transport_any(const struct net *net)
+void net_set_transport_any(struct net *net, const char *what, const char *why)
 {
-    return net->transport;
+    pthread_mutex_lock(&net->mutex);
+    snprintf(net->transport, sizeof(net->transport), "%s: %s", what, why);
+    pthread_mutex_unlock(&net->mutex);
+}
+
+void net_transport_any(const struct net *net, char text[NET_TRANSPORT_SIZE])
+{
+    pthread_mutex_t *mutex = (pthread_mutex_t *)&net->mutex;
+    pthread_mutex_lock(mutex);
+    memcpy(text, net->transport, sizeof(net->transport));
+    pthread_mutex_unlock(mutex);
 }
 
 uint64_t net_refused_any(const struct net *net)

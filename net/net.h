@@ -73,6 +73,10 @@ struct net_options {
     uint32_t message_size_max; /* equal on all nodes (item size limit + 64 KB) */
     size_t bulk_backlog_max;   /* queued bytes above which bulk is BUSY; 0: 256 KB */
     size_t backlog_max;        /* queued bytes above which live is BUSY; 0: 64 MB */
+    uint32_t join_again_ms;    /* a link that fell back to TCP tries RDMA again after so long, then
+                                  after twice that, and so on up to ten times; 0: 60 s */
+    uint32_t device_again_ms;  /* a lost RDMA device is looked for after so long, then after twice
+                                  that, and so on up to 16 times; 0: 1 s */
 
     /* One line for the operator: a stranger or a foreign node was refused, or a peer refused this
      * node, or sent damaged bytes. Limited to one a minute for each address and reason. Called on
@@ -218,10 +222,13 @@ void net_stats_any(const struct net *net, unsigned lane, unsigned peer, struct n
 
 void net_lane_stats_any(const struct net *net, unsigned lane, struct net_lane_stats *stats);
 
-/* What this node does: "tcp", or "rdma" and its device, for people. Valid until net_close(). */
-const char *net_transport_any(const struct net *net);
+enum { NET_TRANSPORT_SIZE = 192 };
 
-/* Bytes registered with the device: fixed by net_open(). 0: no RDMA. */
+/* What this node does, for people: "tcp", "rdma" and its device, or "none" (NET_CHOOSE_RDMA, and
+ * the device was lost); and why. */
+void net_transport_any(const struct net *net, char text[NET_TRANSPORT_SIZE]);
+
+/* Bytes registered with the device while it is there: fixed by net_open(). 0: no RDMA. */
 uint64_t net_registered_any(const struct net *net);
 
 /* Strangers and foreign nodes turned away at the door so far. */

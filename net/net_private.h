@@ -5,6 +5,7 @@
  *     door.c       the door: strangers until they have proved who they are; control thread
  *     lane.c       a lane: arrivals from the door, heartbeats, work put off to the next turn
  *     link.c       a lane's link to a peer: dial, greet, deliver, queue, down
+ *     link_choice.c whether a link is to be by RDMA
  *     link_probe.c pings and pongs
  *     wire_tcp.c   how the frames of a link travel: over its socket
  *     rdma_*.c     over a queue pair (rdma_private.h)
@@ -34,7 +35,6 @@ enum {
     BACKOFF_MIN_MS = 20,
     BACKOFF_MAX_MS = 1000,
     JOIN_FAILURES_MAX = 3, /* of RDMA, in a row: over TCP for a while, where that may be */
-    JOIN_TCP_S = 60,
     COMPLAINT_MAX = 64, /* remembered refusals */
     COMPLAINT_QUIET_S = 60,
     PING_MS = 1000,
@@ -63,6 +63,7 @@ struct rdma_link;
 struct mailbox {
     int wake_fd; /* eventfd */
     bool open;
+    bool rdma_open; /* the lane has queues on the device */
     struct arrival *first; /* one a peer at most */
     struct rdma_arrival *first_rdma;
     struct net_stats stats[NET_PEER_LIMIT];
@@ -115,9 +116,9 @@ struct net {
     struct door door;
     const struct wire *wire; /* of links that are not RDMA: wire_tcp; a test may have another */
     struct rdma *rdma;       /* NULL: tcp only */
-    char transport[192];
 
     pthread_mutex_t mutex; /* guards all from here to `heard` */
+    char transport[NET_TRANSPORT_SIZE];
     uint64_t incarnation;
     struct gate gates[NET_PEER_LIMIT];
     struct address addresses[NET_PEER_LIMIT];
@@ -153,6 +154,7 @@ struct link {
     struct input input;      /* wire_tcp's */
     struct rdma_link *rdma;  /* wire_rdma's; NULL: none */
     unsigned join_failures;  /* in a row */
+    uint32_t pause_ms;       /* the last pause of RDMA; 0: the last join came about */
     uint64_t tcp_until_ns;   /* RDMA failed too often: not offered until then */
     struct output output;
     struct net_stats stats;
@@ -218,6 +220,8 @@ enum hello_refusal net_admit_any(struct net *net, unsigned peer, uint64_t incarn
 uint64_t net_own_incarnation_any(struct net *net);
 /* What this node offers now: enum hello_transport. */
 uint32_t net_transports_any(const struct net *net);
+/* What net_transport_any() says: "tcp: because". */
+void net_set_transport_any(struct net *net, const char *what, const char *why);
 /* Makes the lane look at its mailbox, the gates and the own incarnation. The mutex is held by the
  * caller. */
 void net_wake_locked(struct mailbox *mailbox);
@@ -254,6 +258,8 @@ void link_close(struct link *link);
 void link_adopt(struct link *link, const struct arrival *arrival);
 /* Damaged bytes: counts and tells the operator. */
 void link_complain_damage(struct link *link, enum frame_error error);
+/* Size 0: unknown. */
+struct address link_peer_address(const struct link *link);
 /* Neither closed nor about to be. */
 bool link_usable(const struct link *link);
 /* What a wire says: it is ready; something came; there are messages; it can send again. */
@@ -276,25 +282,38 @@ void link_break(struct link *link, const char *why);
 /* Queued bytes above which a class waits, or is the end of the connection. */
 size_t link_backlog_max(const struct link *link, enum net_class class);
 
+/* link_choice.c: whether it is to be by RDMA. */
+bool link_dials(const struct link *link); /* this end does */
+uint32_t link_offer(const struct link *link); /* of the dialler: enum hello_transport */
+uint32_t link_join_ms(const struct link *link); /* how long to wait for the wire */
+void link_note_up(struct link *link);
+/* Of the dialler's end, in LINK_JOINING. */
+void link_note_failed_join(struct link *link, const char *why);
+/* Over TCP now, and worth another try: the link should go down and be dialled anew. */
+bool link_wants_rdma(const struct link *link);
+
 /* link_probe.c: how long a message and its answer take. */
 void link_probe_reset(struct link *link); /* a connection is over */
 void link_ping(struct link *link, uint64_t now_ns); /* each tick; queues one if it is time */
 /* Of a ping or a pong: answers or counts. */
 enum frame_error link_take_probe(struct link *link, struct slice message);
 
-/* rdma_net.c, rdma_lane.c */
+/* rdma_net.c, rdma_door.c, rdma_lane.c */
 /* Loads the libraries, finds the device of the own address, registers memory, listens. *why: what
  * was chosen, or why it cannot be; for people. */
 enum status rdma_open(struct net *net, char *why, size_t why_size) MUST_CHECK;
 void rdma_close(struct net *net);
 bool rdma_is_lost_any(const struct net *net);
-/* The door's part: connection requests. Control thread. */
+/* The door's part: connection requests, the loss and return of the device. Control thread. */
 void rdma_door_open(struct net *net, struct event_base *base);
 void rdma_door_close(struct net *net);
+void rdma_door_wake(struct net *net); /* it may be lost, and free of users */
 enum status rdma_lane_open(struct net_lane *lane) MUST_CHECK;
 void rdma_lane_close(struct net_lane *lane);
-/* Connection requests in the mailbox. */
-void rdma_lane_arrivals(struct net_lane *lane);
+/* Connection requests in the mailbox; a device that was lost or is back. */
+void rdma_lane_wake(struct net_lane *lane);
+/* The lane has queues on the device: RDMA is possible now. */
+bool rdma_lane_is_there(const struct net_lane *lane);
 struct net_lane_stats rdma_lane_stats(const struct net_lane *lane);
 bool rdma_lane_poll(struct net_lane *lane);
 void rdma_lane_set_polling(struct net_lane *lane, bool polling);

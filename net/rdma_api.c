@@ -48,6 +48,8 @@ static void load_cm(void *cm)
     LOAD(cm, rdma_set_option);
     LOAD(cm, rdma_get_cm_event);
     LOAD(cm, rdma_ack_cm_event);
+    LOAD(cm, rdma_get_devices);
+    LOAD(cm, rdma_free_devices);
 }
 
 static void load_verbs(void *verbs)

@@ -34,6 +34,8 @@ struct rdma_api {
     int (*rdma_set_option)(struct rdma_cm_id *id, int level, int name, void *value, size_t size);
     int (*rdma_get_cm_event)(struct rdma_event_channel *channel, struct rdma_cm_event **event);
     int (*rdma_ack_cm_event)(struct rdma_cm_event *event);
+    struct ibv_context **(*rdma_get_devices)(int *count);
+    void (*rdma_free_devices)(struct ibv_context **devices);
 
     int (*ibv_query_device)(struct ibv_context *context, struct ibv_device_attr *attr);
     struct ibv_pd *(*ibv_alloc_pd)(struct ibv_context *context);

@@ -1,4 +1,6 @@
-/* A lane's completion queue and connection events. */
+/* A lane's completion queue and connection events. They come and go with the device (rdma_door.c).
+ */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -60,13 +62,18 @@ static void arm(struct rdma_lane *rdma)
 
 bool rdma_lane_poll(struct net_lane *lane)
 {
-    return poll_once(lane);
+    return lane->rdma->there && poll_once(lane);
+}
+
+bool rdma_lane_is_there(const struct net_lane *lane)
+{
+    return lane->rdma != NULL && lane->rdma->there;
 }
 
 /* What came between the last poll and the arming raises no event: hence once more. */
 bool rdma_lane_may_sleep(struct net_lane *lane)
 {
-    if (lane->rdma->armed)
+    if (lane->rdma->armed || !lane->rdma->there)
         return true;
     arm(lane->rdma);
     return !poll_once(lane);
@@ -138,27 +145,7 @@ static void on_connections(evutil_socket_t fd, short what, void *user)
     }
 }
 
-void rdma_lane_arrivals(struct net_lane *lane)
-{
-    struct mailbox *mailbox = &lane->net->mailboxes[lane->index];
-    pthread_mutex_lock(&lane->net->mutex);
-    struct rdma_arrival *arrival = mailbox->first_rdma;
-    mailbox->first_rdma = NULL;
-    pthread_mutex_unlock(&lane->net->mutex);
-    while (arrival != NULL) {
-        struct rdma_arrival *next = arrival->next;
-        rdma_link_accept(lane, arrival->id, &arrival->join);
-        free(arrival);
-        arrival = next;
-    }
-    if (!atomic_load(&lane->net->rdma->lost))
-        return;
-    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
-        if (lane->links[id].wire == &wire_rdma)
-            link_down(&lane->links[id], "the RDMA device is of no use any more");
-}
-
-/* ---- opening and closing ---- */
+/* ---- queues ---- */
 
 static bool open_queues(struct rdma_lane *rdma)
 {
@@ -183,6 +170,9 @@ static void close_queues(struct rdma_lane *rdma)
         (void)api->ibv_destroy_comp_channel(rdma->completions);
     if (rdma->channel != NULL)
         api->rdma_destroy_event_channel(rdma->channel);
+    rdma->cq = NULL;
+    rdma->completions = NULL;
+    rdma->channel = NULL;
 }
 
 static void start_events(struct net_lane *lane)
@@ -213,39 +203,120 @@ static enum status open_links(struct net_lane *lane)
     return STATUS_OK;
 }
 
+/* ---- the device comes and goes ---- */
+
+/* True: the device cannot be closed before leave(). */
+static bool become_user(struct net *net)
+{
+    pthread_mutex_lock(&net->mutex);
+    bool lost = atomic_load(&net->rdma->lost);
+    net->rdma->users += !lost;
+    pthread_mutex_unlock(&net->mutex);
+    return !lost;
+}
+
+static void take_requests(struct net_lane *lane)
+{
+    pthread_mutex_lock(&lane->net->mutex);
+    lane->net->mailboxes[lane->index].rdma_open = true;
+    pthread_mutex_unlock(&lane->net->mutex);
+}
+
+static void end_use(struct net_lane *lane)
+{
+    struct net *net = lane->net;
+    pthread_mutex_lock(&net->mutex);
+    net->mailboxes[lane->index].rdma_open = false;
+    assert(net->mailboxes[lane->index].first_rdma == NULL);
+    net->rdma->users--;
+    net_wake_locked(&net->mailboxes[net->options.lane_count - 1]);
+    pthread_mutex_unlock(&net->mutex);
+}
+
+/* STATUS_AGAIN: the device is lost. */
+static enum status enter(struct net_lane *lane)
+{
+    struct rdma_lane *rdma = lane->rdma;
+    if (!become_user(lane->net))
+        return STATUS_AGAIN;
+    if (!open_queues(rdma)) {
+        close_queues(rdma);
+        end_use(lane);
+        return STATUS_NO_MEMORY;
+    }
+    rdma->there = true;
+    start_events(lane);
+    take_requests(lane);
+    return STATUS_OK;
+}
+
+/* All queue pairs and requests are gone, and no request comes any more. */
+static void leave(struct net_lane *lane)
+{
+    struct rdma_lane *rdma = lane->rdma;
+    event_del(&rdma->connection_events);
+    event_del(&rdma->completion_events);
+    (void)take_events(rdma);
+    close_queues(rdma);
+    rdma->there = false;
+    end_use(lane);
+}
+
+static void take_arrivals(struct net_lane *lane)
+{
+    struct mailbox *mailbox = &lane->net->mailboxes[lane->index];
+    pthread_mutex_lock(&lane->net->mutex);
+    struct rdma_arrival *arrival = mailbox->first_rdma;
+    mailbox->first_rdma = NULL;
+    pthread_mutex_unlock(&lane->net->mutex);
+    while (arrival != NULL) {
+        struct rdma_arrival *next = arrival->next;
+        rdma_link_accept(lane, arrival->id, &arrival->join);
+        free(arrival);
+        arrival = next;
+    }
+}
+
+void rdma_lane_wake(struct net_lane *lane)
+{
+    /* Read first: once it is lost no request comes any more. */
+    bool lost = rdma_is_lost_any(lane->net);
+    if (!lost && !lane->rdma->there && enter(lane) == STATUS_NO_MEMORY)
+        rdma_lose(lane->net, "no completion queue can be made on the RDMA device");
+    take_arrivals(lane);
+    if (!lost || !lane->rdma->there)
+        return;
+    for (unsigned id = 1; id < NET_PEER_LIMIT; id++)
+        if (lane->links[id].wire == &wire_rdma)
+            link_down(&lane->links[id], "the RDMA device is of no use any more");
+    leave(lane);
+}
+
+/* ---- opening and closing ---- */
+
 enum status rdma_lane_open(struct net_lane *lane)
 {
     if (lane->net->rdma == NULL)
         return STATUS_OK;
-    struct rdma_lane *rdma = calloc(1, sizeof(*rdma));
-    if (rdma == NULL)
+    lane->rdma = calloc(1, sizeof(*lane->rdma));
+    if (lane->rdma == NULL)
         return STATUS_NO_MEMORY;
-    rdma->rdma = lane->net->rdma;
-    if (!open_queues(rdma)) {
-        close_queues(rdma);
-        free(rdma);
-        return STATUS_NO_MEMORY;
-    }
-    lane->rdma = rdma;
-    start_events(lane);
-    return open_links(lane);
+    lane->rdma->rdma = lane->net->rdma;
+    return enter(lane) == STATUS_NO_MEMORY ? STATUS_NO_MEMORY : open_links(lane);
 }
 
 /* The links are closed: nothing is under way. */
 void rdma_lane_close(struct net_lane *lane)
 {
-    struct rdma_lane *rdma = lane->rdma;
-    if (rdma == NULL)
+    if (lane->rdma == NULL)
         return;
-    rdma_lane_arrivals(lane); /* nobody waits for them: they are refused */
+    take_arrivals(lane); /* nobody waits for them: they are refused */
     for (unsigned id = 1; id < NET_PEER_LIMIT; id++) {
         free(lane->links[id].rdma);
         lane->links[id].rdma = NULL;
     }
-    event_del(&rdma->connection_events);
-    event_del(&rdma->completion_events);
-    (void)take_events(rdma);
-    close_queues(rdma);
-    free(rdma);
+    if (lane->rdma->there)
+        leave(lane);
+    free(lane->rdma);
     lane->rdma = NULL;
 }

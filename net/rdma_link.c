@@ -16,11 +16,6 @@
 
 #include "net/rdma_private.h"
 
-static bool dials(const struct link *link)
-{
-    return link->id < link->lane->net->side.self;
-}
-
 static void set_port(struct sockaddr_storage *address, uint16_t port)
 {
     if (address->ss_family == AF_INET6)
@@ -188,7 +183,7 @@ static void on_socket(evutil_socket_t fd, short what, void *user)
 {
     struct link *link = user;
     struct rdma_link *rdma = link->rdma;
-    size_t left = dials(link) ? sizeof(rdma->ready) - rdma->ready_got : 0;
+    size_t left = link_dials(link) ? sizeof(rdma->ready) - rdma->ready_got : 0;
     uint8_t more;
     (void)what;
     ssize_t got = left > 0 ? recv(fd, (uint8_t *)&rdma->ready + rdma->ready_got, left, MSG_DONTWAIT)
@@ -212,8 +207,8 @@ static void on_socket(evutil_socket_t fd, short what, void *user)
 
 static bool awaited(const struct link *link, const struct hello_join *join)
 {
-    return link->state == LINK_JOINING && link->wire == &wire_rdma && !dials(link) &&
-           link->rdma->id == NULL &&
+    return link->lane->rdma->there && link->state == LINK_JOINING && link->wire == &wire_rdma &&
+           !link_dials(link) && link->rdma->id == NULL &&
            hello_check_join(join, &link->call, &link->answer, &link->lane->net->side) ==
                HELLO_ACCEPTED;
 }
@@ -274,7 +269,7 @@ void rdma_link_event(struct link *link, enum rdma_cm_event_type type)
         on_route(link);
         return;
     case RDMA_CM_EVENT_ESTABLISHED: /* The acceptor waits for the first frame. */
-        if (dials(link))
+        if (link_dials(link))
             link_go_up(link);
         return;
     case RDMA_CM_EVENT_TIMEWAIT_EXIT:
@@ -350,11 +345,15 @@ static void join(struct link *link)
 {
     struct hello_ready ready;
     reset(link);
+    if (!link->lane->rdma->there) { /* it went while the two greeted each other */
+        link_down(link, "the RDMA device is gone");
+        return;
+    }
     output_set_framing(&link->output, RDMA_EAGER_MAX, true);
     event_assign(&link->readable, link->lane->base, link->fd, EV_READ | EV_PERSIST, on_socket,
                  link);
     event_add(&link->readable, NULL);
-    if (dials(link))
+    if (link_dials(link))
         return;
     hello_make_ready(&ready, rdma_of(link)->port);
     if (send(link->fd, &ready, sizeof(ready), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(ready))

@@ -1,8 +1,6 @@
-/* The device: that of the address this node listens at. The listener's requests and the device's
- * mishaps come to the control thread. Atomics: `lost`, set once. */
-#include <assert.h>
+/* The device: that of the address this node listens at, and the memory that is registered with it.
+ * From net_open(), then by the control thread, when no lane uses the device (rdma_door.c). */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +21,8 @@ static size_t round_up(size_t size)
 
 static bool map_memory(struct rdma *rdma, const struct net_options *options)
 {
+    if (rdma->memory != NULL)
+        return true;
     rdma->link_count = (size_t)options->lane_count * (options->peer_count - 1);
     rdma->frames_size = (size_t)(RDMA_RECEIVE_COUNT + RDMA_SEND_COUNT) * RDMA_SLOT_SIZE;
     rdma->large_size = round_up(frame_payload_max(options->message_size_max));
@@ -122,7 +122,7 @@ static bool ask_device(struct rdma *rdma, unsigned peer_count, char *why, size_t
     return false;
 }
 
-static bool open_device(struct net *net, char *why, size_t why_size)
+bool rdma_device_open(struct net *net, char *why, size_t why_size)
 {
     struct rdma *rdma = net->rdma;
     if (!find_device(net, why, why_size) ||
@@ -143,24 +143,41 @@ static bool open_device(struct net *net, char *why, size_t why_size)
         return false;
     }
     rdma->port = ntohs(rdma->api->rdma_get_src_port(rdma->listener));
+    snprintf(why, why_size, "device %s, %zu MB registered", rdma->context->device->name,
+             rdma->size >> 20);
     return true;
 }
 
-static void close_device(struct rdma *rdma)
+void rdma_device_close(struct rdma *rdma)
 {
     const struct rdma_api *api = rdma->api;
     struct ibv_mr *regions[] = {rdma->frames, rdma->staging, rdma->sinks};
     for (unsigned i = 0; i < 3; i++)
         if (regions[i] != NULL)
             (void)api->ibv_dereg_mr(regions[i]);
-    if (rdma->memory != NULL)
-        munmap(rdma->memory, rdma->size);
     if (rdma->pd != NULL)
         (void)api->ibv_dealloc_pd(rdma->pd);
     if (rdma->listener != NULL)
         (void)api->rdma_destroy_id(rdma->listener);
     if (rdma->channel != NULL)
         api->rdma_destroy_event_channel(rdma->channel);
+    rdma->frames = NULL;
+    rdma->staging = NULL;
+    rdma->sinks = NULL;
+    rdma->pd = NULL;
+    rdma->context = NULL;
+    rdma->listener = NULL;
+    rdma->channel = NULL;
+}
+
+static void free_rdma(struct net *net)
+{
+    struct rdma *rdma = net->rdma;
+    rdma_device_close(rdma);
+    if (rdma->memory != NULL)
+        munmap(rdma->memory, rdma->size);
+    free(rdma);
+    net->rdma = NULL;
 }
 
 enum status rdma_open(struct net *net, char *why, size_t why_size)
@@ -176,165 +193,19 @@ enum status rdma_open(struct net *net, char *why, size_t why_size)
         return STATUS_NOT_FOUND;
     }
     net->rdma = rdma;
-    if (!open_device(net, why, why_size)) {
-        close_device(rdma);
-        free(rdma);
-        net->rdma = NULL;
-        return STATUS_NOT_FOUND;
-    }
-    snprintf(why, why_size, "device %s, %zu MB registered", rdma->context->device->name,
-             rdma->size >> 20);
-    return STATUS_OK;
+    if (rdma_device_open(net, why, why_size))
+        return STATUS_OK;
+    free_rdma(net);
+    return STATUS_NOT_FOUND;
 }
 
 void rdma_close(struct net *net)
 {
-    if (net->rdma == NULL)
-        return;
-    close_device(net->rdma);
-    free(net->rdma);
-    net->rdma = NULL;
-}
-
-bool rdma_is_lost_any(const struct net *net)
-{
-    return atomic_load(&net->rdma->lost);
+    if (net->rdma != NULL)
+        free_rdma(net);
 }
 
 uint64_t net_registered_any(const struct net *net)
 {
     return net->rdma == NULL ? 0 : net->rdma->size;
-}
-
-void rdma_lose(struct net *net, const char *why)
-{
-    char text[256];
-    if (atomic_exchange(&net->rdma->lost, true))
-        return;
-    snprintf(text, sizeof(text), "%s: %s", why,
-             net->options.choice == NET_CHOOSE_AUTO
-                 ? "on over TCP, until this node is started again"
-                 : "no connections any more (--net=rdma), until this node is started again");
-    if (net->options.on_chosen != NULL)
-        net->options.on_chosen(net->options.user, text);
-    net_wake_all_any(net);
-}
-
-/* ---- the door ---- */
-
-static void refuse(struct rdma *rdma, struct rdma_cm_id *id)
-{
-    (void)rdma->api->rdma_reject(id, NULL, 0);
-    (void)rdma->api->rdma_destroy_id(id);
-}
-
-/* One a peer waits at most: a newer request means that the peer has given the older one up. */
-static void hand_over(struct net *net, struct rdma_cm_id *id, const struct hello_join *join)
-{
-    struct rdma_arrival *arrival = malloc(sizeof(*arrival));
-    struct rdma_cm_id *refused = id;
-    if (arrival != NULL && join->lane < net->options.lane_count) {
-        struct mailbox *mailbox = &net->mailboxes[join->lane];
-        pthread_mutex_lock(&net->mutex);
-        if (mailbox->open) {
-            struct rdma_arrival **at = &mailbox->first_rdma;
-            while (*at != NULL && (*at)->join.from != join->from)
-                at = &(*at)->next;
-            refused = *at != NULL ? (*at)->id : NULL;
-            struct rdma_arrival *older = *at;
-            *arrival = (struct rdma_arrival){
-                .next = older != NULL ? older->next : NULL, .id = id, .join = *join};
-            *at = arrival;
-            arrival = older;
-            net_wake_locked(mailbox);
-        }
-        pthread_mutex_unlock(&net->mutex);
-    }
-    free(arrival);
-    if (refused != NULL)
-        refuse(net->rdma, refused);
-}
-
-static void on_request(struct net *net, struct rdma_cm_event *event)
-{
-    struct hello_join join;
-    struct rdma_cm_id *id = event->id;
-    bool shaped = event->param.conn.private_data_len >= sizeof(join);
-    if (shaped)
-        memcpy(&join, event->param.conn.private_data, sizeof(join));
-    id->context = NULL;
-    (void)net->rdma->api->rdma_ack_cm_event(event);
-    if (shaped && join.magic == HELLO_JOIN_MAGIC && join.from > 0 && join.from < NET_PEER_LIMIT)
-        hand_over(net, id, &join);
-    else
-        refuse(net->rdma, id);
-}
-
-static void on_connections(evutil_socket_t fd, short what, void *user)
-{
-    struct net *net = user;
-    struct rdma_cm_event *event;
-    (void)fd;
-    (void)what;
-    while (net->rdma->api->rdma_get_cm_event(net->rdma->channel, &event) == 0) {
-        enum rdma_cm_event_type type = event->event;
-        if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
-            on_request(net, event);
-            continue;
-        }
-        /* Of a request that waits for its lane: the lane finds out. */
-        (void)net->rdma->api->rdma_ack_cm_event(event);
-        if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
-            rdma_lose(net, "the RDMA device is gone");
-    }
-}
-
-static void on_mishaps(evutil_socket_t fd, short what, void *user)
-{
-    struct net *net = user;
-    struct rdma *rdma = net->rdma;
-    struct ibv_async_event event;
-    (void)fd;
-    (void)what;
-    while (rdma->api->ibv_get_async_event(rdma->context, &event) == 0) {
-        enum ibv_event_type type = event.event_type;
-        rdma->api->ibv_ack_async_event(&event);
-        if (type == IBV_EVENT_CQ_ERR)
-            rdma_lose(net, "an RDMA completion queue overflowed");
-        else if (type == IBV_EVENT_DEVICE_FATAL)
-            rdma_lose(net, "the RDMA device failed");
-    }
-    if (errno == EAGAIN || errno == EINTR)
-        return;
-    /* The descriptor of a device that is gone stays readable for ever. */
-    event_del(&rdma->mishaps);
-    rdma_lose(net, "the RDMA device is gone");
-}
-
-static void nonblocking(int fd)
-{
-    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-}
-
-void rdma_door_open(struct net *net, struct event_base *base)
-{
-    struct rdma *rdma = net->rdma;
-    if (rdma == NULL)
-        return;
-    nonblocking(rdma->channel->fd);
-    nonblocking(rdma->context->async_fd);
-    event_assign(&rdma->connections, base, rdma->channel->fd, EV_READ | EV_PERSIST, on_connections,
-                 net);
-    event_assign(&rdma->mishaps, base, rdma->context->async_fd, EV_READ | EV_PERSIST, on_mishaps,
-                 net);
-    event_add(&rdma->connections, NULL);
-    event_add(&rdma->mishaps, NULL);
-}
-
-void rdma_door_close(struct net *net)
-{
-    if (net->rdma == NULL)
-        return;
-    event_del(&net->rdma->connections);
-    event_del(&net->rdma->mishaps);
 }

@@ -1,7 +1,8 @@
 /* rdma_private.h: what the rdma_*.c files share.
  *
  *     rdma_api.c      loading the libraries
- *     rdma_net.c      control thread: the device, registered memory, the listener and its requests
+ *     rdma_net.c      the device, registered memory, the listener
+ *     rdma_door.c     control thread: connection requests, the loss and return of the device
  *     rdma_lane.c     a lane's completion queue and connection events
  *     rdma_link.c     a link's queue pair, from the greeting to its end
  *     rdma_send.c     frames out: slots, credits, staging
@@ -43,6 +44,8 @@ enum {
 
 struct rdma {
     const struct rdma_api *api;
+
+    /* The device. Written when it has no users; all NULL: none, it was lost. */
     struct rdma_event_channel *channel; /* the listener's */
     struct rdma_cm_id *listener;
     struct sockaddr_storage own; /* the address this node listens at, without its port */
@@ -59,8 +62,15 @@ struct rdma {
     struct ibv_mr *staging; /* peers read */
     struct ibv_mr *sinks;   /* what is pulled */
 
-    struct event connections, mishaps;
+    /* Guarded by the mutex; `lost` may be read without. */
     atomic_bool lost; /* the device is of no use any more */
+    unsigned users;   /* lanes that have queues on it */
+
+    /* rdma_door.c, control thread */
+    struct event connections, mishaps, again;
+    bool door_open, watched;
+    unsigned tries;    /* to open a device that was lost; DEVICE_AGAIN_DOUBLINGS at most */
+    uint64_t there_ns; /* since when it is there */
 };
 
 /* A connection request on its way to its lane. */
@@ -72,6 +82,7 @@ struct rdma_arrival {
 
 struct rdma_lane {
     struct rdma *rdma;
+    bool there; /* it has queues: all of the following */
     struct rdma_event_channel *channel;
     struct ibv_comp_channel *completions;
     struct ibv_cq *cq;
@@ -128,7 +139,13 @@ static inline struct rdma *rdma_of(const struct link *link)
     return link->lane->net->rdma;
 }
 
-/* rdma_net.c: of the device; the lanes take their links down. Any thread. `why` is a literal. */
+/* rdma_net.c */
+/* Its memory is mapped the first time. `why`: what it is, or why it cannot be used; what was opened
+ * then is left for rdma_device_close(). */
+bool rdma_device_open(struct net *net, char *why, size_t why_size);
+void rdma_device_close(struct rdma *rdma);
+
+/* rdma_door.c: of the device; the lanes take their links down. Any thread. `why` is a literal. */
 void rdma_lose(struct net *net, const char *why);
 
 /* rdma_link.c */

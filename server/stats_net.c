@@ -145,7 +145,10 @@ static void lane_peer_lines(struct text *text, const struct node *node, unsigned
 void stats_net(struct text *text, const struct node *node)
 {
     const struct options *options = &node->options;
-    stat_text(text, "transport", "%s", node->net != NULL ? net_transport_any(node->net) : "none");
+    char transport[NET_TRANSPORT_SIZE] = "none";
+    if (node->net != NULL)
+        net_transport_any(node->net, transport);
+    stat_text(text, "transport", "%s", transport);
     stat_number(text, "registered_bytes", node->net != NULL ? net_registered_any(node->net) : 0);
     if (node->net == NULL)
         return;

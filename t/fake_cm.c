@@ -220,6 +220,7 @@ static void remove_id(struct fake_id *id)
         at = &(*at)->next;
     *at = id->next;
     ((struct fake_cm_channel *)id->id.channel)->ids--;
+    fake_id_set_device(id, NULL);
     fake.counters.ids--;
     free(id);
 }
@@ -496,4 +497,32 @@ int fake_disconnect(struct rdma_cm_id *given)
     }
     fake_unlock();
     return possible ? 0 : refuse(EINVAL);
+}
+
+/* ---- devices ---- */
+
+/* What was removed is let go of only here, if nothing is left of it; and not, if there is no device
+ * at all. */
+struct ibv_context **fake_get_devices(int *count)
+{
+    struct ibv_context **devices = calloc(FAKE_DEVICE_COUNT + 1, sizeof(struct ibv_context *));
+    *count = 0;
+    fake_lock();
+    for (unsigned i = 1; i <= FAKE_DEVICE_COUNT; i++)
+        if (!fake.devices[i].removed)
+            devices[(*count)++] = &fake.devices[i].context;
+    for (unsigned i = 1; i <= FAKE_DEVICE_COUNT && *count > 0; i++)
+        if (fake.devices[i].removed && fake.devices[i].objects == 0)
+            fake.devices[i].open = false;
+    fake_unlock();
+    if (*count > 0)
+        return devices;
+    free(devices);
+    errno = ENODEV;
+    return NULL;
+}
+
+void fake_free_devices(struct ibv_context **devices)
+{
+    free(devices);
 }

@@ -12,6 +12,12 @@ enum {
 
 void fake_id_set_device(struct fake_id *id, struct fake_device *device)
 {
+    if (id->device != NULL)
+        id->device->objects--;
+    if (device != NULL) {
+        device->objects++;
+        device->open = true;
+    }
     id->device = device;
     id->id.verbs = device != NULL ? &device->context : NULL;
     id->id.port_num = 1;

@@ -12,6 +12,7 @@ struct ibv_pd *fake_alloc_pd(struct ibv_context *context)
     fake_lock();
     pd->pd.context = context;
     pd->device = (struct fake_device *)context;
+    pd->device->objects++;
     fake.counters.pds++;
     fake_unlock();
     return &pd->pd;
@@ -22,6 +23,7 @@ int fake_dealloc_pd(struct ibv_pd *given)
     struct fake_pd *pd = (struct fake_pd *)given;
     fake_lock();
     bool busy = pd->users != 0;
+    pd->device->objects -= !busy;
     fake.counters.pds -= !busy;
     fake_unlock();
     if (busy)
@@ -120,6 +122,7 @@ struct ibv_comp_channel *fake_create_comp_channel(struct ibv_context *context)
     channel->channel = (struct ibv_comp_channel){.context = context, .fd = channel->events.fd};
     channel->next = fake.channels;
     fake.channels = channel;
+    ((struct fake_device *)context)->objects++;
     fake.counters.channels++;
     fake_unlock();
     return &channel->channel;
@@ -134,6 +137,7 @@ int fake_destroy_comp_channel(struct ibv_comp_channel *given)
         at = &(*at)->next;
     if (!busy)
         *at = channel->next;
+    ((struct fake_device *)channel->channel.context)->objects -= !busy;
     fake.counters.channels -= !busy;
     fake_unlock();
     if (busy)
@@ -151,6 +155,14 @@ struct ibv_cq *fake_create_cq(struct ibv_context *context, int depth, void *user
         errno = EINVAL;
         return NULL;
     }
+    fake_lock();
+    bool fails = fake.settings.fail_cq > 0 && --fake.settings.fail_cq == 0;
+    fails = fails || ((struct fake_device *)context)->removed;
+    fake_unlock();
+    if (fails) {
+        errno = ENOMEM;
+        return NULL;
+    }
     struct fake_cq *cq = calloc(1, sizeof(*cq));
     cq->cq =
         (struct ibv_cq){.context = context, .channel = channel, .cq_context = user, .cqe = depth};
@@ -160,6 +172,7 @@ struct ibv_cq *fake_create_cq(struct ibv_context *context, int depth, void *user
     fake_lock();
     if (channel != NULL)
         channel->refcnt++;
+    cq->device->objects++;
     fake.counters.cqs++;
     fake_unlock();
     return &cq->cq;
@@ -189,6 +202,7 @@ int fake_destroy_cq(struct ibv_cq *given)
     forget_events(cq);
     if (cq->channel != NULL)
         cq->channel->channel.refcnt--;
+    cq->device->objects--;
     fake.counters.cqs--;
     fake_unlock();
     free(cq->ring);

@@ -41,6 +41,8 @@ struct fake_device {
     struct ibv_device device;
     unsigned number;
     bool removed, stalled;
+    bool open;        /* the library has a context of it */
+    unsigned objects; /* that a program made of it: domains, queues, channels, ids */
     struct fake_mailbox events;
 };
 
@@ -298,5 +300,7 @@ int fake_migrate_id(struct rdma_cm_id *id, struct rdma_event_channel *channel);
 int fake_set_option(struct rdma_cm_id *id, int level, int name, void *value, size_t size);
 int fake_get_cm_event(struct rdma_event_channel *channel, struct rdma_cm_event **event);
 int fake_ack_cm_event(struct rdma_cm_event *event);
+struct ibv_context **fake_get_devices(int *count);
+void fake_free_devices(struct ibv_context **devices);
 
 #endif

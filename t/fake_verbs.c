@@ -116,6 +116,7 @@ static void renew_device(struct fake_device *device)
     fake_mailbox_hang_up(&device->events, false);
     device->removed = false;
     device->stalled = false;
+    device->open = false;
 }
 
 void fake_verbs_begin(const struct fake_settings *settings)
@@ -257,9 +258,19 @@ void fake_verbs_remove(unsigned number)
 void fake_verbs_restore(unsigned number)
 {
     fake_lock();
+    if (fake.devices[number].open)
+        fake_violate("restored while in use: %u objects", fake.devices[number].objects);
     fake.devices[number].removed = false;
     fake_mailbox_hang_up(&fake.devices[number].events, false);
     fake_unlock();
+}
+
+bool fake_verbs_is_free(unsigned number)
+{
+    fake_lock();
+    bool open = fake.devices[number].open;
+    fake_unlock();
+    return !open;
 }
 
 void fake_verbs_stall(unsigned number, bool stalled)
@@ -467,6 +478,8 @@ const struct rdma_api fake_verbs = {
     .rdma_set_option = fake_set_option,
     .rdma_get_cm_event = fake_get_cm_event,
     .rdma_ack_cm_event = fake_ack_cm_event,
+    .rdma_get_devices = fake_get_devices,
+    .rdma_free_devices = fake_free_devices,
     .ibv_query_device = query_device,
     .ibv_alloc_pd = fake_alloc_pd,
     .ibv_dealloc_pd = fake_dealloc_pd,

@@ -46,6 +46,7 @@ struct fake_settings {
     unsigned read_max;        /* max_qp_rd_atom and max_qp_init_rd_atom of the devices */
     unsigned queue_max;       /* max_qp_wr */
     unsigned fail_reg_mr;     /* the n-th ibv_reg_mr() from now on fails with ENOMEM; 0: none */
+    unsigned fail_cq;         /* the n-th ibv_create_cq() likewise */
     unsigned fail_qp;         /* the n-th rdma_create_qp() likewise */
     unsigned damage;          /* the n-th SEND or READ that takes effect carries a wrong byte */
     unsigned loopback_device; /* 127.0.0.1 and ::1 are this one's alone; 0: everybody's */
@@ -79,6 +80,10 @@ bool fake_verbs_break(unsigned pair, enum ibv_wc_status status);
  * its completion channels stay readable, and reading fails with EIO, as Linux does it. */
 void fake_verbs_remove(unsigned device);
 void fake_verbs_restore(unsigned device);
+
+/* The program has given back all of the device, and the library let go of it: it may be restored,
+ * which is a violation otherwise (removing a soft-RoCE device waits for that). */
+bool fake_verbs_is_free(unsigned device);
 
 /* Nothing leaves or reaches the device, no request and no message of the CM, until it goes on. */
 void fake_verbs_stall(unsigned device, bool stalled);

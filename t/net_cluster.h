@@ -71,6 +71,7 @@ struct cluster_node {
     unsigned line_count;
     char lines[16][256];
     char chosen[256]; /* the last line of on_chosen */
+    unsigned chosen_count;
 };
 
 struct cluster {
@@ -173,6 +174,7 @@ static inline void cluster_on_chosen(void *user, const char *text)
     struct cluster_node *node = user;
     pthread_mutex_lock(&node->mutex);
     snprintf(node->chosen, sizeof(node->chosen), "%s", text);
+    node->chosen_count++;
     pthread_mutex_unlock(&node->mutex);
 }
 
@@ -182,6 +184,14 @@ static inline bool has_chosen(struct cluster_node *node, const char *part)
     bool found = strstr(node->chosen, part) != NULL;
     pthread_mutex_unlock(&node->mutex);
     return found;
+}
+
+static inline unsigned lines_chosen(struct cluster_node *node)
+{
+    pthread_mutex_lock(&node->mutex);
+    unsigned count = node->chosen_count;
+    pthread_mutex_unlock(&node->mutex);
+    return count;
 }
 
 static inline bool has_line(struct cluster_node *node, const char *part)
@@ -434,6 +444,14 @@ static inline struct net_stats stats_of(struct cluster *cluster, unsigned id, un
     struct net_stats stats;
     net_stats_any(cluster->nodes[id].net, 0, peer, &stats);
     return stats;
+}
+
+/* What a node says of itself begins so. */
+static inline bool does(struct cluster_node *node, const char *what)
+{
+    char text[NET_TRANSPORT_SIZE];
+    net_transport_any(node->net, text);
+    return strncmp(text, what, strlen(what)) == 0;
 }
 
 static inline struct fake_counters counted(void)
