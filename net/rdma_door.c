@@ -166,7 +166,7 @@ static void watch(struct net *net)
     rdma->there_ns = net_now_ns();
 }
 
-/* While it has users yet, too. */
+/* At once when the device is lost, though it may have users yet. */
 static void stop_watching(struct rdma *rdma)
 {
     if (!rdma->watched)
