@@ -269,7 +269,7 @@ void rdma_link_event(struct link *link, enum rdma_cm_event_type type)
         on_route(link);
         return;
     case RDMA_CM_EVENT_ESTABLISHED: /* The acceptor waits for the first frame. */
-        if (link_dials(link))
+        if (link_dials(link) && link->state == LINK_JOINING)
             link_go_up(link);
         return;
     case RDMA_CM_EVENT_TIMEWAIT_EXIT:

@@ -107,7 +107,7 @@ enum frame_error rdma_received(struct link *link, uint32_t slot, uint32_t size)
     link->stats.frames_in++;
     link->stats.bytes_in += size;
     if (!take_counters(rdma, header))
-        return FRAME_BAD_HEADER;
+        return FRAME_BAD_COUNTERS;
     if (header->message_count == 0)
         free_slot(rdma, slot);
     else
