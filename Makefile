@@ -195,7 +195,7 @@ load: $(B)/bench/load
 bench-quick: all load
 	bench/quick
 
-# In the virtual machine of check-guest, which has a device.
+# In the virtual machine of check-guest, which has a device: two to six minutes.
 .PHONY: bench-verbs
 bench-verbs: all load
 	t/install guest

@@ -132,7 +132,7 @@ def healcached_command(port, megabytes):
 def group(folder, name, durable, megabytes, more=(), environment=None, host="127.0.0.1"):
     """Three nodes of one group, which talk to each other at `host`; `more` are arguments of each."""
     ports, peer_ports = free_ports(3)
-    peers = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(peer_ports))
+    peers = ",".join(f"{i + 1}@{host}:{port}" for i, port in enumerate(peer_ports))
     commands = []
     for i, port in enumerate(ports):
         command = healcached_command(port, megabytes) + [f"--node={i + 1}", f"--peers={peers}", *more]
