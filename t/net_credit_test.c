@@ -53,14 +53,17 @@ TEST(credit, lets_heartbeats_pass_what_is_held_on_both_sides)
     cluster.nodes[1].seats[0].hold_at = 1;
     cluster.nodes[2].seats[0].hold_at = 1;
     send_both_ways(&cluster, 200);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->messages == 1);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 2, 0, 1)->messages == 1);
     cluster_run(&cluster, 200);
-    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->messages, 1);
     for (unsigned i = 0; i < 5; i++) {
         uint64_t before_ms = now_ms();
         cluster_run(&cluster, 100);
-        EXPECT(net_heard_ns_any(cluster.nodes[1].net, 2) / 1000000 >= before_ms);
-        EXPECT(net_heard_ns_any(cluster.nodes[2].net, 1) / 1000000 >= before_ms);
+        RUN_UNTIL(&cluster, net_heard_ns_any(cluster.nodes[1].net, 2) / 1000000 >= before_ms);
+        RUN_UNTIL(&cluster, net_heard_ns_any(cluster.nodes[2].net, 1) / 1000000 >= before_ms);
     }
+    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->messages, 1);
+    EXPECT_EQ(seen_by(&cluster, 2, 0, 1)->messages, 1);
     for (unsigned id = 1; id <= 2; id++) {
         cluster.nodes[id].seats[0].hold_at = 0;
         net_resume(cluster.nodes[id].seats[0].lane, 3 - id);

@@ -176,7 +176,8 @@ def case_dump_of_200000_keys_to_a_slow_reader_delays_nobody():
         check(len(keys) == count and len(set(keys)) == count, f"{len(keys)} lines, {len(set(keys))} keys")
         p99 = ninety_nine(took)
         print(f"  {len(took)} gets beside the dump: p99 {p99 * 1000:.2f} ms ({usual * 1000:.2f} ms before it), longest {max(took) * 1000:.1f} ms")
-        check(p99 < 0.1 + 3 * usual, f"p99 {p99 * 1000:.0f} ms")
+        bound = 1 if "san/" in PROGRAM else 0.1  # a get that waits for the dump takes for ever: nobody reads
+        check(p99 < bound + 3 * usual, f"p99 {p99 * 1000:.0f} ms")
 
 
 def case_dump_ends_with_its_client():
