@@ -17,6 +17,7 @@ static struct {
     unsigned polls, questions; /* net_poll(), net_may_sleep() */
     unsigned looks, sleeps;    /* of the kernel */
     unsigned arrives_at;       /* the poll that finds something; 0: none does */
+    bool arrives_always;       /* each poll finds something */
     bool arrives_late;         /* net_may_sleep() finds something */
     bool busy;                 /* the store has work */
     bool asleep;               /* what other workers saw when it slept */
@@ -28,7 +29,7 @@ static struct {
 bool net_poll(struct net_lane *lane)
 {
     (void)lane;
-    return ++seen.polls == seen.arrives_at;
+    return ++seen.polls == seen.arrives_at || seen.arrives_always;
 }
 
 bool net_may_sleep(struct net_lane *lane)
@@ -170,6 +171,26 @@ TEST(wait, ends_with_an_arrival)
     while (seen.polls < 3);
     EXPECT_EQ(seen.polls, 3);
     EXPECT_EQ(seen.sleeps, 0);
+}
+
+/* Heartbeats are timers: a member that its peers' messages keep busy must not fall silent. */
+TEST(wait, asks_the_kernel_in_time_however_much_there_is_to_do)
+{
+    for (unsigned busy = 0; busy < 2; busy++) {
+        begin(1000000);
+        seen.arrives_always = true;
+        seen.busy = busy;
+        for (unsigned due_count = 0; due_count < 100;) {
+            worker.talked = true;
+            worker.mono_us = clock_mono_us();
+            bool due = worker.mono_us - worker.looked_us >= LOOK_US;
+            unsigned looks = seen.looks;
+            worker_wait(&worker);
+            EXPECT(!due || seen.looks == looks + 1);
+            due_count += due;
+        }
+        EXPECT_EQ(seen.sleeps, 0);
+    }
 }
 
 TEST(wait, goes_on_with_what_came_while_it_lay_down)
