@@ -222,7 +222,7 @@ void net_stats_any(const struct net *net, unsigned lane, unsigned peer, struct n
 
 void net_lane_stats_any(const struct net *net, unsigned lane, struct net_lane_stats *stats);
 
-enum { NET_TRANSPORT_SIZE = 192 };
+enum { NET_TRANSPORT_SIZE = 256 };
 
 /* What this node does, for people: "tcp", "rdma" and its device, or "none" (NET_CHOOSE_RDMA, and
  * the device was lost); and why. */

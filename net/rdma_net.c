@@ -57,14 +57,16 @@ static bool register_memory(struct rdma *rdma)
 
 static void say_unregistered(const struct rdma *rdma, char *why, size_t why_size)
 {
-    int error = errno;
     struct rlimit limit = {0};
+    int used = snprintf(why, why_size, "%zu MB cannot be registered with %s: %s", rdma->size >> 20,
+                        rdma->context->device->name, strerror(errno));
     (void)getrlimit(RLIMIT_MEMLOCK, &limit);
-    snprintf(why, why_size,
-             "%zu MB cannot be registered with %s: %s. The limit of locked memory is %llu KB: set "
-             "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited",
-             rdma->size >> 20, rdma->context->device->name, strerror(error),
-             limit.rlim_cur == RLIM_INFINITY ? ~0ULL : (unsigned long long)limit.rlim_cur >> 10);
+    if (limit.rlim_cur == RLIM_INFINITY || used < 0 || (size_t)used >= why_size)
+        return;
+    snprintf(why + used, why_size - (size_t)used,
+             ". The limit of locked memory is %llu KB: set LimitMEMLOCK=infinity in the unit, or "
+             "ulimit -l unlimited",
+             (unsigned long long)limit.rlim_cur >> 10);
 }
 
 /* ---- the device ---- */

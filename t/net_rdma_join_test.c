@@ -4,6 +4,7 @@
  * everything was given back (cluster_close()). */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "net/rdma_private.h"
 #include "t/net_cluster.h"
@@ -279,10 +280,53 @@ TEST(rdma_choice, rdma_alone_refuses_to_start_without_a_device)
     cluster_close(&cluster);
 }
 
+/* The limit of locked memory, of this process; false: more than it may have. */
+static bool set_locked(rlim_t bytes)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return false;
+    limit.rlim_cur = bytes;
+    if (limit.rlim_max < bytes)
+        limit.rlim_max = bytes; /* Root may. */
+    return setrlimit(RLIMIT_MEMLOCK, &limit) == 0;
+}
+
+/* What node 1 says when the first registration fails. */
+static void fail_to_register(struct cluster *cluster)
+{
+    struct fake_settings settings = fake_settings_default();
+    struct cluster_node *node = &cluster->nodes[1];
+    settings.fail_reg_mr = 1;
+    fake_verbs_set(&settings);
+    EXPECT_EQ(net_open(&node->options, &node->net), STATUS_NOT_FOUND);
+    node->net = NULL;
+}
+
+TEST(rdma_choice, names_the_limit_of_locked_memory_if_there_is_one)
+{
+    struct cluster cluster;
+    struct rlimit before;
+    ASSERT(getrlimit(RLIMIT_MEMLOCK, &before) == 0);
+    cluster_prepare(&cluster, OVER_RDMA, 2, 1);
+    ASSERT(set_locked(65536));
+    fail_to_register(&cluster);
+    EXPECT(has_chosen(&cluster.nodes[1], "is 64 KB: set LimitMEMLOCK=infinity in the unit, or "
+                                         "ulimit -l unlimited"));
+    if (set_locked(RLIM_INFINITY)) {
+        fail_to_register(&cluster);
+        EXPECT(has_chosen(&cluster.nodes[1], "cannot be registered with fake1: Cannot allocate"));
+        EXPECT(!has_chosen(&cluster.nodes[1], "limit"));
+    }
+    (void)set_locked(before.rlim_cur);
+    cluster_close(&cluster);
+}
+
 TEST(rdma_choice, says_what_to_set_when_memory_cannot_be_registered)
 {
     struct cluster cluster;
     struct fake_settings settings = fake_settings_default();
+    ASSERT(set_locked(65536));
     cluster_prepare(&cluster, OVER_RDMA, 2, 1);
     struct cluster_node *node = &cluster.nodes[1];
     for (unsigned nth = 1; nth <= 3; nth++) {
