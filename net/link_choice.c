@@ -1,10 +1,12 @@
 /* Whether a link is to be by RDMA, when that did not come about, and the way back from TCP.
  *
- * Nothing tells that a fabric works again but a join, and while that is tried the link is down. So
- * a try comes after a pause that doubles, is a single one, and gets a third of suspect_ms at most:
- * nobody suspects anybody for it, and what it costs is bounded. A device that was lost and is back
- * is another matter: each link is dialled anew once, by the end that has it back, since it offered
- * no RDMA when it called, or could not take what it was offered. */
+ * Nothing tells that a fabric works but a join, and while that is tried the link is down. So where
+ * TCP has done before, a join is a trial: a single one, which gets a third of suspect_ms at most, so
+ * that nobody suspects anybody for it. After one that failed comes a pause, which doubles.
+ *
+ * When a device that was lost is back, each link over TCP is dialled anew once, by the end that has
+ * it back, since it offered no RDMA when it called, or could not take what it was offered. Not all
+ * at once: hundreds of queue pairs take a device longer than a trial lasts. */
 #include <stdio.h>
 
 #include "net/net_private.h"
@@ -12,7 +14,7 @@
 enum {
     JOIN_AGAIN_MS = 60000,
     JOIN_AGAIN_TIMES_MAX = 10,
-    JOINS_PER_SUSPECT = 3,
+    TRIALS_PER_SUSPECT = 3,
 };
 
 bool link_dials(const struct link *link)
@@ -28,18 +30,24 @@ uint32_t link_offer(const struct link *link)
     return net_transports_any(lane->net) & (rdma ? ~0u : HELLO_TCP);
 }
 
+/* The acceptor leaves it to the dialler to give up. */
+static bool is_trial(const struct link *link)
+{
+    return link_dials(link) && link->wire == &wire_rdma && (link->was_tcp || link->pause_ms > 0);
+}
+
 uint32_t link_join_ms(const struct link *link)
 {
     const struct net_options *options = &link->lane->net->options;
-    uint32_t short_ms = options->suspect_ms / JOINS_PER_SUSPECT;
-    bool again = link->wire == &wire_rdma && link->pause_ms > 0;
-    return again && short_ms < options->connect_ms ? short_ms : options->connect_ms;
+    uint32_t trial_ms = options->suspect_ms / TRIALS_PER_SUSPECT;
+    return is_trial(link) && trial_ms < options->connect_ms ? trial_ms : options->connect_ms;
 }
 
 void link_note_up(struct link *link)
 {
     link->join_failures = 0;
-    if (link->wire == &wire_rdma)
+    link->was_tcp = link->wire != &wire_rdma;
+    if (!link->was_tcp)
         link->pause_ms = 0;
 }
 
@@ -57,6 +65,15 @@ static void pause_rdma(struct link *link)
     link->tcp_until_ns = net_now_ns() + pause_ms * 1000000;
 }
 
+void link_note_device(struct link *link)
+{
+    const struct net_options *options = &link->lane->net->options;
+    uint32_t spread_ms = options->device_again_ms > 0 ? options->device_again_ms : DEVICE_AGAIN_MS;
+    uint64_t from_ns = net_now_ns() + prng_below(&link->lane->prng, spread_ms) * 1000000;
+    if (options->choice == NET_CHOOSE_AUTO && link->tcp_until_ns < from_ns)
+        link->tcp_until_ns = from_ns;
+}
+
 static void tell_tcp(const struct link *link, const char *why)
 {
     const struct net_options *options = &link->lane->net->options;
@@ -71,9 +88,9 @@ static void tell_tcp(const struct link *link, const char *why)
 void link_note_failed_join(struct link *link, const char *why)
 {
     struct net *net = link->lane->net;
-    bool again = link->pause_ms > 0;
+    bool told = link->pause_ms > 0;
     link->stats.failures++;
-    if (++link->join_failures < JOIN_FAILURES_MAX && !again)
+    if (++link->join_failures < JOIN_FAILURES_MAX && !is_trial(link))
         return;
     link->join_failures = 0;
     if (net->options.choice != NET_CHOOSE_AUTO) {
@@ -84,7 +101,7 @@ void link_note_failed_join(struct link *link, const char *why)
     }
     pause_rdma(link);
     link->backoff_ms = BACKOFF_MIN_MS; /* the peer is there, and TCP will do */
-    if (!again)
+    if (!told)
         tell_tcp(link, why);
 }
 

@@ -76,7 +76,8 @@ struct net_options {
     uint32_t join_again_ms;    /* a link that fell back to TCP tries RDMA again after so long, then
                                   after twice that, and so on up to ten times; 0: 60 s */
     uint32_t device_again_ms;  /* a lost RDMA device is looked for after so long, then after twice
-                                  that, and so on up to 16 times; 0: 1 s */
+                                  that, and so on up to 16 times; once it is back the links
+                                  return within so long; 0: 1 s */
 
     /* One line for the operator: a stranger or a foreign node was refused, or a peer refused this
      * node, or sent damaged bytes. Limited to one a minute for each address and reason. Called on

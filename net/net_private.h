@@ -34,6 +34,7 @@ enum {
     STRANGER_MS = 2000, /* until they must have proved who they are */
     BACKOFF_MIN_MS = 20,
     BACKOFF_MAX_MS = 1000,
+    DEVICE_AGAIN_MS = 1000, /* after a loss; doubles with each try in vain, and each early loss */
     JOIN_FAILURES_MAX = 3, /* of RDMA, in a row: over TCP for a while, where that may be */
     COMPLAINT_MAX = 64, /* remembered refusals */
     COMPLAINT_QUIET_S = 60,
@@ -154,6 +155,7 @@ struct link {
     struct input input;      /* wire_tcp's */
     struct rdma_link *rdma;  /* wire_rdma's; NULL: none */
     unsigned join_failures;  /* in a row */
+    bool was_tcp;            /* the last time that it was up */
     uint32_t pause_ms;       /* the last pause of RDMA; 0: the last join came about */
     uint64_t tcp_until_ns;   /* RDMA failed too often: not offered until then */
     struct output output;
@@ -289,6 +291,8 @@ uint32_t link_join_ms(const struct link *link); /* how long to wait for the wire
 void link_note_up(struct link *link);
 /* Of the dialler's end, in LINK_JOINING. */
 void link_note_failed_join(struct link *link, const char *why);
+/* The device is back. */
+void link_note_device(struct link *link);
 /* Over TCP now, and worth another try: the link should go down and be dialled anew. */
 bool link_wants_rdma(const struct link *link);
 

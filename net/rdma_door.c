@@ -16,7 +16,6 @@
 #include "net/rdma_private.h"
 
 enum {
-    DEVICE_AGAIN_MS = 1000, /* after a loss; doubles with each try in vain, and each early loss */
     DEVICE_AGAIN_DOUBLINGS = 4,
     DEVICE_STEADY_S = 60, /* lost sooner: early */
 };

@@ -277,12 +277,21 @@ static void take_arrivals(struct net_lane *lane)
     }
 }
 
+static void come_back(struct net_lane *lane)
+{
+    enum status status = enter(lane);
+    if (status == STATUS_NO_MEMORY)
+        rdma_lose(lane->net, "no completion queue can be made on the RDMA device");
+    for (unsigned id = 1; status == STATUS_OK && id < NET_PEER_LIMIT; id++)
+        link_note_device(&lane->links[id]);
+}
+
 void rdma_lane_wake(struct net_lane *lane)
 {
     /* Read first: once it is lost no request comes any more. */
     bool lost = rdma_is_lost_any(lane->net);
-    if (!lost && !lane->rdma->there && enter(lane) == STATUS_NO_MEMORY)
-        rdma_lose(lane->net, "no completion queue can be made on the RDMA device");
+    if (!lost && !lane->rdma->there)
+        come_back(lane);
     take_arrivals(lane);
     if (!lost || !lane->rdma->there)
         return;

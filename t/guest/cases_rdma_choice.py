@@ -5,7 +5,7 @@ import time
 from guest import ROOT, say  # first: it sets TMPDIR
 from cluster import check, lines_matching, wait_until
 from load import Load
-from rdma import DEVICE, LANES, SMALL, Removal, group, lanes, net_stats
+from rdma import DEVICE, LANES, SMALL, Removal, group, lanes, net_stats, sum_of
 
 NOT_USABLE = 78
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
@@ -52,7 +52,7 @@ def case_a_group_in_which_one_has_tcp_only_goes_on_without_the_device():
         load.prepare()
         with Removal():
             with load:
-                go_on_over_tcp(cluster, load)
+                go_on_over_tcp(cluster, load, cluster.nodes[:2])
             say(load.summary())
             load.verify(cluster.nodes)
             first.kill()
@@ -65,9 +65,39 @@ def case_a_group_in_which_one_has_tcp_only_goes_on_without_the_device():
         load.verify(cluster.nodes)
 
 
-def go_on_over_tcp(cluster, load):
+def case_a_device_taken_away_and_given_back_under_load_is_used_again():
+    """By the same processes: the command that takes it away ends only when all three have let go of it."""
+    with group(*SMALL, "--net=auto") as cluster:
+        cluster.start()
+        wait_until("all are by RDMA", lambda: all_lanes_by_rdma(cluster), 30)
+        load = Load(cluster.nodes, writers=3, readers=2, counters=1, seed=22)
+        load.prepare()
+        with load:
+            time.sleep(1)
+            with Removal():
+                go_on_over_tcp(cluster, load, cluster.nodes)
+            for node in cluster.nodes:
+                wait_until("it says so", lambda n=node: lines_matching(n.log_text(), "device is back"), 60)
+            wait_until("all are by RDMA again", lambda: all_lanes_by_rdma(cluster), 150)
+            back = time.monotonic()
+            wait_until("a write is acknowledged", lambda: load.acknowledged_at[-1][0] > back + 1, 60)
+        say(lines_matching(cluster.nodes[2].log_text(), "device is back")[0].split(" note ")[-1])
+        say(load.summary())
+        load.verify(cluster.nodes)
+        for node in cluster.nodes:
+            check(len(lines_matching(node.log_text(), "net: the RDMA device is (gone|back)")) == 2, node.log_text())
+            stats = net_stats(node)
+            check(stats["transport"].startswith(f"rdma: device {DEVICE}"), stats["transport"])
+            check(sum_of(stats, "not_ready") == 0, f"{node.name}: RNR")
+
+
+def all_lanes_by_rdma(cluster):
+    return all(set(lanes(node).values()) == {LANES} for node in cluster.nodes)
+
+
+def go_on_over_tcp(cluster, load, losers):
     gone = time.monotonic()
-    for node in cluster.nodes[:2]:
+    for node in losers:
         wait_until("it says so", lambda n=node: lines_matching(n.log_text(), "device is gone: on over TCP"), 30)
     say(lines_matching(cluster.nodes[0].log_text(), "device is gone")[0].split(" note ")[-1])
     wait_until("all go on over TCP", lambda: lanes(cluster.nodes[0], "up") == {2: LANES, 3: LANES}, 60)
