@@ -326,7 +326,7 @@ def throw(port, data):
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
             connection.sendall(data)
-            connection.settimeout(1)
+            connection.settimeout(0.3)
             while connection.recv(4096):
                 pass
     except OSError:
