@@ -11,7 +11,10 @@
 #include "base/log.h"
 #include "net/net.h"
 
-enum { DESCRIPTORS_BESIDE = 512 }; /* segments, peers, threads */
+enum {
+    DESCRIPTORS_BESIDE = 256,    /* segments, strangers at the door, membership, letters */
+    DESCRIPTORS_PER_THREAD = 12, /* its loop, what wakes it, its RDMA queues; 10 by count */
+};
 
 int process_check_user(const struct options *options)
 {
@@ -31,7 +34,9 @@ int process_check_user(const struct options *options)
 int process_raise_descriptors(const struct options *options)
 {
     struct rlimit limit;
-    rlim_t wanted = (rlim_t)options->connection_max + DESCRIPTORS_BESIDE;
+    rlim_t threads = (rlim_t)options->thread_count + 1; /* the control thread */
+    rlim_t wanted = options->connection_max + DESCRIPTORS_BESIDE +
+                    threads * (DESCRIPTORS_PER_THREAD + options->peer_count);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
         return 0;
     if (limit.rlim_max < wanted)
