@@ -9,6 +9,7 @@
  * The memory stays mapped all the while. Atomics: `lost`, written under the mutex. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,10 +54,16 @@ void rdma_lose(struct net *net, const char *why)
 
 /* ---- connection requests ---- */
 
-static void refuse(struct rdma *rdma, struct rdma_cm_id *id)
+void rdma_refuse(struct net *net, struct rdma_cm_id *id, const char *why)
 {
-    (void)rdma->api->rdma_reject(id, NULL, 0);
-    (void)rdma->api->rdma_destroy_id(id);
+    const struct sockaddr *from = &id->route.addr.dst_addr;
+    struct address address = {.size = from->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                                  : sizeof(struct sockaddr_in)};
+    memcpy(&address.storage, from, address.size);
+    (void)net->rdma->api->rdma_reject(id, NULL, 0);
+    (void)net->rdma->api->rdma_destroy_id(id);
+    if (why != NULL)
+        net_complain_any(net, &address, why, "refused a queue pair");
 }
 
 /* One a peer waits at most: a newer request means that the peer has given the older one up. */
@@ -64,7 +71,7 @@ static void hand_over(struct net *net, struct rdma_cm_id *id, const struct hello
 {
     struct rdma_arrival *arrival = malloc(sizeof(*arrival));
     struct rdma_cm_id *refused = id;
-    if (arrival != NULL && join->lane < net->options.lane_count) {
+    if (arrival != NULL) {
         struct mailbox *mailbox = &net->mailboxes[join->lane];
         pthread_mutex_lock(&net->mutex);
         if (mailbox->open && mailbox->rdma_open && !atomic_load(&net->rdma->lost)) {
@@ -83,7 +90,7 @@ static void hand_over(struct net *net, struct rdma_cm_id *id, const struct hello
     }
     free(arrival);
     if (refused != NULL)
-        refuse(net->rdma, refused);
+        rdma_refuse(net, refused, NULL);
 }
 
 static void on_request(struct net *net, struct rdma_cm_event *event)
@@ -95,10 +102,12 @@ static void on_request(struct net *net, struct rdma_cm_event *event)
         memcpy(&join, event->param.conn.private_data, sizeof(join));
     id->context = NULL;
     (void)net->rdma->api->rdma_ack_cm_event(event);
-    if (shaped && join.magic == HELLO_JOIN_MAGIC && join.from > 0 && join.from < NET_PEER_LIMIT)
-        hand_over(net, id, &join);
+    if (!shaped || join.magic != HELLO_JOIN_MAGIC)
+        rdma_refuse(net, id, hello_refusal_text(HELLO_NOT_OURS));
+    else if (join.from == 0 || join.from >= NET_PEER_LIMIT || join.lane >= net->options.lane_count)
+        rdma_refuse(net, id, RDMA_NOT_AWAITED);
     else
-        refuse(net->rdma, id);
+        hand_over(net, id, &join);
 }
 
 static void on_connections(evutil_socket_t fd, short what, void *user)

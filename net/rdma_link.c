@@ -217,10 +217,13 @@ void rdma_link_accept(struct net_lane *lane, struct rdma_cm_id *id, const struct
 {
     struct link *link = &lane->links[join->from < NET_PEER_LIMIT ? join->from : 0];
     const struct rdma_api *api = lane->net->rdma->api;
-    if (!awaited(link, join) || id->verbs != lane->net->rdma->context ||
+    if (!awaited(link, join)) {
+        rdma_refuse(lane->net, id, RDMA_NOT_AWAITED);
+        return;
+    }
+    if (id->verbs != lane->net->rdma->context ||
         api->rdma_migrate_id(id, lane->rdma->channel) != 0) {
-        (void)api->rdma_reject(id, NULL, 0);
-        (void)api->rdma_destroy_id(id);
+        rdma_refuse(lane->net, id, NULL);
         return;
     }
     struct rdma_conn_param param = parameters(link);

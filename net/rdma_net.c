@@ -10,7 +10,11 @@
 
 #include "net/rdma_private.h"
 
-enum { LISTEN_QUEUE = 64, PAGE = 4096 };
+enum {
+    LISTEN_QUEUE =
+        1024, /* all lanes of all peers may ask at once, and a refusal costs a back-off */
+    PAGE = 4096,
+};
 
 /* ---- memory ---- */
 

@@ -147,6 +147,10 @@ void rdma_device_close(struct rdma *rdma);
 
 /* rdma_door.c: of the device; the lanes take their links down. Any thread. `why` is a literal. */
 void rdma_lose(struct net *net, const char *why);
+/* Of a request, which is destroyed. Any thread. `why`: a literal for the operator, and counted;
+ * NULL: neither. */
+void rdma_refuse(struct net *net, struct rdma_cm_id *id, const char *why);
+#define RDMA_NOT_AWAITED "no greeting waits for it"
 
 /* rdma_link.c */
 void rdma_link_open(struct link *link, unsigned number);

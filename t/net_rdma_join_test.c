@@ -131,6 +131,11 @@ TEST(rdma_join, refuses_who_was_not_greeted)
         foreigner_leaves(&foreigner);
     }
     cluster_run(&cluster, 50);
+    EXPECT_EQ(net_refused_any(cluster.nodes[1].net), count + 1);
+    EXPECT_EQ(cluster.nodes[1].line_count, 2);
+    EXPECT(
+        has_line(&cluster.nodes[1], "refused a queue pair (127.0.0.1): no greeting waits for it"));
+    EXPECT(has_line(&cluster.nodes[1], "refused a queue pair (127.0.0.1): it does not speak"));
     EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->downs + seen_by(&cluster, 1, 1, 2)->downs, 0);
     cluster_close(&cluster);
 }
