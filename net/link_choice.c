@@ -12,7 +12,7 @@
 #include "net/net_private.h"
 
 enum {
-    JOIN_AGAIN_MS = 60000,
+    JOIN_AGAIN_MS = 60000, /* and as long for TCP to come about at all */
     JOIN_AGAIN_TIMES_MAX = 10,
     TRIALS_PER_SUSPECT = 3,
 };
@@ -43,16 +43,27 @@ uint32_t link_join_ms(const struct link *link)
     return is_trial(link) && trial_ms < options->connect_ms ? trial_ms : options->connect_ms;
 }
 
+/* Half to all of it, so that the lanes do not all try at once. */
+static void begin_pause(struct link *link)
+{
+    uint32_t half_ms = link->pause_ms / 2;
+    uint64_t pause_ms = half_ms + prng_below(&link->lane->prng, half_ms + 1);
+    link->tcp_until_ns = net_now_ns() + pause_ms * 1000000;
+    link->pauses = true;
+}
+
 void link_note_up(struct link *link)
 {
     link->join_failures = 0;
     link->was_tcp = link->wire != &wire_rdma;
     if (!link->was_tcp)
         link->pause_ms = 0;
+    else if (link->pause_ms > 0 && !link->pauses)
+        begin_pause(link);
 }
 
-/* Half to all of the pause, so that the lanes do not all try at once. */
-static void pause_rdma(struct link *link)
+/* TCP first, then the pause: it begins when the link is up. */
+static void fall_back(struct link *link)
 {
     uint32_t first_ms = link->lane->net->options.join_again_ms;
     if (first_ms == 0)
@@ -60,9 +71,9 @@ static void pause_rdma(struct link *link)
     link->pause_ms = link->pause_ms == 0 ? first_ms : 2 * link->pause_ms;
     if (link->pause_ms > JOIN_AGAIN_TIMES_MAX * first_ms)
         link->pause_ms = JOIN_AGAIN_TIMES_MAX * first_ms;
-    uint32_t half_ms = link->pause_ms / 2;
-    uint64_t pause_ms = half_ms + prng_below(&link->lane->prng, half_ms + 1);
-    link->tcp_until_ns = net_now_ns() + pause_ms * 1000000;
+    link->pauses = false;
+    link->tcp_until_ns = net_now_ns() + (uint64_t)JOIN_AGAIN_MS * 1000000;
+    link->backoff_ms = BACKOFF_MIN_MS; /* the peer is there, and TCP will do */
 }
 
 void link_note_device(struct link *link)
@@ -99,8 +110,7 @@ void link_note_failed_join(struct link *link, const char *why)
                          link->lane->index);
         return;
     }
-    pause_rdma(link);
-    link->backoff_ms = BACKOFF_MIN_MS; /* the peer is there, and TCP will do */
+    fall_back(link);
     if (!told)
         tell_tcp(link, why);
 }

@@ -157,6 +157,7 @@ struct link {
     unsigned join_failures;  /* in a row */
     bool was_tcp;            /* the last time that it was up */
     uint32_t pause_ms;       /* the last pause of RDMA; 0: the last join came about */
+    bool pauses;             /* that pause has begun */
     uint64_t tcp_until_ns;   /* RDMA failed too often: not offered until then */
     struct output output;
     struct net_stats stats;

@@ -28,15 +28,20 @@ bool rdma_is_lost_any(const struct net *net)
     return atomic_load(&net->rdma->lost);
 }
 
-/* The operator's line, and what stats say until the device is back. */
+/* What stats say until the device is back. */
+static void set_away(struct net *net, const char *why)
+{
+    net_set_transport_any(net, net->options.choice == NET_CHOOSE_AUTO ? "tcp" : "none", why);
+}
+
 static void tell_lost(struct net *net, const char *why)
 {
     char text[256];
-    bool tcp = net->options.choice == NET_CHOOSE_AUTO;
     snprintf(text, sizeof(text), "%s: %s", why,
-             tcp ? "on over TCP, until it is back"
+             net->options.choice == NET_CHOOSE_AUTO
+                 ? "on over TCP, until it is back"
                  : "no connections (--net=rdma), until it is back");
-    net_set_transport_any(net, tcp ? "tcp" : "none", why);
+    set_away(net, why);
     if (net->options.on_chosen != NULL)
         net->options.on_chosen(net->options.user, text);
 }
@@ -217,7 +222,7 @@ static void let_go_of_dead_devices(const struct rdma_api *api)
 
 static void tell_back(struct net *net, const char *what)
 {
-    char text[256];
+    char text[NET_TRANSPORT_SIZE + 32];
     snprintf(text, sizeof(text), "the RDMA device is back: %s", what);
     net_set_transport_any(net, "rdma", what);
     if (net->options.on_chosen != NULL)
@@ -228,10 +233,11 @@ static void on_again(evutil_socket_t fd, short what, void *user)
 {
     struct net *net = user;
     struct rdma *rdma = net->rdma;
-    char text[160];
+    char text[NET_TRANSPORT_SIZE - 16];
     (void)fd;
     (void)what;
     if (!rdma_device_open(net, text, sizeof(text))) {
+        set_away(net, text);
         rdma_device_close(rdma);
         let_go_of_dead_devices(rdma->api);
         wait_for_device(net);
