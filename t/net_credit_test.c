@@ -1,5 +1,5 @@
 /* Goal: credits bound what is under way, and never stop both sides for good. Method: two nodes over
- * the fake device, which is stalled while both send all they may. */
+ * the fake device, which is stalled while both send all they may; numbers set to near their end. */
 #include "net/rdma_private.h"
 #include "t/net_cluster.h"
 
@@ -71,5 +71,60 @@ TEST(credit, lets_heartbeats_pass_what_is_held_on_both_sides)
     RUN_UNTIL(&cluster, seen_by(&cluster, 2, 0, 1)->messages == 200);
     RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->messages == 200);
     EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->downs, 0);
+    cluster_close(&cluster);
+}
+
+/* ---- numbers that begin again at 0 ---- */
+
+/* Nothing is on its way between the two, and no completion waits. */
+static bool is_quiet(struct cluster *cluster)
+{
+    for (unsigned id = 1; id <= 2; id++) {
+        if (net_poll(cluster->nodes[id].seats[0].lane) ||
+            cluster->nodes[id].seats[0].lane->links[3 - id].output.backlog > 0 ||
+            rdma_of_lane(cluster, id, 3 - id)->sequence !=
+                rdma_of_lane(cluster, 3 - id, id)->received)
+            return false;
+    }
+    return true;
+}
+
+/* As if that many more had been sent, posted and pulled, both ways. */
+static void advance(struct rdma_link *rdma, uint32_t by)
+{
+    uint32_t *numbers[] = {&rdma->sent,   &rdma->done,       &rdma->sequence, &rdma->credit,
+                           &rdma->staged, &rdma->posted,     &rdma->told,     &rdma->received,
+                           &rdma->pulled, &rdma->pulled_told};
+    for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        *numbers[i] += by;
+}
+
+/* 2^32 frames take minutes on a fast device. */
+TEST(credit, goes_on_when_its_numbers_begin_again)
+{
+    struct cluster cluster;
+    uint32_t sent[3] = {0};
+    open_connected(&cluster, OVER_RDMA, 2);
+    cluster_run(&cluster, 50);
+    RUN_UNTIL(&cluster, is_quiet(&cluster));
+    uint32_t by = (uint32_t)-RDMA_SEND_COUNT - rdma_of_lane(&cluster, 1, 2)->sent;
+    by -= by % RDMA_SEND_COUNT; /* each number keeps its slot */
+    advance(rdma_of_lane(&cluster, 1, 2), by);
+    advance(rdma_of_lane(&cluster, 2, 1), by);
+    for (unsigned round = 0; round < 300; round++)
+        for (unsigned id = 1; id <= 2; id++) {
+            send_some(&cluster, id, 3 - id, &sent[id], 1, round % 2 == 0 ? 20000 : 500);
+            net_flush(cluster.nodes[id].seats[0].lane);
+            cluster_turn(&cluster);
+        }
+    RUN_UNTIL(&cluster, seen_by(&cluster, 2, 0, 1)->messages == 300);
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->messages == 300);
+    for (unsigned id = 1; id <= 2; id++) {
+        const struct rdma_link *rdma = rdma_of_lane(&cluster, id, 3 - id);
+        EXPECT(rdma->sent < 10000 && rdma->sequence < 10000 && rdma->received < 10000);
+        EXPECT(rdma->credit < 10000 && rdma->posted < 10000);
+        EXPECT(rdma->staged < 10000 && rdma->pulled < 10000);
+        EXPECT_EQ(seen_by(&cluster, id, 0, 3 - id)->downs, 0);
+    }
     cluster_close(&cluster);
 }
