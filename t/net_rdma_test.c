@@ -2,6 +2,8 @@
  * fail, polling. Method: nodes in one
  * process on devices without hardware (fake_verbs.h), whose misfortunes are chosen; at the end of
  * each case everything was given back and no receive was ever missing (cluster_close()). */
+#include <errno.h>
+
 #include "base/prng.h"
 #include "net/rdma_private.h"
 #include "t/net_cluster.h"
@@ -234,6 +236,65 @@ TEST(rdma_failure, a_queue_pair_that_cannot_be_made_is_tried_again)
         RUN_UNTIL(&cluster, all_up(&cluster));
         cluster_close(&cluster);
     }
+}
+
+static unsigned refusing; /* calls that a device still answers with ENOMEM */
+static struct ibv_context_ops real;
+
+static int post_send_or_refuse(struct ibv_qp *qp, struct ibv_send_wr *first,
+                               struct ibv_send_wr **failed)
+{
+    if (refusing == 0)
+        return real.post_send(qp, first, failed);
+    refusing--;
+    *failed = first;
+    return ENOMEM;
+}
+
+static int post_recv_or_refuse(struct ibv_qp *qp, struct ibv_recv_wr *first,
+                               struct ibv_recv_wr **failed)
+{
+    if (refusing == 0)
+        return real.post_recv(qp, first, failed);
+    refusing--;
+    *failed = first;
+    return ENOMEM;
+}
+
+/* What node 1's device refuses is not tried again on that queue pair: the next one is new. */
+static void refuse_posts(bool sends, unsigned times, uint32_t size)
+{
+    struct cluster cluster;
+    uint32_t sent = 0;
+    open_connected(&cluster, OVER_RDMA, 2);
+    cluster_run(&cluster, 30);
+    struct ibv_context_ops *ops = &cluster.nodes[1].net->rdma->context->ops;
+    real = *ops;
+    refusing = times;
+    if (sends)
+        ops->post_send = post_send_or_refuse;
+    else
+        ops->post_recv = post_recv_or_refuse;
+    for (unsigned i = 0; i < 100 && refusing == times; i++) {
+        send_some(&cluster, 2, 1, &sent, 1, size); /* a large one is read by node 1 */
+        cluster_turn(&cluster);
+    }
+    RUN_UNTIL(&cluster, seen_by(&cluster, 1, 0, 2)->downs == 1);
+    RUN_UNTIL(&cluster, refusing == 0 && all_up(&cluster));
+    EXPECT_TEXT(seen_by(&cluster, 1, 0, 2)->why,
+                sends ? "the queue pair takes nothing more" : "RDMA: no receives can be posted");
+    cluster_run(&cluster, 30);
+    EXPECT_EQ(seen_by(&cluster, 1, 0, 2)->ups, 2);
+    *ops = real;
+    cluster_close(&cluster);
+}
+
+TEST(rdma_failure, posts_that_the_device_refuses_end_the_connection)
+{
+    refuse_posts(true, 1, LARGE);
+    refuse_posts(true, 1, 100);
+    refuse_posts(false, 1, 100);
+    refuse_posts(false, 3, 100); /* those of the next queue pair, too */
 }
 
 TEST(rdma_failure, goes_without_inline_where_the_device_has_none)
