@@ -59,6 +59,8 @@ void rdma_lose(struct net *net, const char *why)
 
 /* ---- connection requests ---- */
 
+const char rdma_not_awaited[] = "no greeting waits for it";
+
 void rdma_refuse(struct net *net, struct rdma_cm_id *id, const char *why)
 {
     const struct sockaddr *from = &id->route.addr.dst_addr;
@@ -110,7 +112,7 @@ static void on_request(struct net *net, struct rdma_cm_event *event)
     if (!shaped || join.magic != HELLO_JOIN_MAGIC)
         rdma_refuse(net, id, hello_refusal_text(HELLO_NOT_OURS));
     else if (join.from == 0 || join.from >= NET_PEER_LIMIT || join.lane >= net->options.lane_count)
-        rdma_refuse(net, id, RDMA_NOT_AWAITED);
+        rdma_refuse(net, id, rdma_not_awaited);
     else
         hand_over(net, id, &join);
 }

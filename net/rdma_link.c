@@ -218,7 +218,7 @@ void rdma_link_accept(struct net_lane *lane, struct rdma_cm_id *id, const struct
     struct link *link = &lane->links[join->from < NET_PEER_LIMIT ? join->from : 0];
     const struct rdma_api *api = lane->net->rdma->api;
     if (!awaited(link, join)) {
-        rdma_refuse(lane->net, id, RDMA_NOT_AWAITED);
+        rdma_refuse(lane->net, id, rdma_not_awaited);
         return;
     }
     if (id->verbs != lane->net->rdma->context ||

@@ -150,7 +150,7 @@ void rdma_lose(struct net *net, const char *why);
 /* Of a request, which is destroyed. Any thread. `why`: a literal for the operator, and counted;
  * NULL: neither. */
 void rdma_refuse(struct net *net, struct rdma_cm_id *id, const char *why);
-#define RDMA_NOT_AWAITED "no greeting waits for it"
+extern const char rdma_not_awaited[]; /* one for two files: complaints know them by their address */
 
 /* rdma_link.c */
 void rdma_link_open(struct link *link, unsigned number);
