@@ -54,7 +54,8 @@ void rdma_lose(struct net *net, const char *why)
     if (was_lost)
         return;
     tell_lost(net, why);
-    net_wake_all_any(net);
+    if (!FAULT(LOST_UNTOLD))
+        net_wake_all_any(net);
 }
 
 /* ---- connection requests ---- */
@@ -146,7 +147,7 @@ static void on_mishaps(evutil_socket_t fd, short what, void *user)
     while (rdma->api->ibv_get_async_event(rdma->context, &event) == 0) {
         enum ibv_event_type type = event.event_type;
         rdma->api->ibv_ack_async_event(&event);
-        if (type == IBV_EVENT_CQ_ERR)
+        if (type == IBV_EVENT_CQ_ERR && !FAULT(OVERFLOW_UNNOTICED))
             rdma_lose(net, "an RDMA completion queue overflowed");
         else if (type == IBV_EVENT_DEVICE_FATAL)
             rdma_lose(net, "the RDMA device failed");

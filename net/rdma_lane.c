@@ -22,7 +22,7 @@ static struct link *link_of(struct net_lane *lane, uint64_t work_id)
     unsigned id = (uint8_t)(work_id >> 48);
     struct link *link = &lane->links[id < NET_PEER_LIMIT ? id : 0];
     bool known = link->rdma != NULL && link->rdma->id != NULL &&
-                 link->rdma->generation == (uint16_t)(work_id >> 32);
+                 (link->rdma->generation == (uint16_t)(work_id >> 32) || FAULT(OLD_QUEUE_PAIR));
     return known ? link : NULL;
 }
 
@@ -34,7 +34,7 @@ static bool poll_once(struct net_lane *lane)
     unsigned touched = 0;
     int count = ibv_poll_cq(rdma->cq, RDMA_POLL_COUNT, completions);
     rdma->stats.polls++;
-    if (count < 0)
+    if (count < 0 && !FAULT(POLL_UNNOTICED))
         rdma_lose(lane->net, "the completion queue failed");
     if (count <= 0) {
         rdma->stats.empty_polls++;
@@ -76,7 +76,7 @@ bool rdma_lane_may_sleep(struct net_lane *lane)
     if (lane->rdma->armed || !lane->rdma->there)
         return true;
     arm(lane->rdma);
-    return !poll_once(lane);
+    return FAULT(SLEEP_NO_POLL) || !poll_once(lane);
 }
 
 struct net_lane_stats rdma_lane_stats(const struct net_lane *lane)
@@ -98,7 +98,7 @@ static bool take_events(struct rdma_lane *rdma)
     while (rdma->rdma->api->ibv_get_cq_event(rdma->completions, &cq, &user) == 0)
         count++;
     bool gone = errno != EAGAIN && errno != EINTR;
-    if (count > 0)
+    if (count > 0 && !FAULT(COMPLETION_EVENT_HELD))
         rdma->rdma->api->ibv_ack_cq_events(rdma->cq, count);
     return !gone;
 }
@@ -122,6 +122,8 @@ static void on_completions(evutil_socket_t fd, short what, void *user)
         if (lane->rdma->polling || lane->rdma->armed)
             return;
         arm(lane->rdma);
+        if (FAULT(WAKE_NO_POLL))
+            return;
     }
     /* Others want their turn, too. */
     event_active(&lane->rdma->completion_events, EV_READ, 0);
@@ -140,7 +142,8 @@ static void on_connections(evutil_socket_t fd, short what, void *user)
         struct link *link = event->id->context;
         enum rdma_cm_event_type type = event->event;
         /* Before the id may be destroyed, which waits for it. */
-        (void)api->rdma_ack_cm_event(event);
+        if (!FAULT(CONNECTION_EVENT_HELD))
+            (void)api->rdma_ack_cm_event(event);
         rdma_link_event(link, type);
     }
 }

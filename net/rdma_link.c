@@ -70,7 +70,7 @@ static void reset(struct link *link)
 /* Receives first: a frame that meets none would end the connection. */
 static bool make_queue_pair(struct link *link)
 {
-    return create_queue_pair(link) && rdma_post_receives(link, true);
+    return create_queue_pair(link) && (FAULT(RECEIVES_LATE) || rdma_post_receives(link, true));
 }
 
 static struct rdma_conn_param parameters(const struct link *link)
@@ -78,7 +78,7 @@ static struct rdma_conn_param parameters(const struct link *link)
     uint8_t depth = rdma_of(link)->read_depth;
     return (struct rdma_conn_param){.responder_resources = depth,
                                     .initiator_depth = depth,
-                                    .retry_count = RDMA_RETRIES,
+                                    .retry_count = FAULT(ENDLESS_RETRIES) ? 7 : RDMA_RETRIES,
                                     .rnr_retry_count = 0 /* an RNR is a bug: let it be seen */};
 }
 
@@ -86,6 +86,8 @@ static struct rdma_conn_param parameters(const struct link *link)
 static void set_ack_timeout(const struct link *link)
 {
     uint8_t timeout = RDMA_ACK_TIMEOUT;
+    if (FAULT(NO_ACK_TIMEOUT))
+        return;
     (void)rdma_of(link)->api->rdma_set_option(
         link->rdma->id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout, sizeof(timeout));
 }
@@ -209,8 +211,8 @@ static bool awaited(const struct link *link, const struct hello_join *join)
 {
     return link->lane->rdma->there && link->state == LINK_JOINING && link->wire == &wire_rdma &&
            !link_dials(link) && link->rdma->id == NULL &&
-           hello_check_join(join, &link->call, &link->answer, &link->lane->net->side) ==
-               HELLO_ACCEPTED;
+           (FAULT(JOIN_UNPROVED) || hello_check_join(join, &link->call, &link->answer,
+                                                     &link->lane->net->side) == HELLO_ACCEPTED);
 }
 
 void rdma_link_accept(struct net_lane *lane, struct rdma_cm_id *id, const struct hello_join *join)
@@ -272,7 +274,7 @@ void rdma_link_event(struct link *link, enum rdma_cm_event_type type)
         on_route(link);
         return;
     case RDMA_CM_EVENT_ESTABLISHED: /* The acceptor waits for the first frame. */
-        if (link_dials(link) && link->state == LINK_JOINING)
+        if ((link_dials(link) || FAULT(ACCEPTOR_SPEAKS)) && link->state == LINK_JOINING)
             link_go_up(link);
         return;
     case RDMA_CM_EVENT_TIMEWAIT_EXIT:
@@ -316,7 +318,7 @@ void rdma_link_completion(struct link *link, const struct ibv_wc *completion)
 {
     struct rdma_link *rdma = link->rdma;
     link->stats.completions++;
-    if (completion->status != IBV_WC_SUCCESS) {
+    if (completion->status != IBV_WC_SUCCESS && !FAULT(FAILED_IS_DONE)) {
         on_failed(link, completion);
         return;
     }
@@ -377,10 +379,10 @@ static void delivered(struct link *link)
         link_break(link, "RDMA: no receives can be posted");
         return;
     }
-    if (link->writing)
+    if (link->writing && !FAULT(CREDIT_UNHEARD))
         link_write_out(link);
-    if (link_usable(link) &&
-        (rdma->posted - rdma->told >= RDMA_GRANT_LAG || rdma->pulled != rdma->pulled_told))
+    if (link_usable(link) && ((rdma->posted - rdma->told >= RDMA_GRANT_LAG && !FAULT(GRANT_LATE)) ||
+                              (rdma->pulled != rdma->pulled_told && !FAULT(PULLED_LATE))))
         (void)rdma_send_empty(link);
 }
 

@@ -47,7 +47,8 @@ static bool register_memory(struct rdma *rdma)
     uint8_t *staging = rdma->memory + rdma->link_count * rdma->frames_size;
     size_t large = rdma->link_count * rdma->large_size;
     /* iWARP answers a READ with writes into the sink. */
-    int sink = IBV_ACCESS_LOCAL_WRITE | (rdma->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0);
+    int sink = IBV_ACCESS_LOCAL_WRITE |
+               (rdma->iwarp && !FAULT(SINK_NO_WRITE) ? IBV_ACCESS_REMOTE_WRITE : 0);
     rdma->frames = (api->ibv_reg_mr)(rdma->pd, rdma->memory, rdma->link_count * rdma->frames_size,
                                      IBV_ACCESS_LOCAL_WRITE);
     if (rdma->frames == NULL)
@@ -120,7 +121,8 @@ static bool ask_device(struct rdma *rdma, unsigned peer_count, char *why, size_t
     rdma->read_depth = (uint8_t)(depth < 16 ? depth : 16);
     rdma->iwarp = rdma->context->device->transport_type == IBV_TRANSPORT_IWARP;
     /* Twice the sum: those of a queue pair just destroyed may still lie there. */
-    rdma->cq_depth = 2 * (peer_count - 1) * (RDMA_SEND_COUNT + RDMA_RECEIVE_COUNT);
+    rdma->cq_depth =
+        (2 - FAULT(CQ_SMALL)) * (peer_count - 1) * (RDMA_SEND_COUNT + RDMA_RECEIVE_COUNT);
     if (rdma->read_depth > 0 && rdma->cq_depth <= (unsigned)attr.max_cqe)
         return true;
     snprintf(why, why_size, "%s can do too little (%d reads, %d completions)", name,

@@ -23,6 +23,7 @@
 #ifndef NET_RDMA_PRIVATE_H
 #define NET_RDMA_PRIVATE_H
 
+#include "base/fault.h"
 #include "net/net_private.h"
 #include "net/rdma_api.h"
 

@@ -47,7 +47,8 @@ bool rdma_post_receives(struct link *link, bool all)
     unsigned count = rdma->free_count;
     uint32_t waiting = rdma->posted - rdma->received;
     /* Where most slots hold what is not delivered yet, each of the others counts. */
-    if (count == 0 || (!all && count < RDMA_REPOST_COUNT && waiting >= RDMA_REPOST_COUNT))
+    if (count == 0 || (!all && count < RDMA_REPOST_COUNT &&
+                       (waiting >= RDMA_REPOST_COUNT || FAULT(RECEIVES_IN_BATCHES))))
         return true;
     for (unsigned i = 0; i < count; i++) {
         unsigned slot = rdma->free[i];
@@ -112,6 +113,8 @@ enum frame_error rdma_received(struct link *link, uint32_t slot, uint32_t size)
         free_slot(rdma, slot);
     else
         rdma->ring[(rdma->ring_at + rdma->ring_count++) % RDMA_RECEIVE_COUNT] = (uint8_t)slot;
+    if (header->message_count > 0 && FAULT(RECEIVE_EARLY))
+        free_slot(rdma, slot);
     return FRAME_OK;
 }
 
@@ -121,7 +124,7 @@ void rdma_start_pull(struct link *link)
 {
     struct rdma_link *rdma = link->rdma;
     unsigned nth = 0;
-    if (rdma->sink_state != SINK_IDLE)
+    if (rdma->sink_state != SINK_IDLE && !(rdma->sink_state == SINK_FULL && FAULT(SINK_EARLY)))
         return;
     while (nth < rdma->ring_count && ring_frame(rdma, nth)->magic != FRAME_PULL_MAGIC)
         nth++;
@@ -133,6 +136,7 @@ void rdma_start_pull(struct link *link)
     if (!rdma_send_read(link, &source, header->size))
         return;
     rdma->sink_state = SINK_READING;
+    rdma->pulled += FAULT(PULLED_EARLY);
     link->stats.pulls++;
     link->stats.pulled_bytes += header->size;
     link->stats.bytes_in += header->size;
@@ -142,7 +146,7 @@ void rdma_read_done(struct link *link)
 {
     assert(link->rdma->sink_state == SINK_READING);
     link->rdma->sink_state = SINK_FULL;
-    link->rdma->pulled++;
+    link->rdma->pulled += !FAULT(PULLED_EARLY);
 }
 
 /* ---- messages ---- */
@@ -165,7 +169,7 @@ static const uint8_t *payload_of(const struct rdma_link *rdma, const struct fram
 {
     if (header->magic == FRAME_MAGIC)
         return (const uint8_t *)(header + 1);
-    return rdma->sink_state == SINK_FULL ? rdma->sink : NULL;
+    return rdma->sink_state == SINK_FULL || FAULT(PULL_UNREAD) ? rdma->sink : NULL;
 }
 
 enum status rdma_peek(struct link *link, struct slice *message, enum frame_error *error)

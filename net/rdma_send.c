@@ -17,15 +17,15 @@ static_assert(RDMA_SIGNAL_EVERY * 2 <= RDMA_SEND_COUNT, "some request under way 
 static unsigned reserve(const struct rdma_link *rdma, uint32_t message_count)
 {
     if (message_count > 0)
-        return RDMA_RESERVE;
-    return rdma->posted != rdma->told ? 0 : 1;
+        return FAULT(CREDIT_NO_RESERVE) ? 0 : RDMA_RESERVE;
+    return rdma->posted != rdma->told || FAULT(CREDIT_LAST) ? 0 : 1;
 }
 
 bool rdma_may_send(const struct link *link, uint32_t message_count)
 {
     const struct rdma_link *rdma = link->rdma;
-    return rdma->sent - rdma->done < RDMA_SEND_COUNT &&
-           rdma->credit - rdma->sequence > reserve(rdma, message_count);
+    return (rdma->sent - rdma->done < RDMA_SEND_COUNT || FAULT(SEND_SLOT_EARLY)) &&
+           rdma->credit - rdma->sequence + FAULT(CREDIT_ONE_MORE) > reserve(rdma, message_count);
 }
 
 static bool post(struct link *link, struct batch *batch)
@@ -47,7 +47,8 @@ static struct ibv_send_wr *add_request(struct link *link, struct batch *batch, e
 {
     uint32_t number = link->rdma->sent++;
     unsigned at = batch->count++;
-    bool signalled = work == RDMA_READ || number % RDMA_SIGNAL_EVERY == RDMA_SIGNAL_EVERY - 1;
+    bool signalled = work == RDMA_READ ||
+                     (number % RDMA_SIGNAL_EVERY == RDMA_SIGNAL_EVERY - 1 && !FAULT(NO_SIGNAL));
     batch->places[at] = place;
     batch->requests[at] = (struct ibv_send_wr){
         .wr_id = rdma_work_id(work, link, number),
@@ -116,7 +117,8 @@ enum status rdma_write(struct link *link, const char **why)
     batch.count = 0;
     while (posted && (frame = output_frame(&link->output)) != NULL) {
         bool pulled = frame->size > RDMA_EAGER_MAX;
-        if (!rdma_may_send(link, frame->message_count) || (pulled && rdma->staging_busy))
+        if (!rdma_may_send(link, frame->message_count) ||
+            (pulled && rdma->staging_busy && !FAULT(STAGING_EARLY)))
             break;
         if (pulled) {
             add_pulled(link, &batch, frame);

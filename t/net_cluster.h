@@ -372,7 +372,8 @@ static inline void cluster_run(struct cluster *cluster, unsigned milliseconds)
         cluster_turn(cluster);
 }
 
-/* How long to wait for what will come. Begins with the first question; asked once a turn. */
+/* How long to wait for what will come: not long in a test that has failed already. Begins with the
+ * first question; asked once a turn. */
 struct patience {
     uint64_t began_ms;
     unsigned turns;
@@ -383,6 +384,8 @@ static inline bool patience_ended(struct patience *patience)
     if (patience->turns++ == 0)
         patience->began_ms = now_ms();
     uint64_t waited_ms = now_ms() - patience->began_ms;
+    if (test_failed() && waited_ms >= PATIENCE_MS / 20)
+        return true;
     return waited_ms >= PATIENCE_MS &&
            (patience->turns >= PATIENCE_TURNS || waited_ms >= PATIENCE_MS_MAX);
 }
