@@ -263,6 +263,7 @@ TEST(door, closes_a_connection_that_asks_and_does_not_read_the_answers)
     size_t at = 0;
     cluster_prepare(&cluster, OVER_TCP, 2, 2);
     cluster.nodes[1].options.backlog_max = 65536;
+    cluster.nodes[1].options.suspect_ms = 60000; /* nor does the kernel lose patience before */
     node_open(&cluster, 1);
     struct caller caller = caller_make(&cluster);
     ASSERT(caller_enter(&caller, &cluster));
