@@ -103,6 +103,30 @@ static bool take_events(struct rdma_lane *rdma)
     return !gone;
 }
 
+/* Others want their turn, too: the loop's next one goes on. (An event made active from its own
+ * callback would be called again in this one.) */
+static void handle_completions(struct net_lane *lane)
+{
+    struct timeval at_once = {0};
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        if (poll_once(lane))
+            continue;
+        if (lane->rdma->polling || lane->rdma->armed)
+            return;
+        arm(lane->rdma);
+        if (FAULT(WAKE_NO_POLL))
+            return;
+    }
+    event_add(&lane->rdma->more, &at_once);
+}
+
+static void on_more(evutil_socket_t fd, short what, void *user)
+{
+    (void)fd;
+    (void)what;
+    handle_completions(user);
+}
+
 static void on_completions(evutil_socket_t fd, short what, void *user)
 {
     struct net_lane *lane = user;
@@ -116,17 +140,7 @@ static void on_completions(evutil_socket_t fd, short what, void *user)
     }
     lane->rdma->stats.wakes++;
     lane->rdma->armed = false;
-    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-        if (poll_once(lane))
-            continue;
-        if (lane->rdma->polling || lane->rdma->armed)
-            return;
-        arm(lane->rdma);
-        if (FAULT(WAKE_NO_POLL))
-            return;
-    }
-    /* Others want their turn, too. */
-    event_active(&lane->rdma->completion_events, EV_READ, 0);
+    handle_completions(lane);
 }
 
 /* ---- connection events ---- */
@@ -187,6 +201,7 @@ static void start_events(struct net_lane *lane)
                  on_connections, lane);
     event_assign(&rdma->completion_events, lane->base, rdma->completions->fd, EV_READ | EV_PERSIST,
                  on_completions, lane);
+    evtimer_assign(&rdma->more, lane->base, on_more, lane);
     event_add(&rdma->connection_events, NULL);
     event_add(&rdma->completion_events, NULL);
     arm(rdma);
@@ -259,6 +274,7 @@ static void leave(struct net_lane *lane)
     struct rdma_lane *rdma = lane->rdma;
     event_del(&rdma->connection_events);
     event_del(&rdma->completion_events);
+    event_del(&rdma->more);
     (void)take_events(rdma);
     close_queues(rdma);
     rdma->there = false;

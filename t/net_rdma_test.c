@@ -349,6 +349,45 @@ TEST(rdma_poll, asks_to_be_woken_only_before_sleeping)
     cluster_close(&cluster);
 }
 
+/* ---- load ---- */
+
+static struct cluster *fed;
+static unsigned fed_polls, fed_number;
+
+/* As often as node 2 looks, there is one more message of node 1. */
+static int poll_and_feed(struct ibv_cq *cq, int count, struct ibv_wc *completions)
+{
+    if (fed_polls++ < 1000) {
+        send_some(fed, 1, 2, &fed_number, 1, 100);
+        event_base_loop(fed->nodes[1].seats[0].base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+        net_flush(fed->nodes[1].seats[0].lane);
+    }
+    return real.poll_cq(cq, count, completions);
+}
+
+/* Clients and timers are served, and answers flushed, however much a peer sends. */
+TEST(rdma_load, a_peer_that_never_stops_does_not_keep_the_loop)
+{
+    struct cluster cluster;
+    open_connected(&cluster, OVER_RDMA, 2);
+    cluster_run(&cluster, 30);
+    struct ibv_context_ops *ops = &cluster.nodes[2].net->rdma->context->ops;
+    real = *ops;
+    fed = &cluster;
+    ops->poll_cq = poll_and_feed;
+    send_some(&cluster, 1, 2, &fed_number, 1, 100);
+    net_flush(cluster.nodes[1].seats[0].lane);
+    for (unsigned turn = 1; turn <= 5; turn++) {
+        event_base_loop(cluster.nodes[2].seats[0].base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+        EXPECT(fed_polls > 10 * turn);
+        EXPECT(fed_polls < 100 * turn);
+    }
+    *ops = real;
+    RUN_UNTIL(&cluster, seen_by(&cluster, 2, 0, 1)->messages == fed_number);
+    EXPECT_EQ(seen_by(&cluster, 2, 0, 1)->downs, 0);
+    cluster_close(&cluster);
+}
+
 /* ---- all of it ---- */
 
 static void misfortune(struct cluster *cluster, struct prng *prng)
