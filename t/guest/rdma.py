@@ -53,7 +53,7 @@ def check_all_by_rdma(cluster):
 
 
 class Removal:
-    """Takes the device away from under its users. The command waits until the last of them has ended."""
+    """Takes the device away from under its users. The command waits until the last of them has let go of it."""
 
     def __enter__(self):
         self.process = subprocess.Popen(["rdma", "link", "delete", DEVICE])
