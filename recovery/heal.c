@@ -318,8 +318,12 @@ static bool drop_unconfirmed(struct heal *heal, struct replica *replica)
     return true;
 }
 
+/* As a member it must know a clock that is not below any floor, whatever it loses from then on: all its former log may be of another
+ * time. Without room it stays where it is, and tries again. */
 static void settle(struct heal *heal, struct replica *replica)
 {
+    if (!FAULT(HEALED_CLOCK_UNKEPT) && !replica_keep_clock(replica, replica->clock))
+        return;
     heal->phase = HEAL_SETTLING;
     heal->settle = log_tail(store_log(replica->store));
     heal->ended_us = replica->mono_us;

@@ -109,15 +109,32 @@ void round_on_wanted(struct round *round, struct replica *replica, const struct 
 
 /* ---- rounds ---- */
 
+/* The clock of the round before becomes the floor with this one: then each member must know it whatever it loses, or it would give
+ * versions to records that are not newer than what others have forgotten. So it lies before the mark; without room for it this node is not
+ * done, and marks again later. */
+static void place_mark(struct round *round, struct replica *replica)
+{
+    struct log *log = store_log(replica->store);
+    uint64_t tail = log_tail(log);
+    round->kept = FAULT(CLOCK_UNKEPT) || replica_keep_clock(replica, round->started_clock);
+    if (log_tail(log) != tail) { /* by what is nobody's data */
+        if (round->logged_tail != tail)
+            round->content = tail;
+        round->logged_tail = log_tail(log);
+    }
+    round->mark = log_tail(log);
+    log_prove(log);
+    round->cursor = 0;
+}
+
 /* Merges before it marks: a record made after the mark is newer than the floor (protocol check, flaw 3). */
 static void mark_now(struct round *round, struct replica *replica, unsigned leader, uint64_t number, uint64_t clock, uint8_t wanted)
 {
     replica_see_version(replica, clock);
     round->number = number;
     round->leader = leader;
-    round->mark = log_tail(store_log(replica->store));
-    log_prove(store_log(replica->store));
-    round->cursor = 0;
+    place_mark(round, replica);
+    round->started_clock = clock;
     round->done = false;
     if ((wanted & self_bit(replica)) != 0)
         line_move(&round->marked, &round->asked);
@@ -135,7 +152,7 @@ void round_on_view(struct round *round, struct replica *replica)
     line_move(&round->waiting, &round->marked);
     if (FAULT(ROUND_ANY_EPOCH))
         return;
-    round->stable_mark = round->former_mark = round->former_floor = 0;
+    round->stable_mark = round->former_mark = round->former_floor = round->started_clock = 0;
     round->number = round->led = 0;
     round->done = false;
     ask(round, replica);
@@ -180,7 +197,8 @@ static void log_mark(struct round *round, struct replica *replica)
     round->logged_floor = replica->floor;
 }
 
-/* The floor moves only while no configured node is away: one that is would not know it (flaw 4). */
+/* The floor moves only while no configured node is away: one that is would not know it (flaw 4). All logs say a clock that is not
+ * below it: place_mark(). */
 static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full, uint64_t excess)
 {
     replica->group_full = full;
@@ -257,6 +275,8 @@ void round_on_tick(struct round *round, struct replica *replica)
         return;
     if (lowest(replica->view.members) == replica->options.self)
         lead(round, replica);
+    if (round->number != 0 && !round->kept)
+        place_mark(round, replica);
     round_advance(round, replica);
 }
 
@@ -271,7 +291,7 @@ void round_advance(struct round *round, struct replica *replica)
 {
     if (round->number == 0 || round->done || !replica_is_member(replica))
         return;
-    bool finished = is_safe(round, replica) &&
+    bool finished = round->kept && is_safe(round, replica) &&
                     replica_finished_before(replica, round->mark, &round->cursor);
     if (!finished && !FAULT(DONE_EARLY))
         return;

@@ -23,6 +23,8 @@ struct round {
     /* every member */
     uint64_t number; /* the round this node has marked for; 0: none. (epoch << 32) | count */
     uint64_t mark;   /* its log's tail then */
+    uint64_t started_clock; /* that came with its start; a round of this epoch; 0: none yet */
+    bool kept;       /* before the mark the log says the clock of the round before */
     uint32_t cursor; /* for replica_finished_before */
     bool done;       /* said so */
     unsigned leader;

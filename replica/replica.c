@@ -66,13 +66,20 @@ void replica_init(struct replica *replica, const struct replica_options *options
     replica_see_version(replica, stats.version_max);
     if (replica->options.walk_bytes == 0)
         replica->options.walk_bytes = WALK_BYTES;
-    if (store_mark_last(replica->store, &mark)) {
+    if (store_mark_last(replica->store, &mark))
         replica_mark_opened(replica, mark.lsn);
-        replica->floor = mark.floor;
-        replica_see_version(replica, mark.clock);
-        replica_see_version(replica, mark.floor);
-    }
+    store_mark_kept(replica->store, &mark.clock, &replica->floor);
+    replica_see_version(replica, mark.clock);
+    replica_see_version(replica, replica->floor);
     replica_refresh_flush(replica);
+}
+
+bool replica_keep_clock(struct replica *replica, uint64_t version)
+{
+    uint64_t clock, floor;
+    assert(version <= replica->clock);
+    store_mark_kept(replica->store, &clock, &floor);
+    return clock >= version || store_put_clock_nodrain(replica->store, replica->clock, replica->floor) == STATUS_OK;
 }
 
 /* ---- sending ---- */

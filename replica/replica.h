@@ -276,6 +276,10 @@ static inline void replica_see_version(struct replica *replica, uint64_t version
         replica->clock = version;
 }
 
+/* Sees to it that a start, once the log is durable, finds a clock of at least `version`, which this one has reached. False: no room
+ * now. */
+bool replica_keep_clock(struct replica *replica, uint64_t version);
+
 /* Makes the record in `message` the current one of its key, in `state`, whatever was there. NULL: no room, nothing changed. */
 struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state);
 

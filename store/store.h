@@ -176,7 +176,13 @@ bool store_mark_with(const struct store *store, unsigned node, struct mark *mark
 /* The newest mark of all: where this node's own records become unconfirmed; false: none, all are. */
 bool store_mark_last(const struct store *store, struct mark *mark);
 
-/* Forgets all marks, durably with the next drain: this node no longer knows what it has (corruption). */
+/* The highest clock and floor of the marks: what a start will know, once the log is durable. Zeros: none. */
+void store_mark_kept(const struct store *store, uint64_t *clock, uint64_t *floor);
+
+/* Appends the newest mark once more, with this clock and floor; if there is none, one that says nothing else. As store_put_mark_nodrain. */
+enum status store_put_clock_nodrain(struct store *store, uint64_t clock, uint64_t floor) MUST_CHECK;
+
+/* Forgets all marks but their clock and floor, durably with the next drain: this node no longer knows what it has (corruption). */
 enum status store_drop_marks_nodrain(struct store *store) MUST_CHECK;
 
 /* Visits the current record of each key whose lsn is at or above `lsn_min`, in the order of the log: its cold stream, then

@@ -76,9 +76,31 @@ enum status store_put_mark_nodrain(struct store *store, const struct mark *mark)
     return status == STATUS_NO_SPACE && clean_frees_segments(store) ? STATUS_BUSY : status;
 }
 
+void store_mark_kept(const struct store *store, uint64_t *clock, uint64_t *floor)
+{
+    *clock = *floor = 0;
+    for (unsigned i = 0; i < NODE_COUNT_MAX; i++) {
+        const struct store_mark *slot = &store->marks[i];
+        if (slot->place != 0 && slot->mark.clock > *clock)
+            *clock = slot->mark.clock;
+        if (slot->place != 0 && slot->mark.floor > *floor)
+            *floor = slot->mark.floor;
+    }
+}
+
+enum status store_put_clock_nodrain(struct store *store, uint64_t clock, uint64_t floor)
+{
+    struct mark mark = {.members = NODES_ALL};
+    (void)store_mark_last(store, &mark);
+    mark.clock = clock;
+    mark.floor = floor;
+    return store_put_mark_nodrain(store, &mark);
+}
+
 enum status store_drop_marks_nodrain(struct store *store)
 {
-    const struct mark forget = {.members = NODES_ALL};
+    struct mark forget = {.members = NODES_ALL};
+    store_mark_kept(store, &forget.clock, &forget.floor);
     return store_put_mark_nodrain(store, &forget);
 }
 

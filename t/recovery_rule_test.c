@@ -103,6 +103,92 @@ TEST(rule, a_healed_node_knows_the_floor_that_was_adopted_without_it)
     cluster_close(cluster);
 }
 
+static uint64_t clock_of(const struct cluster *cluster, unsigned node)
+{
+    struct shard_stats stats;
+    shard_stats(cluster->shards[node], &stats);
+    return stats.clock;
+}
+
+/* What it would be after a restart, if no record said more. */
+static uint64_t kept_clock_of(const struct cluster *cluster, unsigned node)
+{
+    uint64_t clock, floor;
+    store_mark_kept(cluster->stores[node], &clock, &floor);
+    return clock;
+}
+
+static void come_back(struct cluster *cluster, unsigned node, uint32_t epoch)
+{
+    cluster_restart(cluster, node);
+    cluster_install_all(cluster, epoch, 7 & (uint8_t)~node_bit(node), node_bit(node));
+    cluster_settle(cluster);
+    EXPECT_EQ(cluster->healed_epoch, epoch);
+}
+
+/* Node 2's clock is that of a write that never was: nobody else got it, and it was discarded. Node 1 hears of it when it heals. */
+static struct cluster *cluster_with_a_clock_ahead(void)
+{
+    struct cluster *cluster = cluster_open();
+    cluster_request(cluster, 1, REQUEST_SET, "k", "v");
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < 3; i++)
+        round_everywhere(cluster);
+    cluster->wall_us += 1000000;
+    cluster_request(cluster, 2, REQUEST_SET, "never", "v");
+    cluster->wall_us -= 1000000;
+    cluster_crash(cluster, 2);
+    cluster_install_all(cluster, 2, 5, 0);
+    cluster_settle(cluster);
+    come_back(cluster, 2, 3);
+    cluster_install_all(cluster, 4, 7, 0);
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < 3; i++)
+        round_everywhere(cluster);
+    EXPECT(clock_of(cluster, 1) < clock_of(cluster, 2));
+    EXPECT_TEXT(cluster_get(cluster, 2, "never"), "-");
+    cluster_crash(cluster, 1);
+    cluster_install_all(cluster, 5, 6, 0);
+    round_everywhere(cluster); /* led by node 2: node 3 hears of it */
+    come_back(cluster, 1, 6);
+    return cluster;
+}
+
+/* A node at which nothing was written says nothing new, and yet the others adopt a floor that its log does not know. */
+TEST(rule, a_floor_is_adopted_when_all_logs_say_a_clock_that_high)
+{
+    struct cluster *cluster = cluster_with_a_clock_ahead();
+    cluster_install_all(cluster, 7, 7, 0);
+    cluster_settle(cluster);
+    uint64_t ahead = clock_of(cluster, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        round_everywhere(cluster);
+        for (unsigned node = 1; node <= 3; node++)
+            EXPECT(kept_clock_of(cluster, node) >= floor_of(cluster, 1));
+    }
+    EXPECT(floor_of(cluster, 1) >= ahead);
+    uint64_t floor = floor_of(cluster, 1), tail = log_tail(store_log(cluster->stores[3]));
+    round_everywhere(cluster);
+    EXPECT_EQ(log_tail(store_log(cluster->stores[3])), tail); /* said once */
+    for (unsigned node = 1; node <= 3; node++)
+        cluster_crash(cluster, node);
+    for (unsigned node = 1; node <= 3; node++)
+        cluster_restart(cluster, node);
+    cluster_install_all(cluster, 8, 7, 0);
+    for (unsigned node = 1; node <= 3; node++)
+        EXPECT(clock_of(cluster, node) >= floor);
+    cluster_close(cluster);
+}
+
+/* Else it could be a member at a cold start, and know nothing of what its buddy had forgotten. */
+TEST(rule, a_node_is_healed_when_its_log_says_the_clock_of_the_group)
+{
+    struct cluster *cluster = cluster_with_a_clock_ahead();
+    EXPECT(clock_of(cluster, 1) >= clock_of(cluster, 2));
+    EXPECT(kept_clock_of(cluster, 1) >= clock_of(cluster, 2));
+    cluster_close(cluster);
+}
+
 static uint64_t ts_of(const struct cluster *cluster, unsigned node, const char *key)
 {
     struct found found;

@@ -240,6 +240,7 @@ struct sim_shard {
     bool stalled;       /* none for long: the shard was told */
     uint32_t generation; /* of the newest log segment that the aim has seen */
     uint64_t floor, clock; /* after the newest step */
+    uint64_t kept;         /* the clock that the log's marks say */
     uint64_t crowded_us;   /* when its log was last nearly full: no grace for readers of pieces then */
     struct view view; /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */

@@ -140,6 +140,8 @@ void sim_rules_floor(struct sim *sim, struct sim_shard *shard)
     shard_stats(shard->shard, &stats);
     shard->floor = stats.floor;
     shard->clock = stats.cold ? UINT64_MAX : stats.clock; /* it gives out no version yet */
+    uint64_t floor_kept;
+    store_mark_kept(shard->store, &shard->kept, &floor_kept);
     for (unsigned node = 1; node <= sim->profile.node_count && serves(shard); node++) {
         const struct sim_shard *other = &sim->nodes[node].shards[shard->number];
         if (!serves(other) || other->view.epoch != shard->view.epoch)
@@ -151,6 +153,11 @@ void sim_rules_floor(struct sim *sim, struct sim_shard *shard)
                      "member %u may reuse versions: its clock is %" PRIu64
                      ", and member %u has forgotten up to %" PRIu64,
                      behind->node, behind->clock, ahead->node, ahead->floor);
+        if (behind->kept < ahead->floor || ahead->kept < behind->floor)
+            sim_fail(sim,
+                     "member %u or %u would reuse versions after a restart: their logs say clocks %" PRIu64 " and %" PRIu64
+                     ", and they have forgotten up to %" PRIu64 " and %" PRIu64,
+                     behind->node, ahead->node, behind->kept, ahead->kept, behind->floor, ahead->floor);
     }
 }
 

@@ -157,18 +157,57 @@ TEST(store, remembers_the_newest_mark_of_each_node)
     box_close(&box);
 }
 
+TEST(store, keeps_a_clock_with_its_newest_mark_and_without_any)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    struct mark mark;
+    uint64_t clock, floor;
+    store_mark_kept(box.store, &clock, &floor);
+    EXPECT_EQ(clock, 0);
+    ASSERT_EQ(store_put_clock_nodrain(box.store, 5, 4), STATUS_OK);
+    box_turn(&box);
+    for (int life = 0; life < 2; life++) {
+        EXPECT(!store_mark_last(box.store, &mark));
+        store_mark_kept(box.store, &clock, &floor);
+        EXPECT_EQ(clock, 5);
+        EXPECT_EQ(floor, 4);
+        box_restart(&box);
+    }
+    mark = (struct mark){.lsn = 1, .round = 1, .members = 3, .clock = 6};
+    ASSERT_EQ(store_put_mark_nodrain(box.store, &mark), STATUS_OK);
+    ASSERT_EQ(store_put_clock_nodrain(box.store, 7, 5), STATUS_OK);
+    box_turn(&box);
+    for (int life = 0; life < 2; life++) {
+        ASSERT(store_mark_with(box.store, 2, &mark));
+        EXPECT_EQ(mark.lsn, 1);
+        EXPECT_EQ(mark.round, 1);
+        EXPECT_EQ(mark.members, 3);
+        EXPECT_EQ(mark.clock, 7);
+        EXPECT(!store_mark_with(box.store, 3, &mark));
+        store_mark_kept(box.store, &clock, &floor);
+        EXPECT_EQ(clock, 7);
+        EXPECT_EQ(floor, 5);
+        box_restart(&box);
+    }
+    box_close(&box);
+}
+
 TEST(store, forgets_its_marks_for_good)
 {
     struct box box;
     box_make(&box, COUNT);
     struct found found;
     ASSERT_EQ(box_put(&box, text("a"), RECORD_VALUE, text("v"), false, &found), STATUS_OK);
-    struct mark mark = {.lsn = box_turn(&box), .round = 1, .members = 7};
+    struct mark mark = {.lsn = box_turn(&box), .round = 1, .members = 7, .clock = 9, .floor = 8};
     ASSERT_EQ(store_put_mark_nodrain(box.store, &mark), STATUS_OK);
     ASSERT_EQ(store_drop_marks_nodrain(box.store), STATUS_OK);
     box_turn(&box);
     for (int life = 0; life < 2; life++) {
         EXPECT(!store_mark_last(box.store, &mark));
+        store_mark_kept(box.store, &mark.clock, &mark.floor); /* not these: what was given out stays given out */
+        EXPECT_EQ(mark.clock, 9);
+        EXPECT_EQ(mark.floor, 8);
         for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
             EXPECT(!store_mark_with(box.store, node, &mark));
         box_restart(&box);
