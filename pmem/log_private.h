@@ -113,6 +113,7 @@ struct log {
     uint32_t unnoted_count; /* SEALED, progress not complete */
     uint32_t generation;    /* the newest given out or seen */
     uint32_t used;          /* segments with smaller numbers were used, and had durable records */
+    uint32_t told;          /* `used` that was noted in another segment than the last of these */
     struct proof proof;
     struct stream streams[STREAM_COUNT];
     uint64_t cookie; /* of the newest drain */

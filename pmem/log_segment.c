@@ -446,20 +446,48 @@ static bool all_exist(const struct log *log, uint32_t number)
     return true;
 }
 
-/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. Perhaps there is no other but the
- * one that was copied from, and is about to be erased. */
-static void note_used(struct log *log, uint32_t number)
+/* In a free segment that is there already: nothing but that line is read of it. */
+static bool tell_in_free(struct log *log)
 {
-    if (number < log->used || !all_exist(log, number))
-        return;
-    log->used = number + 1;
-    for (uint32_t i = 0; i < log->segment_count && !FAULT(USED_UNKNOWN); i++) {
-        if (i == number || !may_tell(log, i))
+    void *base = NULL;
+    uint32_t number = 0;
+    while (number < log->segment_count && (log->segments[number].state != SEGMENT_FREE || log->more[number].unusable))
+        number++;
+    if (number == log->segment_count || FAULT(USED_ONLY_UNKNOWN))
+        return false;
+    if (log->segments[number].base == NULL && log->medium->ops->map(log->medium, number, false, &base) == STATUS_OK)
+        log->segments[number].base = base;
+    if (log->segments[number].base == NULL)
+        return false;
+    struct segment_progress made = {
+        .generation = log->generation, .life = log->options.life, .used = (uint16_t)log->used};
+    made.crc = segment_progress_crc(&made);
+    memcpy(segment_progress_of(log, number), &made, sizeof(made));
+    log->medium->ops->flush(log->medium, segment_progress_of(log, number), sizeof(made));
+    log->flushed = true;
+    return true;
+}
+
+static bool tell_used(struct log *log)
+{
+    for (uint32_t i = 0; i < log->segment_count; i++) {
+        if (i + 1 == log->used || !may_tell(log, i))
             continue;
         write_progress(log, i);
         flush_progress(log, i);
-        return;
+        return true;
     }
+    return tell_in_free(log);
+}
+
+/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. Perhaps there is no other but the
+ * one that was copied from, and is about to be erased; or only free ones, or none yet, made ahead of need. */
+static void note_used(struct log *log, uint32_t number)
+{
+    if (number >= log->used && all_exist(log, number))
+        log->used = number + 1;
+    if (log->told < log->used && !FAULT(USED_UNKNOWN) && tell_used(log))
+        log->told = log->used;
 }
 
 /* Unflushed it serves the restart of a killed process; flushed now and then, and when a proof is wanted, also that after

@@ -289,6 +289,37 @@ TEST(order, a_progress_line_proves_what_lies_in_other_segments)
     }
 }
 
+/* There is no other in use that could say that it was there; but a free one, at once or a little later. */
+TEST(order, the_only_segment_that_was_used_is_missed_when_it_vanishes)
+{
+    for (unsigned later = 0; later < 2; later++) {
+        struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
+        struct found found;
+        void *base;
+        struct log *log = start(medium, &found);
+        for (unsigned i = 0; i < 2; i++) {
+            if (i == later)
+                ASSERT_EQ(medium->ops->map(medium, 1, true, &base), STATUS_OK);
+            put(log, 1 + i, 100);
+            log_prove(log);
+            turn(log);
+            turn(log);
+        }
+        cut(medium, log);
+        log = start(medium, &found);
+        EXPECT(found.there[1]);
+        EXPECT_EQ(found.report.corrupt_count, 0);
+        cut(medium, log);
+        for (uint32_t i = 0; i < SIZE; i++)
+            sim_medium_poke(medium, 0, i, 0);
+        log = start(medium, &found);
+        EXPECT(!found.there[1]);
+        EXPECT_EQ(found.report.corrupt_count, 1);
+        EXPECT_EQ(found.report.corrupt_segment, 0);
+        end(medium, log);
+    }
+}
+
 /* Only the copies are left, all of them in one segment, and its file vanishes. Of the other stream
  * there is one segment, open. */
 TEST(order, a_segment_that_vanishes_is_missed_when_it_was_proved)

@@ -221,6 +221,23 @@ def case_a_damaged_log_of_a_single_node_is_refused_and_kept():
         check(sorted(os.listdir(shard)) == names, f"{names} are {sorted(os.listdir(shard))} now")
 
 
+def case_a_single_node_whose_only_used_segment_vanishes_does_not_start_empty():
+    """Little data: one segment holds it all, and no other record says that there was one."""
+    for hurt in (os.unlink, lambda path: patch(path, 0, bytes(4096)), lambda path: patch(path, 0, bytes(os.path.getsize(path)))):
+        with Cluster(1, arguments=("-m", "128", "-t", "1")) as cluster:
+            node = cluster.start().nodes[0]
+            fill(node, 50)
+            time.sleep(0.3)
+            node.kill()
+            path = os.path.join(node.data, "shard-0", "segment-000000")
+            check(find(path, b"value-7-") > 0, "the value is in another file")
+            hurt(path)
+            size = len(node.log_text())
+            node.start()
+            check(node.wait_exit(30) == REFUSED, node.log_since(size))
+            check(lines_matching(node.log_since(size), "segment-000000: damaged.*that cannot be read"), node.log_since(size))
+
+
 def case_a_single_node_serves_older_values_only_when_it_is_told_to():
     """The newest record of one key and the tombstone of another are hurt: both older values are still in the log."""
     with Cluster(1, arguments=("-m", "128", "-t", "1")) as cluster:
