@@ -166,9 +166,14 @@ int fake_ack_cm_event(struct rdma_cm_event *event)
 int fake_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **id, void *context,
                    enum rdma_port_space space)
 {
-    if (channel == NULL || space != RDMA_PS_TCP)
+    if (space != RDMA_PS_TCP)
         return refuse(EINVAL);
     fake_lock();
+    if (channel == NULL) {
+        fake_violate("rdma_create_id: without a channel its calls block");
+        fake_unlock();
+        return refuse(EINVAL);
+    }
     *id = &fake_id_make((struct fake_cm_channel *)channel, context, space)->id;
     fake_unlock();
     return 0;

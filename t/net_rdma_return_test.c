@@ -128,6 +128,31 @@ TEST(rdma_return, of_both_ends_of_a_link_in_any_order)
     cluster_close(&cluster);
 }
 
+/* The answer still says RDMA. */
+TEST(rdma_return, a_device_that_goes_during_a_greeting_makes_no_queue_pair)
+{
+    struct cluster cluster;
+    cluster_prepare(&cluster, OVER_RDMA, 2, 1);
+    for (unsigned id = 1; id <= 2; id++) {
+        cluster.nodes[id].options.choice = NET_CHOOSE_AUTO;
+        node_open(&cluster, id);
+    }
+    RUN_UNTIL(&cluster, all_rdma(&cluster));
+    struct seat *dialler = &cluster.nodes[2].seats[0];
+    struct link *link = &dialler->lane->links[1];
+    net_drop(dialler->lane, 1, "the test wants it");
+    for (uint64_t end = now_ms() + PATIENCE_MS; link->state != LINK_GREETING && now_ms() < end;)
+        seat_turn(dialler);
+    EXPECT_EQ(link->state, LINK_GREETING);
+    rdma_lose(cluster.nodes[2].net, "the test wants it");
+    while (dialler->lane->rdma->there)
+        seat_turn(dialler);
+    RUN_UNTIL(&cluster, all_up(&cluster));
+    EXPECT_EQ(link->stats.failures, 1);
+    RUN_UNTIL(&cluster, all_rdma(&cluster));
+    cluster_close(&cluster);
+}
+
 /* It was not removed, only of no use: a completion queue overflowed. */
 TEST(rdma_return, a_device_that_never_went_is_opened_anew)
 {
@@ -214,7 +239,7 @@ TEST(rdma_return, a_peer_of_tcp_alone_is_asked_once)
     RUN_UNTIL(&cluster, does(&cluster.nodes[2], "rdma"));
     cluster_run(&cluster, 10 * SOON_MS);
     EXPECT(seen_by(&cluster, 2, 0, 1)->ups <= 3);
-    EXPECT(all_up(&cluster));
+    RUN_UNTIL(&cluster, all_up(&cluster));
     cluster_close(&cluster);
 }
 
