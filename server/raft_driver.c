@@ -12,6 +12,7 @@
 #include <raft.h>
 #include <raft/uv.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,8 @@ struct raft_driver {
     uv_loop_t loop;
     struct raft_transport transport;
     struct raft_io io;
+    int (*send)(struct raft_io *, struct raft_io_send *, const struct raft_message *,
+                raft_io_send_cb); /* libraft's; see send_if_addressed() */
     struct raft_fsm fsm;
     struct raft raft;
     bool started, failed, closed, silent /* callbacks must not be called */;
@@ -485,6 +488,17 @@ void raft_driver_close(struct raft_driver *driver)
     free(driver);
 }
 
+/* libraft 0.15 answers the leader when an append is on disk. When a newer term has come meanwhile,
+ * there is none: it would send to no address, which is a null pointer, and crash. */
+static int send_if_addressed(struct raft_io *io, struct raft_io_send *request,
+                             const struct raft_message *message, raft_io_send_cb done)
+{
+    struct raft_driver *driver =
+        (struct raft_driver *)((char *)io - offsetof(struct raft_driver, io));
+    return message->server_address != NULL ? driver->send(io, request, message, done)
+                                           : RAFT_NOCONNECTION;
+}
+
 /* Everything up to raft_init(); after it, raft_driver_close() can end it all. */
 static enum status open_loop(struct raft_driver *driver, char *why, size_t why_size)
 {
@@ -498,6 +512,8 @@ static enum status open_loop(struct raft_driver *driver, char *why, size_t why_s
         say(why, why_size, "raft in %s: %s", driver->directory, driver->io.errmsg);
         goto close_loop;
     }
+    driver->send = driver->io.send;
+    driver->io.send = send_if_addressed;
     if (init_raft(driver))
         return STATUS_OK;
     say(why, why_size, "raft in %s: %s", driver->directory, raft_errmsg(&driver->raft));
