@@ -1,4 +1,5 @@
-/* crc32c.h: the Castagnoli checksum, in hardware where the processor has it. Callable from any thread. */
+/* crc32c.h: the Castagnoli checksum, in hardware where the processor has it. Callable from any
+ * thread. */
 #ifndef BASE_CRC32C_H
 #define BASE_CRC32C_H
 

@@ -7,10 +7,12 @@
 
 enum fault fault_active = FAULT_NONE;
 
-/* FAULT=NAME in the environment plants it in any program of this build: then its tests have to fail (t/planted-faults). */
+/* FAULT=NAME in the environment plants it in any program of this build: then its tests have to fail
+ * (t/planted-faults). */
 __attribute__((constructor)) static void plant(void)
 {
-    static const char *const names[] = {"NONE",
+    static const char *const names[] = {
+        "NONE",
 #define FAULT_ROW(name, text) #name,
 #include "base/fault.def"
 #undef FAULT_ROW

@@ -1,7 +1,8 @@
 /* fault.h: deliberate faults, for proving that the tests can fail.
  *
- * In the product FAULT(name) is the constant 0. In a build with -DFAULTS it is true while fault_active is
- * that fault: the simulator switches one on and must then find a violation (doc/verification.md). */
+ * In the product FAULT(name) is the constant 0. In a build with -DFAULTS it is true while
+ * fault_active is that fault: the simulator switches one on and must then find a violation
+ * (doc/verification.md). */
 #ifndef BASE_FAULT_H
 #define BASE_FAULT_H
 

@@ -1,8 +1,9 @@
 #include "base/hash.h"
 
-/* The 128-bit multiply-and-fold family (as in wyhash and rapidhash): two lanes of eight bytes a round. */
-static const uint64_t secret[] = {
-    0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb, 0x2545f4914f6cdd1d};
+/* The 128-bit multiply-and-fold family (as in wyhash and rapidhash): two lanes of eight bytes a
+ * round. */
+static const uint64_t secret[] = {0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb,
+                                  0x2545f4914f6cdd1d};
 
 static inline uint64_t fold(uint64_t a, uint64_t b)
 {

@@ -29,7 +29,8 @@ static void write_line(const char *class, const char *format, va_list arguments)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     size_t used = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &utc);
-    used += (size_t)snprintf(line + used, sizeof(line) - used, ".%03ldZ %s ", now.tv_nsec / 1000000, class);
+    used += (size_t)snprintf(line + used, sizeof(line) - used, ".%03ldZ %s ", now.tv_nsec / 1000000,
+                             class);
     int text = vsnprintf(line + used, sizeof(line) - used - 1, format, arguments);
     if (text > 0)
         used += (size_t)text;
@@ -57,7 +58,8 @@ DEFINE_LOG(log_note, "note", 0)
 DEFINE_LOG(log_warn, "warning", 0)
 DEFINE_LOG(log_error, "error", 0)
 
-/* Days since 1970 to a date, by arithmetic alone: gmtime_r() takes a lock, and snprintf() may take memory. */
+/* Days since 1970 to a date, by arithmetic alone: gmtime_r() takes a lock, and snprintf() may take
+ * memory. */
 struct date {
     unsigned year, month, day;
 };

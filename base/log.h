@@ -1,8 +1,10 @@
-/* log.h: lines for the operator, on stderr. Any thread; a line is written whole. Never called by pure code. */
+/* log.h: lines for the operator, on stderr. Any thread; a line is written whole. Never called by
+ * pure code. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
-/* 0: warnings and errors, and what an operator must know; 1: info; 2: debug. Set once, or by `verbosity`. */
+/* 0: warnings and errors, and what an operator must know; 1: info; 2: debug. Set once, or by
+ * `verbosity`. */
 void log_set_level(int level);
 int log_level(void);
 

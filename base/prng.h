@@ -1,4 +1,5 @@
-/* prng.h: a small seeded generator (SplitMix64): same seed, same numbers, everywhere. Not for secrets. */
+/* prng.h: a small seeded generator (SplitMix64): same seed, same numbers, everywhere. Not for
+ * secrets. */
 #ifndef BASE_PRNG_H
 #define BASE_PRNG_H
 

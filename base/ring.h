@@ -1,4 +1,5 @@
-/* ring.h: a queue of pointers between two threads: one puts, one takes. Holds atomics; never blocks. */
+/* ring.h: a queue of pointers between two threads: one puts, one takes. Holds atomics; never
+ * blocks. */
 #ifndef BASE_RING_H
 #define BASE_RING_H
 

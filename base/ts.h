@@ -1,9 +1,9 @@
 /* ts.h: logical timestamps, the total order of all writes of one key.
  *
- * 52 bits of version (a hybrid logical clock in microseconds), 4 bits of node, 8 bits of incarnation.
- * Compared as plain integers. The incarnation is there so that equal timestamps never name two
- * values: a restarted node may not remember which versions it gave out (doc/protocol.md, invariant 5).
- * Zero is older than everything and is never given to a write. */
+ * 52 bits of version (a hybrid logical clock in microseconds), 4 bits of node, 8 bits of
+ * incarnation. Compared as plain integers. The incarnation is there so that equal timestamps never
+ * name two values: a restarted node may not remember which versions it gave out (doc/protocol.md,
+ * invariant 5). Zero is older than everything and is never given to a write. */
 #ifndef BASE_TS_H
 #define BASE_TS_H
 

@@ -1,6 +1,6 @@
-/* What cleaning costs: bytes that it copies for each byte that is put, by policy, load and how full the store is; and
- * what that does to a turn of 16 puts, in processor time: other processes may be at work here.
- * In this process, in memory.
+/* What cleaning costs: bytes that it copies for each byte that is put, by policy, load and how full
+ * the store is; and what that does to a turn of 16 puts, in processor time: other processes may be
+ * at work here. In this process, in memory.
  *
  *     uniform_85_greedy 3.10 copied/put        one line for scripts each, then a table
  *

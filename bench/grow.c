@@ -1,5 +1,6 @@
-/* How long one put can take while the index grows: inserts only, in this process, in memory. In processor time (what other
- * processes take does not count, page faults of fresh memory do), and in wall clock time for comparison.
+/* How long one put can take while the index grows: inserts only, in this process, in memory. In
+ * processor time (what other processes take does not count, page faults of fresh memory do), and in
+ * wall clock time for comparison.
  *
  *     grow_put_max 85.2 us                      one line for scripts each
  *

@@ -1,11 +1,12 @@
-/* bench/sync: how to make mapped segments durable: several dirty stretches of one or more files, synced in the ways that
- * Linux offers. Prints, for each pattern, microseconds of a batch in each way, side by side: `name value unit`, then a table.
+/* bench/sync: how to make mapped segments durable: several dirty stretches of one or more files,
+ * synced in the ways that Linux offers. Prints, for each pattern, microseconds of a batch in each
+ * way, side by side: `name value unit`, then a table.
  *
  *   bench/sync [DIRECTORY]      default: the current directory; it must be on the disk in question
  *
- * A batch is what the flusher (pmem/medium_flusher.c) has to do for one drain: the tail of the open segment, and perhaps
- * the progress line of another and the header of a third. sync_file_range() does not empty the disk's own cache, so it is no
- * alternative, only the lower bound of writing. */
+ * A batch is what the flusher (pmem/medium_flusher.c) has to do for one drain: the tail of the open
+ * segment, and perhaps the progress line of another and the header of a third. sync_file_range()
+ * does not empty the disk's own cache, so it is no alternative, only the lower bound of writing. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -52,7 +53,8 @@ static const struct pattern patterns[] = {
 };
 
 enum way { WAY_MSYNC_EACH, WAY_MSYNC_SPAN, WAY_FDATASYNC, WAY_RANGE_ONLY, WAY_COUNT };
-static const char *const way_names[WAY_COUNT] = {"msync_each", "msync_span", "fdatasync", "range_only"};
+static const char *const way_names[WAY_COUNT] = {"msync_each", "msync_span", "fdatasync",
+                                                 "range_only"};
 
 static void fail(const char *what)
 {
@@ -88,7 +90,8 @@ static void open_files(struct files *files, const char *directory)
     }
 }
 
-static void sync_stretch(const struct files *files, unsigned file, size_t from, size_t to, enum way way)
+static void sync_stretch(const struct files *files, unsigned file, size_t from, size_t to,
+                         enum way way)
 {
     int failed = 0;
     from = from / PAGE * PAGE;
@@ -96,14 +99,16 @@ static void sync_stretch(const struct files *files, unsigned file, size_t from, 
         failed = fdatasync(files->fds[file]);
     else if (way == WAY_RANGE_ONLY)
         failed = sync_file_range(files->fds[file], (off_t)from, (off_t)(to - from),
-                                 SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+                                 SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                     SYNC_FILE_RANGE_WAIT_AFTER);
     else
         failed = msync(files->bases[file] + from, to - from, MS_SYNC);
     if (failed != 0)
         fail(way_names[way]);
 }
 
-/* From the first to the last dirty byte of each file, as the flusher does; each by itself for the other ways. */
+/* From the first to the last dirty byte of each file, as the flusher does; each by itself for the
+ * other ways. */
 static void sync_batch(const struct files *files, const struct pattern *pattern, enum way way)
 {
     size_t from[FILES], to[FILES] = {0};
@@ -135,7 +140,8 @@ static void measure(const struct files *files, const struct pattern *pattern, do
         for (enum way way = 0; way < WAY_COUNT; way++) {
             for (unsigned i = 0; i < pattern->count; i++) {
                 const struct stretch *stretch = &pattern->stretches[i];
-                memset(files->bases[stretch->file] + stretch->at, (int)(round + way), stretch->size);
+                memset(files->bases[stretch->file] + stretch->at, (int)(round + way),
+                       stretch->size);
             }
             uint64_t began = clock_ns();
             sync_batch(files, pattern, way);

@@ -1,8 +1,8 @@
 /* Whether a link is to be by RDMA, when that did not come about, and the way back from TCP.
  *
  * Nothing tells that a fabric works but a join, and while that is tried the link is down. So where
- * TCP has done before, a join is a trial: a single one, which gets a third of suspect_ms at most, so
- * that nobody suspects anybody for it. After one that failed comes a pause, which doubles.
+ * TCP has done before, a join is a trial: a single one, which gets a third of suspect_ms at most,
+ * so that nobody suspects anybody for it. After one that failed comes a pause, which doubles.
  *
  * When a device that was lost is back, each link over TCP is dialled anew once, by the end that has
  * it back, since it offered no RDMA when it called, or could not take what it was offered. Not all

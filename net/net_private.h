@@ -35,8 +35,8 @@ enum {
     BACKOFF_MIN_MS = 20,
     BACKOFF_MAX_MS = 1000,
     DEVICE_AGAIN_MS = 1000, /* after a loss; doubles with each try in vain, and each early loss */
-    JOIN_FAILURES_MAX = 3, /* of RDMA, in a row: over TCP for a while, where that may be */
-    COMPLAINT_MAX = 64, /* remembered refusals */
+    JOIN_FAILURES_MAX = 3,  /* of RDMA, in a row: over TCP for a while, where that may be */
+    COMPLAINT_MAX = 64,     /* remembered refusals */
     COMPLAINT_QUIET_S = 60,
     PING_MS = 1000,
 };
@@ -64,7 +64,7 @@ struct rdma_link;
 struct mailbox {
     int wake_fd; /* eventfd */
     bool open;
-    bool rdma_open; /* the lane has queues on the device */
+    bool rdma_open;        /* the lane has queues on the device */
     struct arrival *first; /* one a peer at most */
     struct rdma_arrival *first_rdma;
     struct net_stats stats[NET_PEER_LIMIT];
@@ -286,8 +286,8 @@ void link_break(struct link *link, const char *why);
 size_t link_backlog_max(const struct link *link, enum net_class class);
 
 /* link_choice.c: whether it is to be by RDMA. */
-bool link_dials(const struct link *link); /* this end does */
-uint32_t link_offer(const struct link *link); /* of the dialler: enum hello_transport */
+bool link_dials(const struct link *link);       /* this end does */
+uint32_t link_offer(const struct link *link);   /* of the dialler: enum hello_transport */
 uint32_t link_join_ms(const struct link *link); /* how long to wait for the wire */
 void link_note_up(struct link *link);
 /* Of the dialler's end, in LINK_JOINING. */
@@ -298,7 +298,7 @@ void link_note_device(struct link *link);
 bool link_wants_rdma(const struct link *link);
 
 /* link_probe.c: how long a message and its answer take. */
-void link_probe_reset(struct link *link); /* a connection is over */
+void link_probe_reset(struct link *link);           /* a connection is over */
 void link_ping(struct link *link, uint64_t now_ns); /* each tick; queues one if it is time */
 /* Of a ping or a pong: answers or counts. */
 enum frame_error link_take_probe(struct link *link, struct slice message);

@@ -89,8 +89,8 @@ struct rdma_lane {
     struct ibv_cq *cq;
     struct event connection_events, completion_events;
     struct event more; /* completions were left for the loop's next turn */
-    bool polling; /* the owner polls and says before it sleeps */
-    bool armed;   /* the next completion makes `completions` readable */
+    bool polling;      /* the owner polls and says before it sleeps */
+    bool armed;        /* the next completion makes `completions` readable */
     struct net_lane_stats stats;
 };
 

@@ -1,12 +1,14 @@
-/* journal.h: an undo journal: memory that several words are changed in stays whole when the process is killed in the middle.
- * Owner thread only. Of memory that outlives a process, not of media: a power cut ends the memory itself.
+/* journal.h: an undo journal: memory that several words are changed in stays whole when the process
+ * is killed in the middle. Owner thread only. Of memory that outlives a process, not of media: a
+ * power cut ends the memory itself.
  *
  *     journal_begin -> (journal_note, change)... -> journal_commit
  *
- * A killed process leaves every store up to some instruction and none behind it. So what was there before is written down
- * first, and holds from one store on; after a crash journal_roll_back() puts it back, last note first. Stores are ordered
- * against the compiler only: one thread's stores reach memory in its order (x86), and who takes the memory over begins after
- * the killed process has ended.
+ * A killed process leaves every store up to some instruction and none behind it. So what was there
+ * before is written down first, and holds from one store on; after a crash journal_roll_back() puts
+ * it back, last note first. Stores are ordered against the compiler only: one thread's stores reach
+ * memory in its order (x86), and who takes the memory over begins after the killed process has
+ * ended.
  *
  * A note names its place by the distance from the journal, so both must lie in one mapping. */
 #ifndef PMEM_JOURNAL_H
@@ -26,7 +28,8 @@ enum {
 
 struct journal {
     uint32_t used; /* words of notes that hold; 0: nothing is under way */
-    uint32_t lost; /* a note found no room: until the commit, a crash leaves what cannot be put right */
+    /* a note found no room: until the commit, a crash leaves what cannot be put right */
+    uint32_t lost;
     uint64_t notes[JOURNAL_WORDS];
 };
 
@@ -66,8 +69,8 @@ static inline void journal_commit(struct journal *journal)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* Undoes what a killed process had begun, inside [memory, memory + size), where the journal lies. May be killed itself, and
- * called again. False: it cannot be undone, nothing was changed. */
+/* Undoes what a killed process had begun, inside [memory, memory + size), where the journal lies.
+ * May be killed itself, and called again. False: it cannot be undone, nothing was changed. */
 bool journal_roll_back(struct journal *journal, void *memory, uint64_t size);
 
 #endif

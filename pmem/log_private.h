@@ -21,7 +21,8 @@ enum {
     SEGMENT_RECORDS = 2 * SEGMENT_LINE, /* where the first record lies */
     SEGMENT_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
     SEGMENT_SIZE_MIN = 4096,
-    LIMIT_HEADROOM = 8, /* free segments above those in use, where the limit is smaller than these */
+    /* free segments above those in use, where the limit is smaller than these */
+    LIMIT_HEADROOM = 8,
     DRAIN_COUNT_MAX = 64,
     PROGRESS_STEPS = 16,
     KIND_MAX = RECORD_SEAL,
@@ -30,8 +31,9 @@ enum {
 static const uint32_t SEGMENT_NONE = UINT32_MAX;
 
 struct segment_header {
-    uint64_t magic; /* 0: never used. The place of magic, crc and version is the same in every version */
-    uint32_t crc;   /* of all that follows */
+    /* 0: never used. The place of magic, crc and version is the same in every version */
+    uint64_t magic;
+    uint32_t crc; /* of all that follows */
     uint32_t version;
     struct log_identity identity;
     uint32_t segment_size;
@@ -40,7 +42,8 @@ struct segment_header {
     uint32_t generation;
     uint32_t life;         /* of the log, when the segment was opened */
     uint64_t append_first; /* in its stream */
-    uint64_t lsn_base;     /* the hot stream's number at its opening; records tell their lsn from here */
+    /* the hot stream's number at its opening; records tell their lsn from here */
+    uint64_t lsn_base;
 };
 static_assert(sizeof(struct segment_header) == SEGMENT_LINE,
               "the segment header is part of the format");
@@ -48,8 +51,8 @@ static_assert((int)SEGMENT_RECORDS == (int)LOG_SEGMENT_OVERHEAD, "what callers r
 static_assert(sizeof(struct log_identity) == 16, "the identity is part of the format");
 
 /* How many records of the segment, and how much of each stream, are known to be durable: written
- * after the fact and flushed now and then, so it may lag. If less is found, the rest did not fail to
- * arrive: it was damaged. */
+ * after the fact and flushed now and then, so it may lag. If less is found, the rest did not fail
+ * to arrive: it was damaged. */
 struct segment_progress {
     uint32_t crc; /* of all that follows */
     uint32_t generation;
@@ -68,11 +71,11 @@ static_assert(sizeof(struct segment_progress) == SEGMENT_LINE,
 /* Beside struct segment: what only the log itself uses. */
 struct segment_more {
     uint32_t crc_seed;
-    uint32_t life;          /* in which it was opened */
-    uint32_t progress_used; /* `used` when the progress was flushed last */
-    uint32_t last;          /* where the newest record begins; 0: none */
-    uint64_t count;         /* of records, SEAL included */
-    uint64_t progress;      /* of these, written to the progress line */
+    uint32_t life;             /* in which it was opened */
+    uint32_t progress_used;    /* `used` when the progress was flushed last */
+    uint32_t last;             /* where the newest record begins; 0: none */
+    uint64_t count;            /* of records, SEAL included */
+    uint64_t progress;         /* of these, written to the progress line */
     uint64_t progress_flushed; /* of these, flushed with it */
     bool damaged;  /* records have to be checked one by one, and searched behind the broken ones */
     bool unusable; /* cannot be mapped or read */
@@ -93,8 +96,8 @@ struct stream {
     uint64_t durable;
 };
 
-/* The proof under way: when the streams are durable up to `target`, the progress lines say so and are flushed: it is noted. It
- * is done when the drain behind that is. */
+/* The proof under way: when the streams are durable up to `target`, the progress lines say so and
+ * are flushed: it is noted. It is done when the drain behind that is. */
 struct proof {
     uint64_t target[STREAM_COUNT];
     uint64_t wanted, noted, done; /* tickets: the newest given out, noted, done */
@@ -122,15 +125,17 @@ struct log {
     bool growing; /* segments may still be created */
     struct drain drains[DRAIN_COUNT_MAX];
     uint32_t drain_count;
-    uint64_t grace;        /* the period of now: of those who are given back, until log_grace_ask() ends it */
-    uint64_t grace_given;  /* the last in which a segment was given back */
-    uint64_t grace_passed; /* nobody reads any more what was given back until its end */
+    /* the period of now: of those who are given back, until log_grace_ask() ends it */
+    uint64_t grace;
+    uint64_t grace_given;    /* the last in which a segment was given back */
+    uint64_t grace_passed;   /* nobody reads any more what was given back until its end */
     struct journal *journal; /* NULL: nothing is noted */
-    bool own_memory; /* the log's, to be freed */
+    bool own_memory;         /* the log's, to be freed */
 };
 
-/* What a change of several words must be able to put back after the process was killed: tails, generation, open, segments and
- * `more` are changed behind a note. Counts of segments, cookies and drains are made anew by log_take_over(). */
+/* What a change of several words must be able to put back after the process was killed: tails,
+ * generation, open, segments and `more` are changed behind a note. Counts of segments, cookies and
+ * drains are made anew by log_take_over(). */
 static inline void log_note(struct log *log, const void *at, uint32_t size)
 {
     journal_note(log->journal, at, size);
@@ -187,7 +192,8 @@ uint32_t record_crc(uint32_t seed, uint32_t offset, const struct record *record)
 /* Whether a whole and sound record of this generation lies at `offset`. Trusts no byte. */
 bool record_sound(const struct log *log, uint32_t number, uint32_t generation, uint32_t offset);
 
-/* The first sound record at or behind `offset`; 0: none. Among bytes that look like records it gives up after a while. */
+/* The first sound record at or behind `offset`; 0: none. Among bytes that look like records it
+ * gives up after a while. */
 uint32_t record_search(const struct log *log, uint32_t number, uint32_t generation,
                        uint32_t offset);
 
@@ -200,8 +206,8 @@ void record_copy(struct log *log, uint32_t number, uint32_t offset, const struct
 /* Whether the header at `offset` may be one: kind and sizes. Trusts no byte. */
 bool record_plausible(const struct log *log, uint32_t number, uint32_t offset);
 
-/* A copy that has stayed unchanged for more than 2^31 appends counts as that old: later than it was, so still before
- * whatever comes, and its absence is still noticed by who was away. */
+/* A copy that has stayed unchanged for more than 2^31 appends counts as that old: later than it
+ * was, so still before whatever comes, and its absence is still noticed by who was away. */
 static inline int32_t lsn_delta_of(uint64_t lsn, uint64_t base)
 {
     if (lsn >= base)
@@ -232,12 +238,12 @@ static inline uint32_t place_offset(place_t place)
 
 /* ---- log_scan.c ---- */
 
-/* STATUS_CORRUPT, STATUS_VERSION, STATUS_FOREIGN: a mapped segment's header is not what this log writes. */
+/* STATUS_CORRUPT, STATUS_VERSION, STATUS_FOREIGN: a mapped segment's header is not what this log
+ * writes. */
 enum status segment_check_header(const struct log *log, uint32_t number) MUST_CHECK;
 
 /* Erases a free segment before it is used; ERASING until the drain after that. */
 void segment_erase_first(struct log *log, uint32_t number);
-
 
 /* Finds out what the medium holds and hands it to `scan`. */
 enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report,

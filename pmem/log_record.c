@@ -49,8 +49,8 @@ static bool is_blank(const struct log *log, uint32_t number, uint32_t offset)
     return true;
 }
 
-/* Checksums of whatever looks like a header would take minutes. Behind a record lie others, to the end of the segment or of
- * what was ever written. */
+/* Checksums of whatever looks like a header would take minutes. Behind a record lie others, to the
+ * end of the segment or of what was ever written. */
 static bool is_followed(const struct log *log, uint32_t number, uint32_t offset)
 {
     for (unsigned i = 0; i < SEARCH_CHAIN; i++) {
@@ -102,7 +102,8 @@ static uint8_t *put(uint8_t *at, struct slice bytes)
     return at + bytes.size;
 }
 
-/* What the space held before may look like a record. It is none, but an opening would call it a torn one. */
+/* What the space held before may look like a record. It is none, but an opening would call it a
+ * torn one. */
 static void end_behind(struct log *log, uint32_t number, uint32_t offset)
 {
     if (log->medium->segment_size - offset >= sizeof(struct record))

@@ -8,8 +8,8 @@
  * `lsn` of any MARK.
  *
  * Cut-off records must not come back: a power cut may keep records and lose the header of their
- * segment, whose generation is then given out again. So checksums depend on the life of the log, too:
- * no two openings have the same. */
+ * segment, whose generation is then given out again. So checksums depend on the life of the log,
+ * too: no two openings have the same. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +24,12 @@ enum {
 struct found_segment {
     uint32_t number;
     uint32_t generation;
-    uint32_t end;     /* the first byte that is no part of the gapless run of records */
-    uint32_t behind;  /* the first sound record behind the gap; 0: none */
+    uint32_t end;          /* the first byte that is no part of the gapless run of records */
+    uint32_t behind;       /* the first sound record behind the gap; 0: none */
     uint32_t behind_count; /* of these, SEAL included */
-    uint64_t lsn_max; /* of the run, without SEAL */
-    uint64_t records; /* of the run, without SEAL */
-    uint32_t live;    /* their bytes */
+    uint64_t lsn_max;      /* of the run, without SEAL */
+    uint64_t records;      /* of the run, without SEAL */
+    uint32_t live;         /* their bytes */
     bool sealed;
     bool damaged;
     bool headless; /* its header is broken: it is neither cut off nor gone on with */
@@ -74,11 +74,13 @@ enum status segment_check_header(const struct log *log, uint32_t number)
         return STATUS_FOREIGN;
     if (header->segment_size != log->medium->segment_size && !FAULT(HEADER_SIZE))
         return STATUS_FOREIGN;
-    return (header->number == number || FAULT(HEADER_NUMBER)) && header->stream < STREAM_COUNT ? STATUS_OK : STATUS_CORRUPT;
+    return (header->number == number || FAULT(HEADER_NUMBER)) && header->stream < STREAM_COUNT
+               ? STATUS_OK
+               : STATUS_CORRUPT;
 }
 
-/* An erased header still says which generation is used up. No record would come back otherwise, either (the life is part of
- * its checksum), but what is said to grow for ever does. */
+/* An erased header still says which generation is used up. No record would come back otherwise,
+ * either (the life is part of its checksum), but what is said to grow for ever does. */
 static void note_erased(struct log *log, uint32_t number)
 {
     const struct segment_header *header = segment_header_of(log, number);
@@ -98,7 +100,8 @@ static struct found_segment *add_found(struct scan *scan, uint32_t number, uint3
 static const struct segment_progress *sound_progress(const struct log *log, uint32_t number)
 {
     const struct segment_progress *progress = segment_progress_of(log, number);
-    /* A line of zeros has no such checksum; the generation says so without leaning on a property of CRC-32C. */
+    /* A line of zeros has no such checksum; the generation says so without leaning on a property of
+     * CRC-32C. */
     bool sound = progress->crc == segment_progress_crc(progress) || FAULT(PROGRESS_CRC);
     return sound && progress->generation != 0 ? progress : NULL;
 }
@@ -116,7 +119,8 @@ static void add_damaged(struct scan *scan, uint32_t number)
 {
     struct log *log = scan->log;
     struct segment *segment = &log->segments[number];
-    const struct segment_progress *progress = segment->base == NULL ? NULL : sound_progress(log, number);
+    const struct segment_progress *progress =
+        segment->base == NULL ? NULL : sound_progress(log, number);
     segment->generation = progress == NULL ? 0 : progress->generation;
     struct found_segment *found = add_found(scan, number, segment->generation);
     found->damaged = found->headless = true;
@@ -148,8 +152,9 @@ static void add_sound(struct scan *scan, uint32_t number)
     log->more[number].crc_seed = segment_crc_seed(log, number, header->generation);
     at_least(&scan->seen[segment->stream], header->append_first);
     at_least(&scan->seen[STREAM_HOT], header->lsn_base);
-    if (progress == NULL || ((progress->generation != header->generation || progress->life != header->life) &&
-                             !FAULT(PROGRESS_GENERATION)))
+    if (progress == NULL ||
+        ((progress->generation != header->generation || progress->life != header->life) &&
+         !FAULT(PROGRESS_GENERATION)))
         return;
     log->more[number].progress = progress->count;
     if (progress->count > 0)
@@ -158,15 +163,17 @@ static void add_sound(struct scan *scan, uint32_t number)
         at_least(&scan->known_durable[i], progress->durable[i]);
 }
 
-/* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could not be mapped. */
+/* What is mapped but has a page that can't be had is never touched: base stays NULL, as if it could
+ * not be mapped. */
 static bool is_readable(const struct log *log, uint32_t number)
 {
     const struct medium_ops *ops = log->medium->ops;
     return ops->readable == NULL || ops->readable(log->medium, number);
 }
 
-/* Was used, and is gone: its file was removed, or its header overwritten with zeros. It is kept as a damaged segment, so that it
- * is missed until somebody says that all is well again. Where damage is refused, no file is made in its place. */
+/* Was used, and is gone: its file was removed, or its header overwritten with zeros. It is kept as
+ * a damaged segment, so that it is missed until somebody says that all is well again. Where damage
+ * is refused, no file is made in its place. */
 static void look_for_missing(struct scan *scan)
 {
     struct log *log = scan->log;
@@ -198,11 +205,12 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
             status = STATUS_CORRUPT;
         if (status == STATUS_OK) {
             log->segments[i].base = base;
-            status =
-                segment_header_is_free(segment_header_of(log, i)) ? STATUS_NOT_FOUND
-                                                                  : segment_check_header(log, i);
+            status = segment_header_is_free(segment_header_of(log, i))
+                         ? STATUS_NOT_FOUND
+                         : segment_check_header(log, i);
             const struct segment_progress *progress = sound_progress(log, i);
-            if (progress != NULL && progress->used > log->used && progress->used <= SEGMENT_COUNT_MAX)
+            if (progress != NULL && progress->used > log->used &&
+                progress->used <= SEGMENT_COUNT_MAX)
                 log->used = progress->used;
         }
         if (i >= log->segment_count && status == STATUS_NOT_FOUND) {
@@ -259,8 +267,7 @@ static void look_at_records(struct scan *scan, struct found_segment *found)
     }
     found->end = offset;
     found->sealed = found->sealed || size - offset < RECORD_SIZE_MIN;
-    at_least(&scan->seen[segment->stream],
-             segment->append_first + log->more[found->number].count);
+    at_least(&scan->seen[segment->stream], segment->append_first + log->more[found->number].count);
     while (!found->sealed &&
            (offset = record_search(log, found->number, found->generation, offset)) != 0) {
         const struct record *record = (const void *)(segment->base + offset);
@@ -302,8 +309,8 @@ static bool is_of(const struct scan *scan, const struct found_segment *found,
     return !found->headless && !found->cut && stream_of(scan, found) == stream;
 }
 
-/* The stream ended here. Nothing behind may come back: segments that are cut off are not taken, so settle_free() erases them; and
- * the end is made clean, sealed unless nothing was cut off. */
+/* The stream ended here. Nothing behind may come back: segments that are cut off are not taken, so
+ * settle_free() erases them; and the end is made clean, sealed unless nothing was cut off. */
 static void cut_off(struct scan *scan, uint32_t index)
 {
     enum log_stream stream = stream_of(scan, &scan->found[index]);
@@ -347,7 +354,8 @@ static void decide(struct scan *scan)
     }
 }
 
-/* How many records at least are missing from a damaged segment: what is known to have been there, less what was found. */
+/* How many records at least are missing from a damaged segment: what is known to have been there,
+ * less what was found. */
 static uint64_t count_missing(const struct scan *scan, uint32_t index)
 {
     const struct found_segment *found = &scan->found[index];
@@ -365,7 +373,8 @@ static uint64_t count_missing(const struct scan *scan, uint32_t index)
     return found->headless ? 0 : 1; /* what broke the run */
 }
 
-/* Completes the report: what is missing, and which bytes of the first damaged segment hold no record. */
+/* Completes the report: what is missing, and which bytes of the first damaged segment hold no
+ * record. */
 static void describe_damage(struct scan *scan)
 {
     struct log_report *report = scan->report;
@@ -398,7 +407,8 @@ static void hand_over(struct scan *scan, const struct found_segment *found, log_
     const struct record *record;
     segment->live = found->damaged ? 0 : found->live;
     segment->lsn_max = found->damaged ? 0 : found->lsn_max;
-    while (found->damaged && (record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
+    while (found->damaged &&
+           (record = log_segment_next(log, found->number, &offset, &place)) != NULL) {
         segment->live += (uint32_t)record_size(record);
         at_least(&segment->lsn_max, log_lsn(log, place));
         scan->report->record_count++;
@@ -433,7 +443,9 @@ static void settle_segment(struct scan *scan, const struct found_segment *found)
 static uint64_t numbers_lost(const struct scan *scan)
 {
     uint64_t count_max = scan->log->medium->segment_size / RECORD_SIZE_MIN;
-    return scan->report->corrupt_count == 0 || FAULT(LOST_NUMBERS) ? 0 : (scan->report->corrupt_count + 1) * count_max;
+    return scan->report->corrupt_count == 0 || FAULT(LOST_NUMBERS)
+               ? 0
+               : (scan->report->corrupt_count + 1) * count_max;
 }
 
 /* NULL: the stream holds nothing. */
@@ -461,7 +473,8 @@ static void settle_tail(struct scan *scan, enum log_stream stream)
     struct segment *segment = &log->segments[newest->number];
     struct segment_more *more = &log->more[newest->number];
     log->unnoted_count -= more->progress < more->count;
-    /* In the hot stream a record behind the gap also shows in the number: it tells its own. Copies do not. */
+    /* In the hot stream a record behind the gap also shows in the number: it tells its own. Copies
+     * do not. */
     bool next = segment->append_first + more->count == settled->tail || FAULT(TAIL_NUMBER);
     if (next && (newest->behind == 0 || FAULT(TORN_TAIL_OPEN))) {
         segment->state = SEGMENT_OPEN;
@@ -472,8 +485,8 @@ static void settle_tail(struct scan *scan, enum log_stream stream)
     segment_seal(log, newest->number);
 }
 
-/* A segment whose header a power cut has taken away looks as if it was never used. Those above it will say that it was, so it
- * must have a magic before. */
+/* A segment whose header a power cut has taken away looks as if it was never used. Those above it
+ * will say that it was, so it must have a magic before. */
 static void settle_free(struct log *log)
 {
     bool below = false; /* one that was used */
@@ -517,8 +530,7 @@ static void settle(struct scan *scan, log_scan_t call, void *user)
 enum status log_scan(struct log *log, log_scan_t call, void *user, struct log_report *report,
                      uint32_t *bad_segment)
 {
-    struct scan scan = {
-        .log = log, .report = report, .known_durable = {1, 1}, .seen = {1, 1}};
+    struct scan scan = {.log = log, .report = report, .known_durable = {1, 1}, .seen = {1, 1}};
     scan.found = calloc(SEGMENT_COUNT_MAX, sizeof(*scan.found));
     if (scan.found == NULL)
         return STATUS_NO_MEMORY;

@@ -37,7 +37,8 @@ uint32_t segment_crc_seed(const struct log *log, uint32_t number, uint32_t gener
     const struct segment_more *more = &log->more[number];
     if (log->segments[number].generation == generation && more->crc_seed != 0)
         return more->crc_seed;
-    uint32_t words[3] = {number, FAULT(ANY_GENERATION) ? 0 : generation, FAULT(ANY_LIFE) ? 0 : more->life};
+    uint32_t words[3] = {number, FAULT(ANY_GENERATION) ? 0 : generation,
+                         FAULT(ANY_LIFE) ? 0 : more->life};
     uint32_t seed = crc32c(0, &log->options.identity, sizeof(log->options.identity));
     return crc32c(seed, words, sizeof(words));
 }
@@ -166,8 +167,8 @@ static void stop_growing(struct log *log)
         log->free_count += counts_as_free(log, i);
 }
 
-/* There is room for no more than `count` segments. Told while free ones are left, so the log is smaller from now on, and
- * otherwise goes on as ever. */
+/* There is room for no more than `count` segments. Told while free ones are left, so the log is
+ * smaller from now on, and otherwise goes on as ever. */
 static void shrink_to(struct log *log, uint32_t count)
 {
     uint32_t used = log_segment_used_count(log);
@@ -226,7 +227,8 @@ enum status segment_open_next(struct log *log, enum log_stream stream, uint32_t 
     segment->append_first = log->streams[stream].tail;
     segment->lsn_base = log_tail(log);
     segment->lsn_max = 0;
-    log->more[number] = (struct segment_more){.progress_used = SEGMENT_RECORDS, .life = log->options.life};
+    log->more[number] =
+        (struct segment_more){.progress_used = SEGMENT_RECORDS, .life = log->options.life};
     log->more[number].crc_seed = segment_crc_seed(log, number, segment->generation);
     set_state(log, number, SEGMENT_OPEN);
     log->streams[stream].open = number;
@@ -303,13 +305,15 @@ bool log_drop_last(struct log *log)
 static void make_anew(struct log *log, uint32_t number)
 {
     void *base = NULL;
-    if (log->more[number].unusable || log->medium->ops->map(log->medium, number, true, &base) != STATUS_OK)
+    if (log->more[number].unusable ||
+        log->medium->ops->map(log->medium, number, true, &base) != STATUS_OK)
         return;
     log->segments[number].base = base;
     segment_erase(log, number);
 }
 
-/* One that could not be read is put aside, and made anew when it is needed; if that fails, it is never used again. */
+/* One that could not be read is put aside, and made anew when it is needed; if that fails, it is
+ * never used again. */
 static void end_erasing(struct log *log, uint32_t number)
 {
     struct segment_more *more = &log->more[number];
@@ -344,7 +348,8 @@ void log_grace_pass(struct log *log, uint64_t number)
         log->grace_passed = number;
 }
 
-/* A copy that is durable but not proved could rot and be taken for a torn tail, and its original would be gone. */
+/* A copy that is durable but not proved could rot and be taken for a torn tail, and its original
+ * would be gone. */
 static bool is_copied(const struct log *log, const struct segment *segment)
 {
     if (FAULT(GIVE_NO_WAIT))
@@ -387,7 +392,8 @@ static void begin_proof(struct log *log)
     log->proof.wanted++;
 }
 
-/* What is asked for while one is under way waits for the next: a target that runs ahead would never be reached. */
+/* What is asked for while one is under way waits for the next: a target that runs ahead would never
+ * be reached. */
 uint64_t segments_ask_proof(struct log *log)
 {
     struct proof *proof = &log->proof;
@@ -451,11 +457,13 @@ static bool tell_in_free(struct log *log)
 {
     void *base = NULL;
     uint32_t number = 0;
-    while (number < log->segment_count && (log->segments[number].state != SEGMENT_FREE || log->more[number].unusable))
+    while (number < log->segment_count &&
+           (log->segments[number].state != SEGMENT_FREE || log->more[number].unusable))
         number++;
     if (number == log->segment_count || FAULT(USED_ONLY_UNKNOWN))
         return false;
-    if (log->segments[number].base == NULL && log->medium->ops->map(log->medium, number, false, &base) == STATUS_OK)
+    if (log->segments[number].base == NULL &&
+        log->medium->ops->map(log->medium, number, false, &base) == STATUS_OK)
         log->segments[number].base = base;
     if (log->segments[number].base == NULL)
         return false;
@@ -480,8 +488,9 @@ static bool tell_used(struct log *log)
     return tell_in_free(log);
 }
 
-/* That a segment exists is noted in another one, too: should its file vanish, that is noticed. Perhaps there is no other but the
- * one that was copied from, and is about to be erased; or only free ones, or none yet, made ahead of need. */
+/* That a segment exists is noted in another one, too: should its file vanish, that is noticed.
+ * Perhaps there is no other but the one that was copied from, and is about to be erased; or only
+ * free ones, or none yet, made ahead of need. */
 static void note_used(struct log *log, uint32_t number)
 {
     if (number >= log->used && all_exist(log, number))
@@ -490,8 +499,8 @@ static void note_used(struct log *log, uint32_t number)
         log->told = log->used;
 }
 
-/* Unflushed it serves the restart of a killed process; flushed now and then, and when a proof is wanted, also that after
- * a power cut. */
+/* Unflushed it serves the restart of a killed process; flushed now and then, and when a proof is
+ * wanted, also that after a power cut. */
 static void note_progress(struct log *log, uint32_t number, bool proof)
 {
     struct segment *segment = &log->segments[number];
@@ -512,7 +521,7 @@ static void note_progress(struct log *log, uint32_t number, bool proof)
         write_progress(log, number);
     }
     bool sealed = segment->state != SEGMENT_OPEN;
-    log->unnoted_count -= new && sealed && complete;
+    log->unnoted_count -= new &&sealed &&complete;
     if ((sealed && complete) || proof ||
         segment->used - more->progress_used >= log->medium->segment_size / PROGRESS_STEPS)
         flush_progress(log, number);

@@ -1,4 +1,5 @@
-/* Taking over the memory of a log whose process has ended: what the segments hold is known already, so none is scanned. */
+/* Taking over the memory of a log whose process has ended: what the segments hold is known already,
+ * so none is scanned. */
 #include <string.h>
 
 #include "base/fault.h"
@@ -31,21 +32,24 @@ static bool in_use(const struct segment *segment)
     return segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
 }
 
-/* Is it the segment that the memory speaks of, and does it hold the newest record that was written to it? */
+/* Is it the segment that the memory speaks of, and does it hold the newest record that was written
+ * to it? */
 static enum status compare(const struct log *log, uint32_t number)
 {
     const struct segment *segment = &log->segments[number];
     const struct segment_header *header = segment_header_of(log, number);
     if (!in_use(segment) || log->more[number].damaged)
         return STATUS_OK;
-    bool same = header->generation == segment->generation && header->append_first == segment->append_first &&
+    bool same = header->generation == segment->generation &&
+                header->append_first == segment->append_first &&
                 header->lsn_base == segment->lsn_base && header->stream == segment->stream;
     if (segment_check_header(log, number) != STATUS_OK || (!same && !FAULT(TAKE_OTHER)) ||
         segment->used < SEGMENT_RECORDS || segment->used > log->medium->segment_size)
         return STATUS_CORRUPT;
     uint32_t last = log->more[number].last;
     if (segment->state == SEGMENT_OPEN && last != 0 &&
-        (last >= segment->used || (!record_sound(log, number, segment->generation, last) && !FAULT(TAKE_LAST))))
+        (last >= segment->used ||
+         (!record_sound(log, number, segment->generation, last) && !FAULT(TAKE_LAST))))
         return STATUS_CORRUPT;
     return STATUS_OK;
 }
@@ -55,7 +59,8 @@ static enum status map_again(struct log *log, uint32_t number)
 {
     struct segment *segment = &log->segments[number];
     bool free = segment->state == SEGMENT_FREE;
-    if (log->options.refuse_damage && in_use(segment) && log->more[number].damaged && !FAULT(TAKE_DAMAGE))
+    if (log->options.refuse_damage && in_use(segment) && log->more[number].damaged &&
+        !FAULT(TAKE_DAMAGE))
         return STATUS_CORRUPT; /* a scan will say what is missing, and refuse */
     if (segment->base == NULL && (!free || number >= log->options.segment_count_max))
         return in_use(segment) && !log->more[number].unusable ? STATUS_CORRUPT : STATUS_OK;
@@ -76,7 +81,8 @@ static bool holds_more(const struct log *log, uint32_t number, bool undone)
     if (segment->state == SEGMENT_FREE) {
         if (segment_header_is_free(header))
             return false;
-        if (!undone || segment_check_header(log, number) != STATUS_OK || header->generation != log->generation + 1)
+        if (!undone || segment_check_header(log, number) != STATUS_OK ||
+            header->generation != log->generation + 1)
             return true;
         generation = header->generation;
         offset = SEGMENT_RECORDS;
@@ -109,7 +115,8 @@ static void void_tail(struct log *log, uint32_t number)
         log->medium->ops->flush(log->medium, segment->base + segment->used, size);
 }
 
-/* What the process flushed but did not drain is not known: all that is not known to be durable is flushed again. */
+/* What the process flushed but did not drain is not known: all that is not known to be durable is
+ * flushed again. */
 static void settle_used(struct log *log, uint32_t number, struct log_report *report)
 {
     struct segment *segment = &log->segments[number];
@@ -120,7 +127,8 @@ static void settle_used(struct log *log, uint32_t number, struct log_report *rep
     if (more->damaged && report->corrupt_count++ == 0)
         report->corrupt_segment = number;
     if (segment->base != NULL && !FAULT(TAKE_FLUSH))
-        log->medium->ops->flush(log->medium, segment->base, complete ? SEGMENT_RECORDS : segment->used);
+        log->medium->ops->flush(log->medium, segment->base,
+                                complete ? SEGMENT_RECORDS : segment->used);
     if (segment->state == SEGMENT_OPEN) {
         void_tail(log, number);
         log->streams[segment->stream].open = number;
@@ -161,7 +169,8 @@ static void settle(struct log *log, struct log_report *report)
             segment->grace = 0;
             segment->wait = FAULT(TAKE_DRAINING) ? 0 : segments_ask_proof(log);
             log->moving_count++;
-            log->unnoted_count += !log->more[i].damaged && log->more[i].progress < log->more[i].count;
+            log->unnoted_count +=
+                !log->more[i].damaged && log->more[i].progress < log->more[i].count;
             break;
         case SEGMENT_ERASING:
             if (segment->base != NULL && !FAULT(TAKE_ERASING))

@@ -1,4 +1,5 @@
-/* The owner's side of the file medium. Holds atomics: what the flusher reports, and what the guard and statistics read. */
+/* The owner's side of the file medium. Holds atomics: what the flusher reports, and what the guard
+ * and statistics read. */
 #include "pmem/medium_file.h"
 
 #include <assert.h>
@@ -162,8 +163,8 @@ static void drain(struct medium *medium, uint64_t cookie)
     }
 }
 
-/* What could not be written counts as clean from then on: a sync of it after the next start would do nothing, and succeed. The
- * flusher has ended, so its ranges are the owner's. */
+/* What could not be written counts as clean from then on: a sync of it after the next start would
+ * do nothing, and succeed. The flusher has ended, so its ranges are the owner's. */
 static void make_dirty_again(struct file_medium *file)
 {
     const struct ranges *taken = &file->flusher.taken;
@@ -230,7 +231,9 @@ void medium_file_stats_any(const struct medium *medium, struct medium_file_stats
     const struct file_medium *file = (const struct file_medium *)medium;
     const struct flusher *flusher = &file->flusher;
     *stats = (struct medium_file_stats){
-        .kind = file->is_pmem ? "dax" : file->is_volatile ? "tmpfs" : "file",
+        .kind = file->is_pmem       ? "dax"
+                : file->is_volatile ? "tmpfs"
+                                    : "file",
         .drains = atomic_load_explicit(&file->drains, memory_order_relaxed),
         .syncs = atomic_load_explicit(&flusher->syncs, memory_order_relaxed),
         .bytes = atomic_load_explicit(&flusher->synced_bytes, memory_order_relaxed),
@@ -264,7 +267,8 @@ static enum status open_directory(struct file_medium *file)
     return STATUS_IO;
 }
 
-/* The first segment that is there tells whether all lie on persistent memory: a new file would need space. */
+/* The first segment that is there tells whether all lie on persistent memory: a new file would need
+ * space. */
 static bool probe_pmem(const struct file_medium *file)
 {
     size_t size = 0;

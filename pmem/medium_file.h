@@ -8,13 +8,14 @@
 
 #include "pmem/medium.h"
 
-/* A thread makes the next segments before they are needed. Makes the directory if need be. `message` says on failure what is wrong with which file:
- * STATUS_IO, STATUS_NO_MEMORY, STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with
- * another segment size. Nothing that exists is changed. With nothing there, the first segment must be made now.
+/* A thread makes the next segments before they are needed. Makes the directory if need be.
+ * `message` says on failure what is wrong with which file: STATUS_IO, STATUS_NO_MEMORY,
+ * STATUS_NO_SPACE; STATUS_FOREIGN: all that is there was made with another segment size. Nothing
+ * that exists is changed. With nothing there, the first segment must be made now.
  *
- * Mapping a file of a wrong size gives STATUS_CORRUPT and leaves it as it is; replace() renames it to `.damaged`. A segment that can't
- * be made leaves no file. An error of the flusher is final: drained() gives STATUS_IO for ever,
- * because what a failed sync has thrown away can't be known. */
+ * Mapping a file of a wrong size gives STATUS_CORRUPT and leaves it as it is; replace() renames it
+ * to `.damaged`. A segment that can't be made leaves no file. An error of the flusher is final:
+ * drained() gives STATUS_IO for ever, because what a failed sync has thrown away can't be known. */
 enum status medium_file_open(struct medium **medium, const char *directory, uint32_t segment_size,
                              char *message, size_t message_size) MUST_CHECK;
 
@@ -28,11 +29,11 @@ void medium_file_clear(struct medium *medium);
 
 /* What it is, and what it did so far. Any thread. */
 struct medium_file_stats {
-    const char *kind;   /* one word: dax, file, or tmpfs */
-    uint64_t drains;    /* asked for */
-    uint64_t syncs;     /* calls; on DAX there are none */
-    uint64_t bytes;     /* of the stretches that were synced */
-    uint64_t sync_us;   /* in all */
+    const char *kind; /* one word: dax, file, or tmpfs */
+    uint64_t drains;  /* asked for */
+    uint64_t syncs;   /* calls; on DAX there are none */
+    uint64_t bytes;   /* of the stretches that were synced */
+    uint64_t sync_us; /* in all */
     uint64_t sync_us_max;
 };
 void medium_file_stats_any(const struct medium *medium, struct medium_file_stats *stats);

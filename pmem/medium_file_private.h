@@ -15,9 +15,9 @@ enum {
     FILE_NAME_SIZE = 32,
 };
 
-/* The part of each segment that waits to be synced: from the first to the last dirty byte. Clean pages between cost nothing, each
- * call waits for the disk's cache: eight pages of a file cost 1.3 ms in one msync, as in an fdatasync, and 9 ms in
- * eight (bench/sync.c, median, virtual disk). */
+/* The part of each segment that waits to be synced: from the first to the last dirty byte. Clean
+ * pages between cost nothing, each call waits for the disk's cache: eight pages of a file cost 1.3
+ * ms in one msync, as in an fdatasync, and 9 ms in eight (bench/sync.c, median, virtual disk). */
 struct ranges {
     uint32_t count;
     uint32_t numbers[FILE_SEGMENT_COUNT_MAX];
@@ -59,12 +59,13 @@ struct file_medium {
     bool is_volatile; /* tmpfs */
     bool told;        /* that there is no room for more segments */
     uint32_t count_max;
-    bool failed;      /* final: a sync failed, or a segment could not be made, for another reason than space */
-    uint64_t cookie;  /* of the newest drain on DAX */
+    /* final: a sync failed, or a segment could not be made, for another reason than space */
+    bool failed;
+    uint64_t cookie;      /* of the newest drain on DAX */
     uint32_t number_last; /* the segment of the newest flush */
     _Atomic uint64_t drains;
     _Atomic(uint8_t *) bases[FILE_SEGMENT_COUNT_MAX]; /* the owner's; read by the guard, too */
-    struct ranges dirty; /* flushed, no drain asked for yet */
+    struct ranges dirty;                              /* flushed, no drain asked for yet */
     struct flusher flusher;
     struct maker maker;
     char directory[FILE_PATH_SIZE];

@@ -1,4 +1,5 @@
-/* The thread that syncs ordinary files. Holds atomics: the newest cookie that is done, and numbers for statistics. */
+/* The thread that syncs ordinary files. Holds atomics: the newest cookie that is done, and numbers
+ * for statistics. */
 #include <errno.h>
 #include <libpmem.h>
 #include <signal.h>

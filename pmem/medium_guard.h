@@ -14,9 +14,9 @@
 
 struct file_medium;
 
-/* Once, before there are threads. The process will end with `exit_code`. `beside` names a file beside
- * the segments that is removed then, because what it says of them may not be believed any more;
- * NULL: none. No alternate stack: the stacks lie in ordinary memory. */
+/* Once, before there are threads. The process will end with `exit_code`. `beside` names a file
+ * beside the segments that is removed then, because what it says of them may not be believed any
+ * more; NULL: none. No alternate stack: the stacks lie in ordinary memory. */
 void medium_guard_install(int exit_code, const char *beside);
 
 /* Tells the guard of the segments of a medium, and that they are to be forgotten. Any thread. */

@@ -1,8 +1,8 @@
-/* Makes segments ahead of time, in a thread of its own that lives while there is something to make: writing zeros takes
- * longer than the owner may stop.
+/* Makes segments ahead of time, in a thread of its own that lives while there is something to make:
+ * writing zeros takes longer than the owner may stop.
  *
- * So many are ready before the log takes another one that a disk which is full now is known to be full while there still
- * are free segments: cleaning, deleting and overwriting need some. */
+ * So many are ready before the log takes another one that a disk which is full now is known to be
+ * full while there still are free segments: cleaning, deleting and overwriting need some. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@
 #include "pmem/medium_file_private.h"
 
 enum {
-    AHEAD_MAX = 8, /* what the store keeps free, at most, and some */
+    AHEAD_MAX = 8,  /* what the store keeps free, at most, and some */
     AHEAD_MORE = 2, /* begun while those are used */
 };
 

@@ -3,9 +3,9 @@
  *     | struct record, 21 bytes | cas, 8 bytes | client flags, 4 | exptime, 4 | key | value |
  *                                 each only if its flag is set
  *
- * A record begins at any byte: the struct is packed, and what follows it is read with memcpy. Its place in the order of first
- * appending, the lsn, is relative to its segment: ask log_lsn(). A record is immutable once appended. Little-endian, like the
- * machines it runs on. */
+ * A record begins at any byte: the struct is packed, and what follows it is read with memcpy. Its
+ * place in the order of first appending, the lsn, is relative to its segment: ask log_lsn(). A
+ * record is immutable once appended. Little-endian, like the machines it runs on. */
 #ifndef PMEM_RECORD_H
 #define PMEM_RECORD_H
 
@@ -24,13 +24,15 @@ enum record_kind {
 };
 
 enum record_flags {
-    RECORD_RMW = 1, /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
+    /* made by a read-modify-write: a replay has to keep that (Hermes section 3.6) */
+    RECORD_RMW = 1,
     RECORD_CAS = 2, /* carries a cas unique other than its ts (touch, gat, meta's E) */
     /* What meta commands know of a value (doc/format.md): */
     RECORD_STALE = 4,   /* to be replaced; may still be shown */
     RECORD_WON = 8,     /* somebody was told to replace it: nobody else is */
     RECORD_BASE64 = 16, /* its key came in base64, and is shown so: it may hold any byte */
-    RECORD_LARGE = 128, /* the value is a manifest: what the client stored lies in pieces (replica/piece.h) */
+    /* the value is a manifest: what the client stored lies in pieces (replica/piece.h) */
+    RECORD_LARGE = 128,
     RECORD_FLAGS = 128 | 31, /* all of them */
     /* Of the layout; set by the log itself, and in records only: */
     RECORD_HAS_CLIENT_FLAGS = 32,
@@ -44,8 +46,9 @@ enum {
 };
 
 struct record {
-    uint32_t crc; /* crc32c of segment, generation, offset and all that follows, up to the end of the value: a record left over
-                     from an earlier use of the space is no record */
+    /* crc32c of segment, generation, offset and all that follows, up to the end of the value: a
+     * record left over from an earlier use of the space is no record */
+    uint32_t crc;
     uint64_t ts;
     int32_t lsn_delta; /* from the first append of its segment; negative in copies */
     uint32_t value_size : 21;
@@ -94,7 +97,9 @@ static inline uint32_t record_client_flags(const struct record *record)
 {
     uint32_t client_flags = 0;
     if (record->flags & RECORD_HAS_CLIENT_FLAGS)
-        memcpy(&client_flags, (const uint8_t *)(record + 1) + ((record->flags & RECORD_CAS) ? 8 : 0), sizeof(client_flags));
+        memcpy(&client_flags,
+               (const uint8_t *)(record + 1) + ((record->flags & RECORD_CAS) ? 8 : 0),
+               sizeof(client_flags));
     return client_flags;
 }
 
@@ -130,17 +135,19 @@ static inline uint64_t record_size(const struct record *record)
 /* The flags a record made of this will have. */
 static inline uint8_t record_spec_flags(const struct record_spec *spec)
 {
-    return (uint8_t)((spec->flags & RECORD_FLAGS) | (spec->client_flags != 0 ? RECORD_HAS_CLIENT_FLAGS : 0) |
+    return (uint8_t)((spec->flags & RECORD_FLAGS) |
+                     (spec->client_flags != 0 ? RECORD_HAS_CLIENT_FLAGS : 0) |
                      (spec->exptime != 0 ? RECORD_HAS_EXPTIME : 0));
 }
 
 static inline uint64_t record_spec_size(const struct record_spec *spec)
 {
-    return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size, record_spec_flags(spec));
+    return record_size_of(spec->key.size, spec->value.size + spec->value_tail.size,
+                          record_spec_flags(spec));
 }
 
-/* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and durable
- * at every node in `members` (doc/protocol.md, stability rounds). */
+/* What a MARK says: at round `round` everything in this log before `lsn` was complete, visible and
+ * durable at every node in `members` (doc/protocol.md, stability rounds). */
 struct mark {
     uint64_t lsn;
     uint64_t round; /* (epoch << 32) | number: grows for ever */

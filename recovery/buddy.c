@@ -14,7 +14,8 @@ void buddy_on_ask(struct replica *replica, const struct message *message)
         return;
     struct message offer = replica_message(replica, MSG_HEAL_OFFER);
     offer.number[0] = FAULT(BUDDY_ANY) ? 1 : round_with(replica, message->from);
-    replica_send(replica, node_bit(message->from), false, &offer, slice_make(NULL, 0), slice_make(NULL, 0));
+    replica_send(replica, node_bit(message->from), false, &offer, slice_make(NULL, 0),
+                 slice_make(NULL, 0));
 }
 
 void buddy_on_open(struct buddy *buddy, struct replica *replica, const struct message *message)
@@ -41,9 +42,10 @@ uint64_t buddy_left_bytes(const struct buddy *buddy, const struct replica *repli
     return store_walk_left(replica->store, &buddy->cursor, buddy->lsn_min);
 }
 
-/* Sends the group's record, valid or not: one that is skipped would be missed for good (protocol check, flaw 6). */
-static void send_current(struct buddy *buddy, struct replica *replica, unsigned node, const struct found *found,
-                         uint8_t flags)
+/* Sends the group's record, valid or not: one that is skipped would be missed for good (protocol
+ * check, flaw 6). */
+static void send_current(struct buddy *buddy, struct replica *replica, unsigned node,
+                         const struct found *found, uint8_t flags)
 {
     struct message message = replica_message(replica, MSG_HEAL_RECORD);
     message.flags = flags;
@@ -63,7 +65,8 @@ void buddy_on_check(struct buddy *buddy, struct replica *replica, const struct m
 {
     struct slice key = message_key(message);
     struct found found;
-    bool any = store_find(replica->store, key, hash_key(key), &found) && found.record->kind != RECORD_DISCARD;
+    bool any = store_find(replica->store, key, hash_key(key), &found) &&
+               found.record->kind != RECORD_DISCARD;
     if (!buddy->active)
         return;
     if (any && found.record->ts != message->ts) {
@@ -97,7 +100,8 @@ void buddy_on_taken(struct buddy *buddy, const struct message *message)
     if (!buddy->active || message->number[0] != buddy->session)
         return;
     buddy->taken = message->number[1];
-    buddy->bytes_ahead -= message->number[2] < buddy->bytes_ahead ? message->number[2] : buddy->bytes_ahead;
+    buddy->bytes_ahead -=
+        message->number[2] < buddy->bytes_ahead ? message->number[2] : buddy->bytes_ahead;
 }
 
 static bool window_open(const struct buddy *buddy)

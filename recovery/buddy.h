@@ -1,12 +1,13 @@
-/* buddy.h: the member's side of healing: answers what a healing node has to check, and walks its own log for what that
- * node missed. One session a healing node and epoch. Pure; owner thread only. */
+/* buddy.h: the member's side of healing: answers what a healing node has to check, and walks its
+ * own log for what that node missed. One session a healing node and epoch. Pure; owner thread
+ * only. */
 #ifndef RECOVERY_BUDDY_H
 #define RECOVERY_BUDDY_H
 
 #include "replica/replica.h"
 
 enum {
-    BUDDY_WINDOW = 512,            /* records that were sent and not yet taken */
+    BUDDY_WINDOW = 512, /* records that were sent and not yet taken */
     BUDDY_WINDOW_BYTES = 1 << 20,
 };
 
@@ -20,7 +21,7 @@ struct buddy {
     uint64_t lsn_min; /* the walk begins here */
     uint64_t lsn_end; /* from here on the node got every INV itself */
     struct store_cursor cursor;
-    uint64_t tail; /* for replica_walk_budget */
+    uint64_t tail;        /* for replica_walk_budget */
     uint64_t sent, taken; /* sequence numbers */
     uint64_t bytes_ahead;
     uint64_t sent_records, sent_bytes;

@@ -19,7 +19,8 @@ void deletes_init(struct deletes *deletes)
     deletes->free_count = DELETES_MAX;
 }
 
-bool deletes_start(struct deletes *deletes, struct replica *replica, enum request_type type, const struct found *found)
+bool deletes_start(struct deletes *deletes, struct replica *replica, enum request_type type,
+                   const struct found *found)
 {
     assert(deletes_have_room(deletes));
     struct delete *delete = &deletes->deletes[deletes->free[deletes->free_count - 1]];

@@ -1,5 +1,6 @@
-/* deletes.h: deletes that the core makes itself, several at once: of keys that are past their time, or chosen to go. Nobody waits
- * for them; one whose key is not at rest, or that finds no room, is left out. Pure; owner thread only. */
+/* deletes.h: deletes that the core makes itself, several at once: of keys that are past their time,
+ * or chosen to go. Nobody waits for them; one whose key is not at rest, or that finds no room, is
+ * left out. Pure; owner thread only. */
 #ifndef RECOVERY_DELETES_H
 #define RECOVERY_DELETES_H
 
@@ -7,7 +8,8 @@
 
 enum { DELETES_MAX = 128 }; /* under way at once */
 
-struct delete {
+struct delete
+{
     struct request request;
     bool busy; /* the core has it */
     uint8_t key[RECORD_KEY_SIZE_MAX];
@@ -31,9 +33,11 @@ static inline bool deletes_have_room(const struct deletes *deletes)
 }
 
 /* REQUEST_EXPIRE, or REQUEST_EVICT of the version `ts`. False: it was left out. There is room. */
-bool deletes_start(struct deletes *deletes, struct replica *replica, enum request_type type, const struct found *found);
+bool deletes_start(struct deletes *deletes, struct replica *replica, enum request_type type,
+                   const struct found *found);
 
-/* One that is over, NULL: none. Its `outcome`, key and `seen` are to be looked at before the next call. */
+/* One that is over, NULL: none. Its `outcome`, key and `seen` are to be looked at before the next
+ * call. */
 const struct request *deletes_take(struct deletes *deletes);
 
 #endif

@@ -5,19 +5,19 @@
 #include "base/hash.h"
 
 enum {
-    PROBATION_SHARE = 10, /* of the live data */
+    PROBATION_SHARE = 10,  /* of the live data */
     CHECKPOINT_SHARE = 16, /* of that */
-    QUANTUM_SHARE = 1024, /* of the room for live data */
-    LEVEL_SHARE = 256, /* of the room for live data */
+    QUANTUM_SHARE = 1024,  /* of the room for live data */
+    LEVEL_SHARE = 256,     /* of the room for live data */
     LEVEL_US = 1000000,
-    CHAINS_MAX = 512, /* of the index that the main hand looks at in a turn */
+    CHAINS_MAX = 512,    /* of the index that the main hand looks at in a turn */
     WALK_MAX = 64 << 10, /* bytes of budget of the young hand in a turn */
-    CHAIN_KEYS = 12, /* more in one chain than that are passed over */
+    CHAIN_KEYS = 12,     /* more in one chain than that are passed over */
     ASK_PATIENCE_US = 1000000,
-    PEERS_US = 200000, /* to make room in their shares */
-    VAIN_US = 100000, /* before the next try */
+    PEERS_US = 200000,                         /* to make room in their shares */
+    VAIN_US = 100000,                          /* before the next try */
     TURNS_MAX = 2 * (STORE_FREQUENCY_MAX + 1), /* of the main hand in vain */
-    TURNS_YOUNG = STORE_FREQUENCY_MAX + 1, /* then the probation ends for all */
+    TURNS_YOUNG = STORE_FREQUENCY_MAX + 1,     /* then the probation ends for all */
 };
 
 static bool is_on(const struct replica *replica)
@@ -70,13 +70,15 @@ static uint64_t excess(const struct replica *replica)
     return lacks > most ? lacks : most;
 }
 
-/* Cleaning does not always reach what the store says it can hold: while somebody waits, here or elsewhere, though there seems to be room, the level
- * sinks, and all members make room down to it, each in its share. It rises again as slowly as it has to. */
+/* Cleaning does not always reach what the store says it can hold: while somebody waits, here or
+ * elsewhere, though there seems to be room, the level sinks, and all members make room down to it,
+ * each in its share. It rises again as slowly as it has to. */
 static void move_level(struct evict *evict, struct replica *replica)
 {
     struct store_stats stats;
     bool stuck = replica->starved != 0 || store_is_full(replica->store);
-    if (replica->options.evict_above != 0 || replica->mono_us - evict->level_us < (stuck ? TICK_US : LEVEL_US))
+    if (replica->options.evict_above != 0 ||
+        replica->mono_us - evict->level_us < (stuck ? TICK_US : LEVEL_US))
         return;
     store_stats(replica->store, &stats);
     uint64_t step = stats.live_max / LEVEL_SHARE;
@@ -91,7 +93,8 @@ static void move_level(struct evict *evict, struct replica *replica)
     evict->level_us = replica->mono_us;
 }
 
-/* Less is not worth a start: who has it first would do all the work, and the others, who hear of it a moment later, none. */
+/* Less is not worth a start: who has it first would do all the work, and the others, who hear of it
+ * a moment later, none. */
 static uint64_t quantum(const struct replica *replica)
 {
     struct store_stats stats;
@@ -119,7 +122,8 @@ static uint64_t need(const struct evict *evict, const struct replica *replica)
         under_way += evict->batches[i].bytes;
     unsigned count = deletes_share(replica).count;
     uint64_t mine = (all + count - 1) / count;
-    bool waits = replica->starved != 0 || replica_group_is_full(replica) || is_far_from_full(replica);
+    bool waits =
+        replica->starved != 0 || replica_group_is_full(replica) || is_far_from_full(replica);
     if (mine < quantum(replica) && !waits)
         return 0;
     return mine > under_way ? mine - under_way : 0;
@@ -140,8 +144,8 @@ static void note_gain(struct replica *replica, uint64_t gain)
     replica->starved -= gain < replica->starved ? gain : replica->starved;
 }
 
-/* While a configured node is away tombstones stay, for its return. When they hold half of the room, more of them would only
- * displace what is left: then the store is full. */
+/* While a configured node is away tombstones stay, for its return. When they hold half of the room,
+ * more of them would only displace what is left: then the store is full. */
 static bool is_all_graves(const struct replica *replica)
 {
     struct store_stats stats;
@@ -153,7 +157,8 @@ static bool is_all_graves(const struct replica *replica)
 
 /* ---- deleting ---- */
 
-static void note_evicted(struct evict *evict, struct replica *replica, const struct request *request)
+static void note_evicted(struct evict *evict, struct replica *replica,
+                         const struct request *request)
 {
     struct found found;
     evict->evictions++;
@@ -161,7 +166,8 @@ static void note_evicted(struct evict *evict, struct replica *replica, const str
     if (store_find(replica->store, request->key, request->hash, &found) &&
         found.record->kind == RECORD_TOMBSTONE)
         store_set_frequency(replica->store, &found, 1);
-    struct action action = {.type = ACTION_EVICTED, .key = request->key, .epoch = replica->view.epoch};
+    struct action action = {
+        .type = ACTION_EVICTED, .key = request->key, .epoch = replica->view.epoch};
     struct request seen = *request;
     action.request = &seen;
     replica->actions->take(replica->actions->user, &action);
@@ -182,15 +188,20 @@ static void take_finished(struct evict *evict, struct replica *replica)
     }
 }
 
-static void delete_candidate(struct evict *evict, struct replica *replica, const struct evict_candidate *candidate)
+static void delete_candidate(struct evict *evict, struct replica *replica,
+                             const struct evict_candidate *candidate)
 {
     struct found found;
-    if (!deletes_have_room(&evict->deletes) || !store_find_hash(replica->store, candidate->hash, &found) ||
-        (found.record->ts != candidate->ts && !FAULT(EVICT_ANY)) || found.record->kind != RECORD_VALUE)
+    if (!deletes_have_room(&evict->deletes) ||
+        !store_find_hash(replica->store, candidate->hash, &found) ||
+        (found.record->ts != candidate->ts && !FAULT(EVICT_ANY)) ||
+        found.record->kind != RECORD_VALUE)
         return;
     uint64_t gain = gain_of(found.record);
     enum request_type type =
-        replica_shows(replica, &found, replica_now(replica)) || FAULT(EVICT_PIECES) ? REQUEST_EVICT : REQUEST_EXPIRE;
+        replica_shows(replica, &found, replica_now(replica)) || FAULT(EVICT_PIECES)
+            ? REQUEST_EVICT
+            : REQUEST_EXPIRE;
     if (deletes_start(&evict->deletes, replica, type, &found))
         note_gain(replica, gain);
 }
@@ -220,8 +231,8 @@ static void send_ask(struct evict *evict, struct replica *replica, struct evict_
     batch->waits = other_members(replica);
     batch->sent_us = replica->mono_us;
     evict->asked += batch->count;
-    replica_send(replica, batch->waits, false, &message, slice_make(hashes, batch->count * sizeof(hashes[0])),
-                 slice_make(NULL, 0));
+    replica_send(replica, batch->waits, false, &message,
+                 slice_make(hashes, batch->count * sizeof(hashes[0])), slice_make(NULL, 0));
 }
 
 void evict_on_ask(struct replica *replica, const struct message *message)
@@ -241,7 +252,8 @@ void evict_on_ask(struct replica *replica, const struct message *message)
         store_set_frequency(replica->store, &found, frequency - 1);
         answer.number[1] |= (uint64_t)1 << i;
     }
-    replica_send(replica, node_bit(message->from), false, &answer, slice_make(NULL, 0), slice_make(NULL, 0));
+    replica_send(replica, node_bit(message->from), false, &answer, slice_make(NULL, 0),
+                 slice_make(NULL, 0));
 }
 
 void evict_on_keep(struct evict *evict, struct replica *replica, const struct message *message)
@@ -309,8 +321,8 @@ static void propose(void *user, const struct found *found)
     evict->vain_us = 0;
     if (batch->count == EVICT_BATCH)
         return;
-    batch->candidates[batch->count++] =
-        (struct evict_candidate){.hash = hash_key(record_key(found->record)), .ts = found->record->ts};
+    batch->candidates[batch->count++] = (struct evict_candidate){
+        .hash = hash_key(record_key(found->record)), .ts = found->record->ts};
     batch->bytes += gain_of(found->record);
     evict->proposed_bytes += gain_of(found->record);
 }
@@ -323,9 +335,11 @@ static void move_probation(struct evict *evict, const struct replica *replica)
     uint64_t window = stats.live_bytes / PROBATION_SHARE;
     const struct evict_checkpoint *newest =
         &evict->checkpoints[(evict->checkpoint_count - 1) % EVICT_CHECKPOINTS];
-    if (evict->checkpoint_count == 0 || stats.put_bytes - newest->put_bytes >= window / CHECKPOINT_SHARE)
-        evict->checkpoints[evict->checkpoint_count++ % EVICT_CHECKPOINTS] = (struct evict_checkpoint){
-            .lsn = log_tail(store_log(replica->store)), .put_bytes = stats.put_bytes};
+    if (evict->checkpoint_count == 0 ||
+        stats.put_bytes - newest->put_bytes >= window / CHECKPOINT_SHARE)
+        evict->checkpoints[evict->checkpoint_count++ % EVICT_CHECKPOINTS] =
+            (struct evict_checkpoint){.lsn = log_tail(store_log(replica->store)),
+                                      .put_bytes = stats.put_bytes};
     for (unsigned i = 0; i < EVICT_CHECKPOINTS && i < evict->checkpoint_count; i++) {
         const struct evict_checkpoint *at = &evict->checkpoints[i];
         if (at->put_bytes + window <= stats.put_bytes && at->lsn > evict->probation_lsn)
@@ -339,8 +353,8 @@ static bool young_hand_is_due(const struct evict *evict)
 }
 
 /* One record. */
-static void move_young_hand(struct evict *evict, struct replica *replica, const struct store_share *share,
-                            uint64_t *budget)
+static void move_young_hand(struct evict *evict, struct replica *replica,
+                            const struct store_share *share, uint64_t *budget)
 {
     struct found found;
     if (!store_walk(replica->store, &evict->young, evict->young_lsn, budget, &found)) {
@@ -366,7 +380,8 @@ static void move_young_hand(struct evict *evict, struct replica *replica, const 
 }
 
 /* One chain of the index. */
-static void move_main_hand(struct evict *evict, struct replica *replica, const struct store_share *share)
+static void move_main_hand(struct evict *evict, struct replica *replica,
+                           const struct store_share *share)
 {
     if (store_hand(replica->store, &evict->main, share, evict->young_lsn, propose, evict))
         return;
@@ -398,7 +413,8 @@ static void choose(struct evict *evict, struct replica *replica)
     }
 }
 
-/* The hand has found nothing that could go. If nothing is about to go either, whoever waits for room is told so. */
+/* The hand has found nothing that could go. If nothing is about to go either, whoever waits for
+ * room is told so. */
 static void note_barren(struct evict *evict, const struct replica *replica)
 {
     if (evict->turns < TURNS_MAX)
@@ -406,8 +422,10 @@ static void note_barren(struct evict *evict, const struct replica *replica)
     if (evict->vain_us == 0)
         evict->vain_us = replica->mono_us;
     uint64_t vain_us = replica->mono_us - evict->vain_us;
-    uint64_t patience_us = other_members(replica) != 0 ? PEERS_US : 0; /* they may have something in their shares */
-    evict->barren = vain_us >= patience_us && going_bytes(replica) == 0 && evict->deletes.free_count == DELETES_MAX;
+    /* they may have something in their shares */
+    uint64_t patience_us = other_members(replica) != 0 ? PEERS_US : 0;
+    evict->barren = vain_us >= patience_us && going_bytes(replica) == 0 &&
+                    evict->deletes.free_count == DELETES_MAX;
     if (vain_us < patience_us + VAIN_US)
         return;
     evict->barren = false;

@@ -37,7 +37,8 @@ struct chain {
 
 static bool is_flushed(const struct chain *chain, const struct found *found)
 {
-    return replica_under_flush(found->record->key_size) && found->record->ts < chain->expire->flush_ts;
+    return replica_under_flush(found->record->key_size) &&
+           found->record->ts < chain->expire->flush_ts;
 }
 
 static void visit(void *user, const struct found *found)
@@ -95,7 +96,8 @@ static bool is_due(const struct expire *expire, const struct replica *replica)
 {
     if (replica->mono_us < expire->rest_us)
         return false;
-    bool flushed = replica->flush.known && replica->flush.valid && replica->flush.ts != expire->flushed_ts;
+    bool flushed =
+        replica->flush.known && replica->flush.valid && replica->flush.ts != expire->flushed_ts;
     return flushed || store_expires_first(replica->store) <= replica_now(replica);
 }
 
@@ -127,7 +129,8 @@ static bool is_in_a_hurry(const struct replica *replica)
     return replica->starved > 0 || replica_excess(replica) > 0;
 }
 
-/* One chain. False: enough for this turn. What can't be deleted now is tried again for some turns, then left to the next walk. */
+/* One chain. False: enough for this turn. What can't be deleted now is tried again for some turns,
+ * then left to the next walk. */
 static bool walk_chain(struct expire *expire, struct replica *replica)
 {
     if (expire->deletes.free_count < EXPIRE_FOUND)

@@ -1,9 +1,10 @@
-/* expire.h: deletes what is past its time, or was made absent by flush_all, though nobody asks for it: its space comes back. Pure;
- * owner thread only.
+/* expire.h: deletes what is past its time, or was made absent by flush_all, though nobody asks for
+ * it: its space comes back. Pure; owner thread only.
  *
- * A walk over the index, some chains a turn. It begins when the store may hold such a record: the store knows a second before
- * which none passes its exptime, and each walk finds the next. So a store in which nothing expires pays nothing. Each member
- * deletes in its own share of the hash space, by its own clock, and by ordinary read-modify-writes (REQUEST_EXPIRE). */
+ * A walk over the index, some chains a turn. It begins when the store may hold such a record: the
+ * store knows a second before which none passes its exptime, and each walk finds the next. So a
+ * store in which nothing expires pays nothing. Each member deletes in its own share of the hash
+ * space, by its own clock, and by ordinary read-modify-writes (REQUEST_EXPIRE). */
 #ifndef RECOVERY_EXPIRE_H
 #define RECOVERY_EXPIRE_H
 
@@ -11,7 +12,8 @@
 
 enum {
     EXPIRE_REST_US = 1000000, /* between two walks */
-    EXPIRE_FOUND = 16,        /* in one chain of the index; the others have to wait for the next walk */
+    /* in one chain of the index; the others have to wait for the next walk */
+    EXPIRE_FOUND = 16,
 };
 
 struct expire {

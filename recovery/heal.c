@@ -2,8 +2,8 @@
 
 #include "recovery/buddy.h"
 
-static void send_empty(struct replica *replica, uint8_t to, enum message_type type, uint64_t first, uint64_t second,
-                       uint64_t third)
+static void send_empty(struct replica *replica, uint8_t to, enum message_type type, uint64_t first,
+                       uint64_t second, uint64_t third)
 {
     struct message message = replica_message(replica, type);
     message.number[0] = first;
@@ -23,8 +23,8 @@ static void ask_members(struct heal *heal, struct replica *replica)
     send_empty(replica, replica->view.members, MSG_HEAL_ASK, 0, 0, 0);
 }
 
-/* Also begins again within an epoch: then what this epoch brought stays confirmed, because it was acknowledged, and the next
- * buddy may not have heard of it yet. */
+/* Also begins again within an epoch: then what this epoch brought stays confirmed, because it was
+ * acknowledged, and the next buddy may not have heard of it yet. */
 static void prepare_session(struct heal *heal, struct replica *replica)
 {
     heal->session = (uint64_t)replica->view.epoch << 16 | ((heal->session + 1) & 0xffff);
@@ -52,8 +52,9 @@ static void begin_later(struct heal *heal, struct replica *replica)
     heal->asked_us = replica->mono_us;
 }
 
-/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone since (flaw 8). The members are
- * asked while the walk over it goes on; the session is opened when both are through. */
+/* Everything after the mark is unconfirmed anew: what another epoch brought may have been undone
+ * since (flaw 8). The members are asked while the walk over it goes on; the session is opened when
+ * both are through. */
 static void distrust(struct heal *heal, struct replica *replica)
 {
     struct mark mark = {0};
@@ -74,7 +75,8 @@ void heal_on_view(struct heal *heal, struct replica *replica)
     heal->buddy = 0;
 }
 
-/* The buddy's walk ends where its log ends now, and what it does not bring is not the group's: nothing here may still look trusted. */
+/* The buddy's walk ends where its log ends now, and what it does not bring is not the group's:
+ * nothing here may still look trusted. */
 static void open_session(struct heal *heal, struct replica *replica)
 {
     if (replica_is_marking(replica) && !FAULT(OPEN_BEFORE_MARKED))
@@ -99,7 +101,8 @@ static void choose_buddy(struct heal *heal, struct replica *replica)
         return;
     heal->buddy = best;
     heal->full = heal->mark == 0 || heal->offer[best] == 0;
-    if (heal->full && heal->mark != 0) { /* nobody shares a mark: nothing here is known to be the group's */
+    /* nobody shares a mark: nothing here is known to be the group's */
+    if (heal->full && heal->mark != 0) {
         replica_mark_everything(replica);
         heal->mark = 0;
     }
@@ -145,7 +148,8 @@ static void check_some(struct heal *heal, struct replica *replica)
         if (!store_walk(replica->store, &heal->cursor, heal->mark, &budget, &found)) {
             heal->phase = HEAL_TAKING;
             heal->listed_us = replica->mono_us;
-            send_empty(replica, node_bit(heal->buddy), MSG_HEAL_LISTED, heal->session, heal->checks, 0);
+            send_empty(replica, node_bit(heal->buddy), MSG_HEAL_LISTED, heal->session, heal->checks,
+                       0);
             return;
         }
         if (found.record == NULL)
@@ -156,7 +160,8 @@ static void check_some(struct heal *heal, struct replica *replica)
         check.ts = found.record->ts;
         check.number[0] = heal->session;
         check.number[1] = ++heal->checks;
-        replica_send(replica, node_bit(heal->buddy), false, &check, record_key(found.record), slice_make(NULL, 0));
+        replica_send(replica, node_bit(heal->buddy), false, &check, record_key(found.record),
+                     slice_make(NULL, 0));
     }
 }
 
@@ -164,7 +169,8 @@ static void check_some(struct heal *heal, struct replica *replica)
 
 static bool of_this_session(const struct heal *heal, const struct message *message)
 {
-    return message->from == heal->buddy && (message->number[0] == heal->session || FAULT(EPOCH_GATE_HEAL)) &&
+    return message->from == heal->buddy &&
+           (message->number[0] == heal->session || FAULT(EPOCH_GATE_HEAL)) &&
            (heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING);
 }
 
@@ -178,7 +184,8 @@ static void count_taken(struct heal *heal, struct replica *replica, const struct
         heal->answers++;
     if (heal->received - heal->told < HEAL_TAKEN_EVERY && heal->bytes_untold < 64 << 10)
         return;
-    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_TAKEN, heal->session, heal->received, heal->bytes_untold);
+    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_TAKEN, heal->session, heal->received,
+               heal->bytes_untold);
     heal->told = heal->received;
     heal->bytes_untold = 0;
 }
@@ -187,7 +194,8 @@ static void count_taken(struct heal *heal, struct replica *replica, const struct
 static bool settle_state(struct replica *replica, struct found *found, bool valid)
 {
     struct slice key = record_key(found->record);
-    struct op *op = valid ? op_find(replica, key, hash_key(key)) : op_take(replica, key, hash_key(key));
+    struct op *op =
+        valid ? op_find(replica, key, hash_key(key)) : op_take(replica, key, hash_key(key));
     if (op == NULL && !valid)
         return false;
     if (!valid)
@@ -198,8 +206,10 @@ static bool settle_state(struct replica *replica, struct found *found, bool vali
     return true;
 }
 
-/* The group's record: taken unless this epoch has brought a newer one. What is unconfirmed gives way to anything. */
-static bool take_group_record(struct heal *heal, struct replica *replica, const struct message *message)
+/* The group's record: taken unless this epoch has brought a newer one. What is unconfirmed gives
+ * way to anything. */
+static bool take_group_record(struct heal *heal, struct replica *replica,
+                              const struct message *message)
 {
     struct slice key = message_key(message);
     struct found found;
@@ -240,8 +250,8 @@ void heal_on_same(struct heal *heal, struct replica *replica, const struct messa
     struct found found;
     if (!of_this_session(heal, message))
         return;
-    if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
-        found.record->ts == message->ts) {
+    if (store_find(replica->store, key, hash_key(key), &found) &&
+        found.state == STATE_UNCONFIRMED && found.record->ts == message->ts) {
         if (!settle_state(replica, &found, (message->flags & MESSAGE_INVALID_HERE) == 0)) {
             begin_later(heal, replica);
             return;
@@ -251,12 +261,14 @@ void heal_on_same(struct heal *heal, struct replica *replica, const struct messa
     count_taken(heal, replica, message);
 }
 
-/* A write that only this node knew must not come back: all its earlier records of the key are void (flaw 7). */
+/* A write that only this node knew must not come back: all its earlier records of the key are void
+ * (flaw 7). */
 static bool discard(struct heal *heal, struct replica *replica, struct slice key)
 {
     struct record_spec spec = {.kind = RECORD_DISCARD, .key = key};
     struct found found;
-    enum status status = store_put_nodrain(replica->store, &spec, hash_key(key), STATE_VALID, true, &found);
+    enum status status =
+        store_put_nodrain(replica->store, &spec, hash_key(key), STATE_VALID, true, &found);
     if (status != STATUS_OK)
         return false;
     heal->discarded++;
@@ -271,8 +283,8 @@ void heal_on_absent(struct heal *heal, struct replica *replica, const struct mes
     struct found found;
     if (!of_this_session(heal, message))
         return;
-    if (store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED &&
-        !discard(heal, replica, key)) {
+    if (store_find(replica->store, key, hash_key(key), &found) &&
+        found.state == STATE_UNCONFIRMED && !discard(heal, replica, key)) {
         begin_later(heal, replica);
         return;
     }
@@ -318,8 +330,8 @@ static bool drop_unconfirmed(struct heal *heal, struct replica *replica)
     return true;
 }
 
-/* As a member it must know a clock that is not below any floor, whatever it loses from then on: all its former log may be of another
- * time. Without room it stays where it is, and tries again. */
+/* As a member it must know a clock that is not below any floor, whatever it loses from then on: all
+ * its former log may be of another time. Without room it stays where it is, and tries again. */
 static void settle(struct heal *heal, struct replica *replica)
 {
     if (!FAULT(HEALED_CLOCK_UNKEPT) && !replica_keep_clock(replica, replica->clock))
@@ -352,13 +364,15 @@ void heal_on_tick(struct heal *heal, struct replica *replica)
         open_session(heal, replica);
     if (heal->phase == HEAL_CHECKING)
         check_some(heal, replica);
-    if ((heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING) && heal->received != heal->told) {
+    if ((heal->phase == HEAL_CHECKING || heal->phase == HEAL_TAKING) &&
+        heal->received != heal->told) {
         send_empty(replica, node_bit(heal->buddy), MSG_HEAL_TAKEN, heal->session, heal->received,
                    heal->bytes_untold);
         heal->told = heal->received;
         heal->bytes_untold = 0;
     }
-    if (heal->phase == HEAL_TAKING && heal->end_seen && (!heal->full || drop_unconfirmed(heal, replica)))
+    if (heal->phase == HEAL_TAKING && heal->end_seen &&
+        (!heal->full || drop_unconfirmed(heal, replica)))
         settle(heal, replica);
     heal_advance(heal, replica);
 }

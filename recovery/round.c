@@ -12,8 +12,8 @@ static unsigned lowest(uint8_t nodes)
     return (unsigned)__builtin_ctz(nodes) + 1;
 }
 
-static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint8_t flags, uint64_t number,
-                       uint64_t version, uint64_t last)
+static void send_plain(struct replica *replica, uint8_t to, enum message_type type, uint8_t flags,
+                       uint64_t number, uint64_t version, uint64_t last)
 {
     struct message message = replica_message(replica, type);
     message.flags = flags;
@@ -50,7 +50,8 @@ static void line_move(struct request_line *line, struct request_line *more)
     *more = (struct request_line){0};
 }
 
-static void answer(struct round *round, struct replica *replica, struct request_line *line, enum outcome outcome)
+static void answer(struct round *round, struct replica *replica, struct request_line *line,
+                   enum outcome outcome)
 {
     while (line->first != NULL) {
         struct request *request = line->first;
@@ -109,9 +110,10 @@ void round_on_wanted(struct round *round, struct replica *replica, const struct 
 
 /* ---- rounds ---- */
 
-/* The clock of the round before becomes the floor with this one: then each member must know it whatever it loses, or it would give
- * versions to records that are not newer than what others have forgotten. So it lies before the mark; without room for it this node is not
- * done, and marks again later. */
+/* The clock of the round before becomes the floor with this one: then each member must know it
+ * whatever it loses, or it would give versions to records that are not newer than what others have
+ * forgotten. So it lies before the mark; without room for it this node is not done, and marks again
+ * later. */
 static void place_mark(struct round *round, struct replica *replica)
 {
     struct log *log = store_log(replica->store);
@@ -127,8 +129,10 @@ static void place_mark(struct round *round, struct replica *replica)
     round->cursor = 0;
 }
 
-/* Merges before it marks: a record made after the mark is newer than the floor (protocol check, flaw 3). */
-static void mark_now(struct round *round, struct replica *replica, unsigned leader, uint64_t number, uint64_t clock, uint8_t wanted)
+/* Merges before it marks: a record made after the mark is newer than the floor (protocol check,
+ * flaw 3). */
+static void mark_now(struct round *round, struct replica *replica, unsigned leader, uint64_t number,
+                     uint64_t clock, uint8_t wanted)
 {
     replica_see_version(replica, clock);
     round->number = number;
@@ -167,7 +171,8 @@ static bool marks_late(void)
 /* The last MARK does not cover what was written before it; this one will. */
 static bool is_behind(const struct round *round)
 {
-    return marks_late() && round->logged_lsn < round->content && round->stable_mark > round->logged_lsn;
+    return marks_late() && round->logged_lsn < round->content &&
+           round->stable_mark > round->logged_lsn;
 }
 
 /* A MARK is logged only when it says something new. */
@@ -176,7 +181,8 @@ static void log_mark(struct round *round, struct replica *replica)
     struct log *log = store_log(replica->store);
     bool late = is_behind(round);
     bool grown = log_tail(log) != round->logged_tail;
-    bool new = grown || late || replica->view.members != round->logged_members || replica->floor != round->logged_floor;
+    bool new = grown || late || replica->view.members != round->logged_members ||
+               replica->floor != round->logged_floor;
     uint64_t tail = log_tail(log);
     struct mark mark = {
         .lsn = round->stable_mark,
@@ -197,9 +203,10 @@ static void log_mark(struct round *round, struct replica *replica)
     round->logged_floor = replica->floor;
 }
 
-/* The floor moves only while no configured node is away: one that is would not know it (flaw 4). All logs say a clock that is not
- * below it: place_mark(). */
-static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full, uint64_t excess)
+/* The floor moves only while no configured node is away: one that is would not know it (flaw 4).
+ * All logs say a clock that is not below it: place_mark(). */
+static void become_stable(struct round *round, struct replica *replica, uint64_t floor, bool full,
+                          uint64_t excess)
 {
     replica->group_full = full;
     replica->full_nodes = replica->roomy_nodes = 0;
@@ -240,8 +247,8 @@ static void finish_if_all_done(struct round *round, struct replica *replica)
         return;
     round->full = round->full || store_is_full(replica->store);
     note_excess(round, replica_excess(replica));
-    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0, round->led, round->floor,
-               round->excess);
+    send_plain(replica, replica->view.members, MSG_ROUND_STABLE, round->full ? MESSAGE_FULL : 0,
+               round->led, round->floor, round->excess);
     if (round->number == round->led)
         become_stable(round, replica, round->floor, round->full, round->excess);
     round->led = 0;
@@ -265,7 +272,8 @@ static void lead(struct round *round, struct replica *replica)
     round->excess = 0;
     round->led_wanted = round->wanted;
     round->wanted = 0;
-    send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor, round->led_wanted);
+    send_plain(replica, replica->view.members, MSG_ROUND_START, 0, round->led, round->floor,
+               round->led_wanted);
     mark_now(round, replica, replica->options.self, round->led, round->floor, round->led_wanted);
 }
 
@@ -280,7 +288,8 @@ void round_on_tick(struct round *round, struct replica *replica)
     round_advance(round, replica);
 }
 
-/* Others will rely on this node having everything before its mark: it is not only durable here, its loss would be noticed. */
+/* Others will rely on this node having everything before its mark: it is not only durable here, its
+ * loss would be noticed. */
 static bool is_safe(const struct round *round, const struct replica *replica)
 {
     uint64_t proved = log_proved(store_log(replica->store));
@@ -300,8 +309,8 @@ void round_advance(struct round *round, struct replica *replica)
         round->done_nodes |= self_bit(replica);
         finish_if_all_done(round, replica);
     } else {
-        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica), round->number,
-                   replica_excess(replica), 0);
+        send_plain(replica, node_bit(round->leader), MSG_ROUND_DONE, replica_full_flag(replica),
+                   round->number, replica_excess(replica), 0);
     }
 }
 
@@ -309,7 +318,8 @@ void round_on_start(struct round *round, struct replica *replica, const struct m
 {
     if (!replica_is_member(replica))
         return;
-    mark_now(round, replica, message->from, message->number[0], message->number[1], (uint8_t)message->number[2]);
+    mark_now(round, replica, message->from, message->number[0], message->number[1],
+             (uint8_t)message->number[2]);
     round_advance(round, replica);
 }
 
@@ -329,12 +339,15 @@ void round_on_stable(struct round *round, struct replica *replica, const struct 
 {
     if (round->number == 0 || message->number[0] != round->number || !round->done)
         return;
-    if (replica->cold) /* what others have forgotten may be newer than anything that was found here */
+    /* what others have forgotten may be newer than anything that was found here */
+    if (replica->cold)
         replica_see_version(replica, message->ts);
-    become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0, message->number[2]);
+    become_stable(round, replica, message->number[1], (message->flags & MESSAGE_FULL) != 0,
+                  message->number[2]);
 }
 
-/* What somebody waits for does not wait until the leader loses patience with what the connection has lost. */
+/* What somebody waits for does not wait until the leader loses patience with what the connection
+ * has lost. */
 void round_on_up(struct round *round, struct replica *replica, unsigned peer)
 {
     uint8_t bit = node_bit(peer) & replica->view.members;

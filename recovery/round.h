@@ -1,16 +1,19 @@
-/* round.h: stability rounds of one shard (doc/protocol.md): what lies before a node's mark of a stable round is complete,
- * visible and durable at every member. Pure; owner thread only. */
+/* round.h: stability rounds of one shard (doc/protocol.md): what lies before a node's mark of a
+ * stable round is complete, visible and durable at every member. Pure; owner thread only. */
 #ifndef RECOVERY_ROUND_H
 #define RECOVERY_ROUND_H
 
 #include "replica/replica.h"
 
-/* What a mark promises. Everything before a node's mark is finished there when it says DONE. The others may have some of that behind
- * their own marks, and there it is durable only, not proved (log_proved: should it rot, that would look like a torn tail), or not
- * even durable yet, in the models that let a record be read early. But it lies before their marks of the next round, which starts
- * later. So the mark that is settled, and logged, is that of the stable round before; the floor likewise. */
+/* What a mark promises. Everything before a node's mark is finished there when it says DONE. The
+ * others may have some of that behind their own marks, and there it is durable only, not proved
+ * (log_proved: should it rot, that would look like a torn tail), or not even durable yet, in the
+ * models that let a record be read early. But it lies before their marks of the next round, which
+ * starts later. So the mark that is settled, and logged, is that of the stable round before; the
+ * floor likewise. */
 
-enum { ROUND_PATIENCE = 20 }; /* periods after which the leader gives a round up and starts another */
+/* periods after which the leader gives a round up and starts another */
+enum { ROUND_PATIENCE = 20 };
 
 struct request_line { /* linked by next */
     struct request *first, *last;
@@ -21,17 +24,18 @@ struct round {
     uint64_t next_us; /* when the leader starts the next */
 
     /* every member */
-    uint64_t number; /* the round this node has marked for; 0: none. (epoch << 32) | count */
-    uint64_t mark;   /* its log's tail then */
+    uint64_t number;        /* the round this node has marked for; 0: none. (epoch << 32) | count */
+    uint64_t mark;          /* its log's tail then */
     uint64_t started_clock; /* that came with its start; a round of this epoch; 0: none yet */
-    bool kept;       /* before the mark the log says the clock of the round before */
-    uint32_t cursor; /* for replica_finished_before */
-    bool done;       /* said so */
+    bool kept;              /* before the mark the log says the clock of the round before */
+    uint32_t cursor;        /* for replica_finished_before */
+    bool done;              /* said so */
     unsigned leader;
     uint64_t former_mark; /* of the last round of this epoch that became stable; 0: none */
     uint64_t former_floor;
 
-    /* REQUEST_PERSIST: waiting --ROUND_WANTED--> asked --the next start says so--> marked --stable--> answered */
+    /* REQUEST_PERSIST: waiting --ROUND_WANTED--> asked --the next start says so--> marked
+     * --stable--> answered */
     struct request_line waiting;
     struct request_line asked;
     struct request_line marked;
@@ -48,10 +52,11 @@ struct round {
     uint8_t led_wanted; /* the same when the round under way began */
     uint64_t excess;    /* the most that one of them has too much (store_excess) */
 
-    uint64_t stable;      /* newest stable round known here */
-    uint64_t stable_mark; /* own settled mark of the newest stable round of this epoch; 0: none yet */
+    uint64_t stable; /* newest stable round known here */
+    /* own settled mark of the newest stable round of this epoch; 0: none yet */
+    uint64_t stable_mark;
     uint64_t stable_count;
-    uint64_t stable_us; /* when it became so; 0: never */
+    uint64_t stable_us;   /* when it became so; 0: never */
     uint64_t logged_tail; /* log's tail behind the last MARK: nothing new, no new MARK */
     uint8_t logged_members;
     uint64_t logged_floor;

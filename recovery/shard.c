@@ -71,7 +71,8 @@ struct shard *shard_init(void *memory, const struct shard_options *options)
 static bool of_group(const struct replica *replica, const struct message *message)
 {
     uint8_t bit = node_bit(message->from);
-    return ((replica->view.members | replica->view.healing) & bit) != 0 && message->from != replica->options.self;
+    return ((replica->view.members | replica->view.healing) & bit) != 0 &&
+           message->from != replica->options.self;
 }
 
 /* Committed stays committed: a VAL is true in every epoch. All else belongs to its own. */
@@ -162,7 +163,8 @@ bool shard_holds(const struct shard *shard, const struct message *message)
     const struct replica *replica = &shard->replica;
     if (message->epoch > replica->view.epoch)
         return true;
-    bool record = message->type == MSG_INV || message->type == MSG_NACK || message->type == MSG_HEAL_RECORD;
+    bool record =
+        message->type == MSG_INV || message->type == MSG_NACK || message->type == MSG_HEAL_RECORD;
     return record && store_is_busy(replica->store, message->key_size, message->value_size);
 }
 
@@ -206,7 +208,8 @@ static void clean(struct replica *replica)
     uint8_t present = replica->view.members;
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
-    if (present == replica->view.configured && store_mark_last(replica->store, &mark) && !replica->unconfirmed) {
+    if (present == replica->view.configured && store_mark_last(replica->store, &mark) &&
+        !replica->unconfirmed) {
         drop.lsn = mark.lsn;
         drop.floor = replica->floor;
     }
@@ -293,12 +296,14 @@ bool shard_shows(const struct shard *shard, const struct found *found, uint32_t 
     return replica_shows(&shard->replica, found, now);
 }
 
-bool shard_read_begin_any(const struct shard *shard, const struct request *request, uint32_t now, struct reading *reading)
+bool shard_read_begin_any(const struct shard *shard, const struct request *request, uint32_t now,
+                          struct reading *reading)
 {
     return replica_read_begin_any(&shard->replica, request, now, reading);
 }
 
-bool shard_read_end_any(const struct shard *shard, struct request *request, uint32_t now, const struct reading *reading)
+bool shard_read_end_any(const struct shard *shard, struct request *request, uint32_t now,
+                        const struct reading *reading)
 {
     return replica_read_end_any(&shard->replica, request, now, reading);
 }
@@ -306,9 +311,9 @@ bool shard_read_end_any(const struct shard *shard, struct request *request, uint
 bool shard_wants_turn(const struct shard *shard)
 {
     const struct replica *replica = &shard->replica;
-    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) || evict_wants_turn(&shard->evict) ||
-        expire_wants_turn(&shard->expire, replica) || replica_is_marking(replica) ||
-        store_wants_cleaning(replica->store) || replica->check_all)
+    if (heal_wants_turn(&shard->heal, replica) || collect_wants_turn(&shard->collect) ||
+        evict_wants_turn(&shard->evict) || expire_wants_turn(&shard->expire, replica) ||
+        replica_is_marking(replica) || store_wants_cleaning(replica->store) || replica->check_all)
         return true;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         if (buddy_wants_turn(&shard->buddies[node]))

@@ -65,7 +65,7 @@ struct member_options {
     uint8_t force_members; /* operator: cold start with these only; 0: off. Works once, for the
                               first incarnation */
     bool blank; /* this node holds no usable log: it cannot be an authority in a cold start */
-    uint32_t last_epoch; /* of the newest view its log remembers; 0: none */
+    uint32_t last_epoch;   /* of the newest view its log remembers; 0: none */
     bool boot_by_majority; /* a group without durable logs: the first start need not wait for all */
     uint64_t lease_us, suspect_us,
         boot_grace_us;    /* equal on all nodes, as election_us and drift_ppm */
@@ -263,8 +263,9 @@ uint64_t member_fence(const struct member *member, unsigned node);
 bool member_leads(const struct member *member);
 
 /* At the leader, while no view can be made: the members of the last view that a start waits for; 0:
- * it waits for nobody. `all_blank` is set when all are here and none holds a whole log, so
- * that only the operator can decide (force_members). Also where no view is known, but damaged logs remember one. */
+ * it waits for nobody. `all_blank` is set when all are here and none holds a whole log, so that
+ * only the operator can decide (force_members). Also where no view is known, but damaged logs
+ * remember one. */
 uint8_t member_awaits(const struct member *member, bool *all_blank);
 
 /* Of the active view that this node knows to be agreed; 0: none ever was. */

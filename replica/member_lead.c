@@ -1,8 +1,8 @@
-/* member_lead.c: what the leader of the agreed log does for the group: leases, and views. All changes are in one VIEW: who joins,
- * who has healed, and who is removed:
+/* member_lead.c: what the leader of the agreed log does for the group: leases, and views. All
+ * changes are in one VIEW: who joins, who has healed, and who is removed:
  *  - a node whose newer incarnation asks to join: the old one is dead;
- *  - whom member_suspect.c finds. A node dropped on suspicion twice within ten seconds waits before it is let in again, twice as
- *    long each time. */
+ *  - whom member_suspect.c finds. A node dropped on suspicion twice within ten seconds waits before
+ *    it is let in again, twice as long each time. */
 #include "replica/member_lead.h"
 
 #include <string.h>
@@ -282,8 +282,8 @@ static uint8_t forced_members(const struct member *member, uint8_t joining, uint
     return 0;
 }
 
-/* Of those that ask to join, the nodes whose logs remember the newest epoch and are whole: a log that has lost something counts in
- * the choice of the epoch, but not as one to begin with. */
+/* Of those that ask to join, the nodes whose logs remember the newest epoch and are whole: a log
+ * that has lost something counts in the choice of the epoch, but not as one to begin with. */
 static uint8_t newest_logs(const struct member *member, uint8_t joining, uint32_t *epoch)
 {
     uint8_t newest = 0;
@@ -298,9 +298,9 @@ static uint8_t newest_logs(const struct member *member, uint8_t joining, uint32_
     return newest;
 }
 
-/* No view was ever agreed. A majority alone may be one that has lost its disks while the node that is
- * away holds what they had acknowledged: with durable logs all are waited for. Logs may still remember one (the agreed log was lost): then only the
- * newest of them count. */
+/* No view was ever agreed. A majority alone may be one that has lost its disks while the node that
+ * is away holds what they had acknowledged: with durable logs all are waited for. Logs may still
+ * remember one (the agreed log was lost): then only the newest of them count. */
 static bool first_start(const struct member *member, uint8_t joining, uint64_t now_us,
                         struct view *next)
 {
@@ -473,7 +473,8 @@ uint8_t member_awaits(const struct member *member, bool *all_blank)
         return 0;
     if (active->epoch == 0) {
         uint32_t epoch = 0;
-        *all_blank = joining == member->options.configured && newest_logs(member, joining, &epoch) == 0;
+        *all_blank =
+            joining == member->options.configured && newest_logs(member, joining, &epoch) == 0;
         return member->options.configured & (uint8_t)~joining;
     }
     for (unsigned node = 1; node < MEMBER_LIMIT; node++)

@@ -1,10 +1,13 @@
 /* member_suspect.c: whom the leader removes from the view because others cannot work with it:
- *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured nodes (else it may itself be
- *    the one that is cut off, and waits four times as long);
- *  - a node that more than half of the members complain about; the leader too: it stays leader, without being a member;
- *  - a healing node that any member complains about: to begin again costs it little, to wait for it costs everybody;
- *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for 2 suspect_us, as writes stand
- *    still until one of them goes: the one with more complaints, else the higher id; never the leader. */
+ *  - a node that this leader has not heard for suspect_us, if it hears a majority of the configured
+ *    nodes (else it may itself be the one that is cut off, and waits four times as long);
+ *  - a node that more than half of the members complain about; the leader too: it stays leader,
+ *    without being a member;
+ *  - a healing node that any member complains about: to begin again costs it little, to wait for it
+ *    costs everybody;
+ *  - if none of these: one of a pair that do not reach each other, when the complaint has stood for
+ *    2 suspect_us, as writes stand still until one of them goes: the one with more complaints, else
+ *    the higher id; never the leader. */
 #include "replica/member_lead.h"
 
 enum { SLOW_HOLD_US = 1000000 }; /* a shard repeats its complaint at least so often */

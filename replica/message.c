@@ -8,7 +8,8 @@ static const struct {
     const char *name;
     bool record;
 } types[] = {
-#define MESSAGE(name_, record_, any_epoch, text) [MSG_##name_] = {.name = #name_, .record = (record_)},
+#define MESSAGE(name_, record_, any_epoch, text)                                                   \
+    [MSG_##name_] = {.name = #name_, .record = (record_)},
 #include "replica/message.def"
 #undef MESSAGE
 };

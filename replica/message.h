@@ -1,5 +1,6 @@
-/* message.h: messages between the replicas of one shard. The struct is the wire: little-endian, followed by key and
- * value. They travel over a reliable FIFO channel per (shard, peer); net frames them. */
+/* message.h: messages between the replicas of one shard. The struct is the wire: little-endian,
+ * followed by key and value. They travel over a reliable FIFO channel per (shard, peer); net frames
+ * them. */
 #ifndef REPLICA_MESSAGE_H
 #define REPLICA_MESSAGE_H
 
@@ -19,9 +20,11 @@ enum message_type {
 
 enum message_flags {
     MESSAGE_INVALID_HERE = 1, /* HEAL_RECORD, HEAL_SAME: the record is not yet valid at the buddy */
-    MESSAGE_REPLAY = 2,       /* INV: sent by another than its coordinator; ACK, TAKEN, NACK: answers such a one */
-    MESSAGE_FULL = 8,         /* ACK, TAKEN, ROUND_DONE: my store is full; ROUND_STABLE: somebody's is */
-    MESSAGE_ANSWER = 4,       /* HEAL_RECORD: answers a HEAL_CHECK; else found by the walk */
+    /* INV: sent by another than its coordinator; ACK, TAKEN, NACK: answers such a one */
+    MESSAGE_REPLAY = 2,
+    /* ACK, TAKEN, ROUND_DONE: my store is full; ROUND_STABLE: somebody's is */
+    MESSAGE_FULL = 8,
+    MESSAGE_ANSWER = 4, /* HEAL_RECORD: answers a HEAL_CHECK; else found by the walk */
 };
 
 struct message {
@@ -57,7 +60,8 @@ static inline size_t message_size(const struct message *message)
     return sizeof(*message) + message->key_size + message->value_size;
 }
 
-/* NULL if `bytes` (8-byte aligned) is one whole and sensible message, else why not. The one gate: behind it, handlers assert. */
+/* NULL if `bytes` (8-byte aligned) is one whole and sensible message, else why not. The one gate:
+ * behind it, handlers assert. */
 const char *message_invalid(struct slice bytes);
 
 /* Name of a type, for traces; "?" if there is none. */

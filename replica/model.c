@@ -4,9 +4,12 @@
 #include <string.h>
 
 static const struct model_row rows[] = {
-#define MODEL(NAME, name_, acks_, answered_, readable_, text_)                                                          \
-    [MODEL_##NAME] = {                                                                                                  \
-        .name = (name_), .text = (text_), .acks = (acks_), .answered = (answered_), .readable = (readable_)},
+#define MODEL(NAME, name_, acks_, answered_, readable_, text_)                                     \
+    [MODEL_##NAME] = {.name = (name_),                                                             \
+                      .text = (text_),                                                             \
+                      .acks = (acks_),                                                             \
+                      .answered = (answered_),                                                     \
+                      .readable = (readable_)},
 #include "replica/model.def"
 #undef MODEL
 };

@@ -1,5 +1,6 @@
-/* model.h: the persistency models: what an acknowledgement means, what an answer waits for, and what makes a record readable.
- * A setting of the whole group: all its nodes must have the same (doc/protocol.md, Persistency models). Pure. */
+/* model.h: the persistency models: what an acknowledgement means, what an answer waits for, and
+ * what makes a record readable. A setting of the whole group: all its nodes must have the same
+ * (doc/protocol.md, Persistency models). Pure. */
 #ifndef REPLICA_MODEL_H
 #define REPLICA_MODEL_H
 
@@ -37,7 +38,8 @@ const char *model_name(enum model model);
 /* False: there is none of that name. */
 bool model_parse(const char *name, enum model *model);
 
-/* A write may be answered, or read, while it is in memory alone: a loss of power at all nodes at once can undo it. */
+/* A write may be answered, or read, while it is in memory alone: a loss of power at all nodes at
+ * once can undo it. */
 static inline bool model_is_early(const struct model_row *row)
 {
     return (row->acks & MODEL_ACK_TAKEN) != 0;

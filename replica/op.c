@@ -118,7 +118,8 @@ struct op *op_of_token(struct replica *replica, uint64_t token)
 void defer(struct replica *replica, const struct deferred *deferred)
 {
     if (replica->deferred_tail - replica->deferred_head > replica->deferred_mask) {
-        /* An ACK that is not sent is asked for again; a pending that is not looked at is found by the next sweep. */
+        /* An ACK that is not sent is asked for again; a pending that is not looked at is found by
+         * the next sweep. */
         replica->check_all = true;
         return;
     }

@@ -35,7 +35,8 @@ static uint32_t deferred_size(const struct replica_options *options)
 
 size_t replica_size(const struct replica_options *options)
 {
-    return (size_t)op_capacity(options) * sizeof(struct op) + (size_t)table_size(options) * sizeof(struct op *) +
+    return (size_t)op_capacity(options) * sizeof(struct op) +
+           (size_t)table_size(options) * sizeof(struct op *) +
            (size_t)deferred_size(options) * sizeof(struct deferred);
 }
 
@@ -79,7 +80,8 @@ bool replica_keep_clock(struct replica *replica, uint64_t version)
     uint64_t clock, floor;
     assert(version <= replica->clock);
     store_mark_kept(replica->store, &clock, &floor);
-    return clock >= version || store_put_clock_nodrain(replica->store, replica->clock, replica->floor) == STATUS_OK;
+    return clock >= version ||
+           store_put_clock_nodrain(replica->store, replica->clock, replica->floor) == STATUS_OK;
 }
 
 /* ---- sending ---- */
@@ -101,12 +103,13 @@ struct message replica_message(const struct replica *replica, enum message_type 
     };
 }
 
-void replica_send(struct replica *replica, uint8_t to, bool bulk, const struct message *message, struct slice key,
-                  struct slice value)
+void replica_send(struct replica *replica, uint8_t to, bool bulk, const struct message *message,
+                  struct slice key, struct slice value)
 {
     if (to == 0)
         return;
-    struct action action = {.type = ACTION_SEND, .epoch = replica->view.epoch, .to = to, .bulk = bulk};
+    struct action action = {
+        .type = ACTION_SEND, .epoch = replica->view.epoch, .to = to, .bulk = bulk};
     action.header = *message;
     action.header.key_size = (uint8_t)key.size;
     action.header.value_size = (uint32_t)value.size;
@@ -140,8 +143,8 @@ static void reply(struct replica *replica, struct request *request, struct actio
     replica->actions->take(replica->actions->user, action);
 }
 
-void replica_reply(struct replica *replica, struct request *request, enum outcome outcome, const struct record *record,
-                   uint64_t number, bool local)
+void replica_reply(struct replica *replica, struct request *request, enum outcome outcome,
+                   const struct record *record, uint64_t number, bool local)
 {
     reply(replica, request,
           &(struct action){.outcome = outcome,
@@ -151,11 +154,12 @@ void replica_reply(struct replica *replica, struct request *request, enum outcom
                            .local = local});
 }
 
-void replica_reply_written(struct replica *replica, struct request *request, const struct pending *write, uint64_t cas,
-                           const struct record *record)
+void replica_reply_written(struct replica *replica, struct request *request,
+                           const struct pending *write, uint64_t cas, const struct record *record)
 {
     reply(replica, request,
-          &(struct action){.outcome = write->outcome, .record = record, .number = write->number, .cas = cas});
+          &(struct action){
+              .outcome = write->outcome, .record = record, .number = write->number, .cas = cas});
 }
 
 /* ---- states ---- */
@@ -164,9 +168,11 @@ static bool edge_is_legal(enum record_state from, enum record_state to)
 {
     static const uint8_t legal[] = {
         [STATE_VALID] = 1 << STATE_UNCONFIRMED | 1 << STATE_VALID | 1 << STATE_INVALID,
-        [STATE_INVALID] = 1 << STATE_VALID | 1 << STATE_REPLAY | 1 << STATE_UNCONFIRMED | 1 << STATE_INVALID,
+        [STATE_INVALID] =
+            1 << STATE_VALID | 1 << STATE_REPLAY | 1 << STATE_UNCONFIRMED | 1 << STATE_INVALID,
         [STATE_WRITE] = 1 << STATE_VALID | 1 << STATE_UNCONFIRMED,
-        [STATE_REPLAY] = 1 << STATE_VALID | 1 << STATE_UNCONFIRMED | 1 << STATE_REPLAY | 1 << STATE_INVALID,
+        [STATE_REPLAY] =
+            1 << STATE_VALID | 1 << STATE_UNCONFIRMED | 1 << STATE_REPLAY | 1 << STATE_INVALID,
         [STATE_UNCONFIRMED] =
             1 << STATE_VALID | 1 << STATE_INVALID | 1 << STATE_REPLAY | 1 << STATE_UNCONFIRMED,
     };
@@ -209,7 +215,8 @@ static void overtake_own(struct replica *replica, struct op *op)
     if (refused && !FAULT(RMW_NOT_REFUSED))
         replica_refuse_own(replica, op);
     else if (!refused && op->own.requests == NULL)
-        replica_forget_own(replica, op); /* its clients have their answers, by the model or because this node stalled */
+        /* its clients have their answers, by the model or because this node stalled */
+        replica_forget_own(replica, op);
 }
 
 void replica_refresh_flush(struct replica *replica)
@@ -218,7 +225,8 @@ void replica_refresh_flush(struct replica *replica)
     replica_notice_flush(replica);
 }
 
-struct op *replica_take_record(struct replica *replica, const struct message *message, enum record_state state)
+struct op *replica_take_record(struct replica *replica, const struct message *message,
+                               enum record_state state)
 {
     struct slice key = message_key(message);
     uint64_t hash = hash_key(key);
@@ -237,7 +245,8 @@ struct op *replica_take_record(struct replica *replica, const struct message *me
     };
     struct found found, old;
     bool any = store_find(replica->store, key, hash, &old);
-    bool same_value = any && old.record->kind == RECORD_VALUE && record_cas(old.record) == message->cas;
+    bool same_value =
+        any && old.record->kind == RECORD_VALUE && record_cas(old.record) == message->cas;
     if (store_put_nodrain(replica->store, &spec, hash, state, true, &found) != STATUS_OK) {
         any = store_find(replica->store, key, hash, &old);
         op_give_if_idle(replica, op, any ? old.state : STATE_VALID);
@@ -291,8 +300,8 @@ void replica_became_valid(struct replica *replica, struct op *op)
 void replica_on_message(struct replica *replica, const struct message *message)
 {
     static void (*const handlers[MSG_COUNT])(struct replica *, const struct message *) = {
-        [MSG_INV] = replica_on_inv,   [MSG_ACK] = replica_on_ack,   [MSG_TAKEN] = replica_on_ack,
-        [MSG_NACK] = replica_on_nack, [MSG_VAL] = replica_on_val,   [MSG_ASK] = replica_on_ask,
+        [MSG_INV] = replica_on_inv,   [MSG_ACK] = replica_on_ack,     [MSG_TAKEN] = replica_on_ack,
+        [MSG_NACK] = replica_on_nack, [MSG_VAL] = replica_on_val,     [MSG_ASK] = replica_on_ask,
         [MSG_GONE] = replica_on_gone, [MSG_PROVE] = replica_on_prove,
     };
     assert(message->type < MSG_COUNT);
@@ -309,7 +318,8 @@ bool replica_finished_before(const struct replica *replica, uint64_t lsn, uint32
         if (!op->used)
             continue;
         struct found found;
-        bool open = store_find(replica->store, op_key(op), op->hash, &found) && found.state != STATE_VALID;
+        bool open =
+            store_find(replica->store, op_key(op), op->hash, &found) && found.state != STATE_VALID;
         if ((open && op->lsn < lsn) || (op->own.ts != 0 && op->own.lsn < lsn) ||
             (op->replay.ts != 0 && op->replay.lsn < lsn))
             return false;

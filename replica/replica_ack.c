@@ -19,9 +19,10 @@ static void send_from_request(struct replica *replica, struct op *op, const stru
     replica_send(replica, to, false, message, last->key, last->value);
 }
 
-/* A read-modify-write that is complete, and was replaced: nobody has its value any more, nor needs it. What its client still waits
- * for is that it, or what replaced it, is durable. */
-static void send_prove(struct replica *replica, struct op *op, const struct pending *pending, uint8_t to)
+/* A read-modify-write that is complete, and was replaced: nobody has its value any more, nor needs
+ * it. What its client still waits for is that it, or what replaced it, is durable. */
+static void send_prove(struct replica *replica, struct op *op, const struct pending *pending,
+                       uint8_t to)
 {
     assert(pending_is_complete(pending) || FAULT(RMW_NOT_REFUSED));
     struct message message = replica_message(replica, MSG_PROVE);
@@ -34,7 +35,8 @@ void replica_send_inv(struct replica *replica, struct op *op, struct pending *pe
 {
     struct found found;
     /* An answer to one that asks does not put off what another, who had no room, waits for. */
-    if ((replica_peers(replica) & (uint8_t)~pending->acked & (uint8_t)~to) == 0 || FAULT(ASK_PUTS_OFF))
+    if ((replica_peers(replica) & (uint8_t)~pending->acked & (uint8_t)~to) == 0 ||
+        FAULT(ASK_PUTS_OFF))
         pending->sent_us = replica->mono_us;
     if (to == 0)
         return;
@@ -51,10 +53,11 @@ void replica_send_inv(struct replica *replica, struct op *op, struct pending *pe
         send_from_request(replica, op, pending, &message, to);
 }
 
-/* Answers the requests of an own write that is over. SETs that went out as one were overwritten by the last of them: each
- * gets a unique of its own from the versions that next_ts() left free for them, or a cas of one would succeed on the value
- * of another. */
-static void reply_all(struct replica *replica, const struct pending *done, const struct record *record)
+/* Answers the requests of an own write that is over. SETs that went out as one were overwritten by
+ * the last of them: each gets a unique of its own from the versions that next_ts() left free for
+ * them, or a cas of one would succeed on the value of another. */
+static void reply_all(struct replica *replica, const struct pending *done,
+                      const struct record *record)
 {
     unsigned behind = 0;
     for (const struct request *request = done->requests; request != NULL; request = request->next)
@@ -63,7 +66,8 @@ static void reply_all(struct replica *replica, const struct pending *done, const
         next = request->next;
         request->next = NULL;
         behind--;
-        uint64_t cas = behind == 0 || FAULT(ONE_UNIQUE) ? done->cas : done->ts - ts_make(behind, 0, 0);
+        uint64_t cas =
+            behind == 0 || FAULT(ONE_UNIQUE) ? done->cas : done->ts - ts_make(behind, 0, 0);
         replica_reply_written(replica, request, done, cas, record);
     }
 }
@@ -102,11 +106,14 @@ static void set_valid_and_tell(struct replica *replica, struct op *op, struct fo
     struct message message = replica_message(replica, MSG_VAL);
     message.ts = found->record->ts;
     replica_set_state(replica, found, STATE_VALID);
-    replica_send(replica, (replica->view.members | replica->view.healing) & (uint8_t)~node_bit(replica->options.self),
+    replica_send(replica,
+                 (replica->view.members | replica->view.healing) &
+                     (uint8_t)~node_bit(replica->options.self),
                  false, &message, op_key(op), slice_make(NULL, 0));
 }
 
-static bool has_reached(const struct replica *replica, const struct pending *pending, enum model_point point)
+static bool has_reached(const struct replica *replica, const struct pending *pending,
+                        enum model_point point)
 {
     uint8_t have = point == MODEL_AT_TAKEN ? pending->taken : pending->acked;
     uint8_t missing = replica_peers(replica) & (uint8_t)~have;
@@ -130,8 +137,10 @@ static bool is_valid_now(const struct replica *replica, const struct pending *pe
     return !pending->valid && has_reached(replica, pending, point);
 }
 
-/* Both points are behind it: nobody waits for more. One that was replaced need not become readable any more, a replay has no client. */
-static void end_if_through(struct replica *replica, struct op *op, struct pending *pending, bool current)
+/* Both points are behind it: nobody waits for more. One that was replaced need not become readable
+ * any more, a replay has no client. */
+static void end_if_through(struct replica *replica, struct op *op, struct pending *pending,
+                           bool current)
 {
     bool own = pending == &op->own;
     if (own ? !pending->answered || (current && !pending->valid) : !pending->valid)
@@ -160,7 +169,8 @@ static void try_complete(struct replica *replica, struct op *op, struct pending 
     if (!answered && !valid)
         return;
     struct found found;
-    bool current = store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == pending->ts;
+    bool current =
+        store_find(replica->store, op_key(op), op->hash, &found) && found.record->ts == pending->ts;
     pending->answered |= answered;
     pending->valid |= valid;
     struct pending done = *pending;
@@ -210,7 +220,8 @@ void replica_on_ack(struct replica *replica, const struct message *message)
     try_complete(replica, op, pending);
 }
 
-/* The record that comes with it has won. It is taken as an INV would be, and by that the loser is refused (invariant 4). */
+/* The record that comes with it has won. It is taken as an INV would be, and by that the loser is
+ * refused (invariant 4). */
 void replica_on_nack(struct replica *replica, const struct message *message)
 {
     struct slice key = message_key(message);
@@ -225,7 +236,8 @@ void replica_on_nack(struct replica *replica, const struct message *message)
     if (any && found.record->ts >= message->ts)
         return;
     struct op *op = replica_take_record(replica, message, STATE_INVALID);
-    if (op != NULL && op->own.ts != 0 && op->own.rmw) /* it was complete: it loses nothing, but its ACK is still missing */
+    /* it was complete: it loses nothing, but its ACK is still missing */
+    if (op != NULL && op->own.ts != 0 && op->own.rmw)
         send_prove(replica, op, &op->own, node_bit(message->from));
 }
 
@@ -263,7 +275,8 @@ void replica_on_durable(struct replica *replica, uint64_t durable)
             look_again(replica, op_of_token(replica, next.token), next.ts);
     }
     if (replica_is_member(replica))
-        replica_unblock(replica); /* there may be room now: what waits for it need not wait for the next tick */
+        /* there may be room now: what waits for it need not wait for the next tick */
+        replica_unblock(replica);
     if (!replica->check_all)
         return;
     replica->check_all = false;

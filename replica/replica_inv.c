@@ -1,10 +1,13 @@
 /* What a follower does: INV and VAL; and the questions about records that stay invalid. */
 #include "replica/replica.h"
 
-/* ACK for `message`, once everything before and at `need` is durable here (invariant 3); TAKEN at once, in models that have it. */
+/* ACK for `message`, once everything before and at `need` is durable here (invariant 3); TAKEN at
+ * once, in models that have it. */
 static void acknowledge(struct replica *replica, const struct message *message, uint64_t need)
 {
-    assert(!replica_awaits_mark(replica, need) || FAULT(MARK_AT_FACE) || FAULT(EQUAL_INV_NOT_FRESH)); /* invariant 11 */
+    /* invariant 11 */
+    assert(!replica_awaits_mark(replica, need) || FAULT(MARK_AT_FACE) ||
+           FAULT(EQUAL_INV_NOT_FRESH));
     struct deferred ack = {
         .need = need,
         .ts = message->ts,
@@ -24,8 +27,10 @@ static void acknowledge(struct replica *replica, const struct message *message, 
         defer(replica, &ack);
 }
 
-/* Mine is newer. A read-modify-write was computed from what is no longer so: it is refused, and given the winner. */
-static void answer_older(struct replica *replica, const struct message *message, const struct found *found)
+/* Mine is newer. A read-modify-write was computed from what is no longer so: it is refused, and
+ * given the winner. */
+static void answer_older(struct replica *replica, const struct message *message,
+                         const struct found *found)
 {
     bool rmw = (message->record_flags & RECORD_RMW) != 0;
     if (rmw && !FAULT(RMW_NACK_AS_ACK)) {
@@ -45,9 +50,11 @@ static void take_and_acknowledge(struct replica *replica, const struct message *
         acknowledge(replica, message, op->lsn);
 }
 
-/* A healing node has this record, but not of this epoch: its session may yet find that it is worth nothing. What the group sends
- * now must outlive that, because it is acknowledged and the buddy may not have heard of it: it is appended anew. */
-static bool is_equal_but_old(const struct replica *replica, const struct message *message, const struct found *found)
+/* A healing node has this record, but not of this epoch: its session may yet find that it is worth
+ * nothing. What the group sends now must outlive that, because it is acknowledged and the buddy may
+ * not have heard of it: it is appended anew. */
+static bool is_equal_but_old(const struct replica *replica, const struct message *message,
+                             const struct found *found)
 {
     return replica_is_healing(replica) && found->record->ts == message->ts &&
            found->lsn < replica->marking.lsn_end && !FAULT(EQUAL_INV_NOT_FRESH);
@@ -80,7 +87,8 @@ void replica_on_val(struct replica *replica, const struct message *message)
         return;
     bool cold = found.state == STATE_UNCONFIRMED && replica_is_member(replica);
     if (found.state != STATE_INVALID && found.state != STATE_REPLAY && !cold)
-        return; /* VALID already; WRITE ends by its own acknowledgements; a healing node asks its buddy */
+        /* VALID already; WRITE ends by its own acknowledgements; a healing node asks its buddy */
+        return;
     struct op *op = op_find(replica, key, hash);
     if (op != NULL && op->replay.ts != 0) {
         op->replay.ts = 0;
@@ -91,14 +99,16 @@ void replica_on_val(struct replica *replica, const struct message *message)
         replica_became_valid(replica, op);
 }
 
-/* The record that the asker waits for was complete, so a member has it or what replaced it; nothing at all: a tombstone that was
- * dropped, which happens only when it is durable everywhere. Who heals may have yet to get it, and is asked again. */
+/* The record that the asker waits for was complete, so a member has it or what replaced it; nothing
+ * at all: a tombstone that was dropped, which happens only when it is durable everywhere. Who heals
+ * may have yet to get it, and is asked again. */
 void replica_on_prove(struct replica *replica, const struct message *message)
 {
     struct slice key = message_key(message);
     struct found found;
     bool any = replica_find_marked(replica, key, hash_key(key), &found);
-    if (any && (found.record->ts < message->ts || found.state == STATE_UNCONFIRMED || is_equal_but_old(replica, message, &found)))
+    if (any && (found.record->ts < message->ts || found.state == STATE_UNCONFIRMED ||
+                is_equal_but_old(replica, message, &found)))
         return;
     if (any || replica_is_member(replica))
         acknowledge(replica, message, any ? found.lsn : 0);

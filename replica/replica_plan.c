@@ -1,4 +1,5 @@
-/* What each command does to the current record of its key: either an answer, or the record to write. */
+/* What each command does to the current record of its key: either an answer, or the record to
+ * write. */
 #include "replica/plan.h"
 
 #include <string.h>
@@ -14,14 +15,16 @@ struct current plan_look(const struct replica *replica, const struct found *foun
     if (found == NULL)
         return (struct current){.base = absent};
     const struct record *record = found->record;
-    bool flushed = replica->flush.known && replica_under_flush(record->key_size) && record->ts < replica->flush.ts;
+    bool flushed = replica->flush.known && replica_under_flush(record->key_size) &&
+                   record->ts < replica->flush.ts;
     if (record->kind != RECORD_VALUE || flushed)
         return (struct current){.base = larger(absent, ts_version(record->ts)),
                                 .flushed = flushed && record->kind == RECORD_VALUE};
     return (struct current){
         .record = record,
         .base = ts_version(record->ts),
-        .expired = record->key_size > 0 && record_exptime(record) != 0 && record_exptime(record) <= replica->wall_us / 1000000,
+        .expired = record->key_size > 0 && record_exptime(record) != 0 &&
+                   record_exptime(record) <= replica->wall_us / 1000000,
     };
 }
 
@@ -46,7 +49,8 @@ static void keep_cas(const struct record *record, struct plan *plan)
 
 static uint32_t later_exptime(const struct request *request, const struct record *record)
 {
-    return (request->options & REQUEST_SETS_EXPTIME) ? request->new_exptime : record_exptime(record);
+    return (request->options & REQUEST_SETS_EXPTIME) ? request->new_exptime
+                                                     : record_exptime(record);
 }
 
 static uint64_t request_client_size(const struct request *request)
@@ -68,9 +72,11 @@ static enum outcome plan_concat(const struct replica *replica, const struct requ
     plan->spec.value = append ? record_value(record) : request->value;
     plan->spec.value_tail = append ? request->value : record_value(record);
     uint64_t size = record_client_size(record) + request_client_size(request);
-    if (!item_fits(replica->options.value_size_max, request->key.size, record_client_flags(record), size))
+    if (!item_fits(replica->options.value_size_max, request->key.size, record_client_flags(record),
+                   size))
         return OUTCOME_TOO_LARGE;
-    bool in_pieces = (record->flags & RECORD_LARGE) || request->large; /* a manifest is no part of a value */
+    /* a manifest is no part of a value */
+    bool in_pieces = (record->flags & RECORD_LARGE) || request->large;
     return in_pieces || size > LARGE_VALUE_MIN ? OUTCOME_LARGE : OUTCOME_STORED;
 }
 
@@ -85,7 +91,8 @@ static enum outcome plan_initial(struct request *request, struct plan *plan)
     return OUTCOME_NUMBER;
 }
 
-static enum outcome plan_arithmetic(struct request *request, const struct record *record, struct plan *plan)
+static enum outcome plan_arithmetic(struct request *request, const struct record *record,
+                                    struct plan *plan)
 {
     uint64_t number;
     if (record == NULL)
@@ -105,7 +112,8 @@ static enum outcome plan_arithmetic(struct request *request, const struct record
     return OUTCOME_NUMBER;
 }
 
-static enum outcome plan_touch(const struct request *request, const struct record *record, struct plan *plan)
+static enum outcome plan_touch(const struct request *request, const struct record *record,
+                               struct plan *plan)
 {
     bool reads = request->type == REQUEST_GAT;
     if (record == NULL)
@@ -118,7 +126,8 @@ static enum outcome plan_touch(const struct request *request, const struct recor
     return reads ? OUTCOME_HIT : OUTCOME_TOUCHED;
 }
 
-static enum outcome plan_flush(const struct replica *replica, const struct request *request, struct plan *plan)
+static enum outcome plan_flush(const struct replica *replica, const struct request *request,
+                               struct plan *plan)
 {
     plan->plain = request->exptime == 0;
     if (!plan->plain) { /* what is flushed so far stays flushed until the moment comes */
@@ -155,7 +164,8 @@ static enum outcome plan_vivify_empty(struct request *request, struct plan *plan
 }
 
 /* A fetch that changes nothing is a read, and no more. */
-static enum outcome plan_fetch(struct request *request, const struct record *record, struct plan *plan)
+static enum outcome plan_fetch(struct request *request, const struct record *record,
+                               struct plan *plan)
 {
     if (record == NULL)
         return plan_vivify_empty(request, plan);
@@ -172,8 +182,10 @@ static enum outcome plan_fetch(struct request *request, const struct record *rec
     return OUTCOME_HIT;
 }
 
-/* Stale: the value stays, the next one who fetches it wins, and its unique is another one. Emptied: its unique stays. */
-static enum outcome plan_invalidate(const struct request *request, const struct record *record, struct plan *plan)
+/* Stale: the value stays, the next one who fetches it wins, and its unique is another one. Emptied:
+ * its unique stays. */
+static enum outcome plan_invalidate(const struct request *request, const struct record *record,
+                                    struct plan *plan)
 {
     bool empties = (request->options & REQUEST_EMPTIES) != 0;
     plan->spec.flags |= record->flags & (empties ? RECORD_BASE64 : RECORD_BASE64 | RECORD_LARGE);
@@ -191,11 +203,13 @@ static enum outcome plan_invalidate(const struct request *request, const struct 
     return OUTCOME_DELETED;
 }
 
-static enum outcome plan_delete(const struct request *request, const struct record *record, struct plan *plan)
+static enum outcome plan_delete(const struct request *request, const struct record *record,
+                                struct plan *plan)
 {
     if (record == NULL)
         return OUTCOME_NOT_FOUND;
-    if (request->type == REQUEST_DELETE && (request->options & (REQUEST_MARKS_STALE | REQUEST_EMPTIES)))
+    if (request->type == REQUEST_DELETE &&
+        (request->options & (REQUEST_MARKS_STALE | REQUEST_EMPTIES)))
         return plan_invalidate(request, record, plan);
     plan->spec.kind = RECORD_TOMBSTONE;
     plan->spec.flags = RECORD_RMW;
@@ -204,14 +218,17 @@ static enum outcome plan_delete(const struct request *request, const struct reco
     return OUTCOME_DELETED;
 }
 
-/* A value for an older version than is there is better than none, if the client says so: as a stale one. */
-static enum outcome plan_cas(const struct request *request, const struct record *record, struct plan *plan)
+/* A value for an older version than is there is better than none, if the client says so: as a stale
+ * one. */
+static enum outcome plan_cas(const struct request *request, const struct record *record,
+                             struct plan *plan)
 {
     if (record == NULL)
         return OUTCOME_NOT_FOUND;
     if (record_cas(record) == request->cas)
         return OUTCOME_STORED;
-    if (!(request->options & REQUEST_MARKS_STALE) || request->cas == 0 || request->cas > record_cas(record))
+    if (!(request->options & REQUEST_MARKS_STALE) || request->cas == 0 ||
+        request->cas > record_cas(record))
         return OUTCOME_EXISTS;
     plan->spec.exptime = record_exptime(record);
     plan->spec.flags |= RECORD_STALE | (record->flags & RECORD_WON);
@@ -220,8 +237,8 @@ static enum outcome plan_cas(const struct request *request, const struct record 
 
 /* ---- all of them ---- */
 
-static enum outcome plan_command(const struct replica *replica, struct request *request, const struct record *record,
-                                 struct plan *plan)
+static enum outcome plan_command(const struct replica *replica, struct request *request,
+                                 const struct record *record, struct plan *plan)
 {
     switch (request->type) {
     case REQUEST_SET:
@@ -261,7 +278,8 @@ static enum outcome plan_command(const struct replica *replica, struct request *
 /* The unique that the client wants for the new value; a fetch that finds one leaves it as it is. */
 static void set_cas(const struct request *request, const struct record *record, struct plan *plan)
 {
-    bool new_value = plan->spec.kind == RECORD_VALUE && (request->type != REQUEST_FETCH || record == NULL);
+    bool new_value =
+        plan->spec.kind == RECORD_VALUE && (request->type != REQUEST_FETCH || record == NULL);
     if (!(request->options & REQUEST_SETS_CAS) || !new_value)
         return;
     plan->spec.flags |= RECORD_CAS;
@@ -278,13 +296,14 @@ static uint32_t client_size(const struct record_spec *spec)
 /* How the key is shown is decided by who stores a value, not by who changes it. */
 static uint8_t flags_of_new(const struct request *request, const struct record *record)
 {
-    bool stores = record == NULL || request->type == REQUEST_SET || request->type == REQUEST_REPLACE ||
-                  request->type == REQUEST_CAS;
+    bool stores = record == NULL || request->type == REQUEST_SET ||
+                  request->type == REQUEST_REPLACE || request->type == REQUEST_CAS;
     uint8_t wanted = RECORD_LARGE | (stores ? RECORD_BASE64 : 0);
     return RECORD_RMW | (request_record_flags(request) & wanted);
 }
 
-/* The command is for one version of its key only, and there is another. What is empty is no number first. */
+/* The command is for one version of its key only, and there is another. What is empty is no number
+ * first. */
 static bool is_of_another(const struct request *request, const struct record *record)
 {
     bool counts = request->type == REQUEST_INCR || request->type == REQUEST_DECR;
@@ -299,7 +318,8 @@ static bool comes_of_a_write(enum outcome outcome)
            outcome == OUTCOME_TOUCHED || outcome == OUTCOME_DELETED || outcome == OUTCOME_OK;
 }
 
-bool plan_write(const struct replica *replica, struct request *request, const struct current *now, struct plan *plan)
+bool plan_write(const struct replica *replica, struct request *request, const struct current *now,
+                struct plan *plan)
 {
     const struct record *record = now->record;
     plan->spec = (struct record_spec){

@@ -19,7 +19,8 @@ void replica_notice_serving(struct replica *replica)
         atomic_store_explicit(&replica->notice.serving, serving, memory_order_release);
 }
 
-/* At once when it changes, before anybody can be told: an answer to flush_all must not overtake it. */
+/* At once when it changes, before anybody can be told: an answer to flush_all must not overtake
+ * it. */
 void replica_notice_flush(struct replica *replica)
 {
     uint64_t flushed = 0;
@@ -50,8 +51,8 @@ static bool is_plain_read(const struct request *request)
     return reads && (request->options & ~OPTIONS_PLAIN) == 0;
 }
 
-bool replica_read_begin_any(const struct replica *replica, const struct request *request, uint32_t now,
-                            struct reading *reading)
+bool replica_read_begin_any(const struct replica *replica, const struct request *request,
+                            uint32_t now, struct reading *reading)
 {
     if (!is_plain_read(request))
         return false;

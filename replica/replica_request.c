@@ -101,7 +101,8 @@ static enum execute delete_instead(struct replica *replica, struct request *requ
     return write_start(replica, request, &plan, base);
 }
 
-/* What no acknowledgement of a peer will say of it: that it is durable here, or that there is no peer to wait for. */
+/* What no acknowledgement of a peer will say of it: that it is durable here, or that there is no
+ * peer to wait for. */
 static void await_own(struct replica *replica, struct op *op)
 {
     if (model_awaits_durable(replica->model))
@@ -124,8 +125,8 @@ static enum execute without_room(struct replica *replica, struct request *reques
     if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
         if (!replica_group_is_full(replica)) /* else the others say what they have too much */
             replica->starved = larger(replica->starved, growth);
-        /* A piece is tried again by its uploader. Here it would keep all others waiting, perhaps for pieces that no
-         * eviction takes: those of uploads that wait behind it. */
+        /* A piece is tried again by its uploader. Here it would keep all others waiting, perhaps
+         * for pieces that no eviction takes: those of uploads that wait behind it. */
         if (!key_is_piece(request->key))
             return EXECUTE_BLOCKED;
     }
@@ -294,7 +295,8 @@ static void see(const struct replica *replica, struct request *request, const st
     replica_see(request, record, &access, replica_now(replica));
 }
 
-/* Its key can be read, but a write of this node on it is still to be answered: it goes after that one. */
+/* Its key can be read, but a write of this node on it is still to be answered: it goes after that
+ * one. */
 static enum execute wait_for_own(struct replica *replica, struct op *op, struct request *request)
 {
     op_wait(replica, op, request, true);
@@ -323,23 +325,24 @@ static bool is_under_flush(const struct replica *replica, const struct request *
            replica_under_flush(request->key.size) && found->record->ts < replica->flush.ts;
 }
 
-/* What the command has to do with; record NULL: nothing. A record past its time is that of EXPIRE alone, which deletes no other; EVICT
- * deletes only what was chosen. */
+/* What the command has to do with; record NULL: nothing. A record past its time is that of EXPIRE
+ * alone, which deletes no other; EVICT deletes only what was chosen. */
 static void choose_record(const struct replica *replica, const struct request *request,
                           const struct found *found, struct current *now)
 {
     bool due = now->expired && !is_plain(request) && !FAULT(EXPIRE_LOCAL);
     if (request->type == REQUEST_EXPIRE && !due)
         now->record = now->flushed ? found->record : NULL;
-    else if (request->type == REQUEST_EVICT && !(found != NULL && may_evict(replica, request, found)))
+    else if (request->type == REQUEST_EVICT &&
+             !(found != NULL && may_evict(replica, request, found)))
         now->record = NULL;
     else if (now->expired && !due)
         now->record = NULL;
 }
 
 /* The waiting SETs that go out with it as one write give it the value of the last. */
-static enum execute write_with_joined(struct replica *replica, struct op *op, struct request *request,
-                                      struct plan *plan, uint64_t base)
+static enum execute write_with_joined(struct replica *replica, struct op *op,
+                                      struct request *request, struct plan *plan, uint64_t base)
 {
     struct request *last = last_of_sets(op, request, &plan->joined);
     if (last != request) {
@@ -376,7 +379,8 @@ enum execute replica_execute(struct replica *replica, struct request *request)
     struct current now = plan_look(replica, found);
     request->seen.expired = request->seen.expired || now.expired;
     request->seen.flushed = now.flushed;
-    if (now.expired && !is_plain(request) && request->type != REQUEST_EXPIRE && !FAULT(EXPIRE_LOCAL))
+    if (now.expired && !is_plain(request) && request->type != REQUEST_EXPIRE &&
+        !FAULT(EXPIRE_LOCAL))
         return own_open ? wait_for_own(replica, op, request)
                         : expire_first(replica, request, found, &now);
     choose_record(replica, request, found, &now);

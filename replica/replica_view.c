@@ -10,7 +10,8 @@ static bool coordinator_is_gone(const struct replica *replica, uint64_t ts)
     return !view_has_coordinator(&replica->view, ts);
 }
 
-/* Finishes a write for its coordinator: same ts, same value, same flag (Hermes section 3.2). Idempotent. */
+/* Finishes a write for its coordinator: same ts, same value, same flag (Hermes section 3.2).
+ * Idempotent. */
 void replica_replay_start(struct replica *replica, struct op *op, struct found *found)
 {
     assert(replica_is_member(replica));
@@ -26,7 +27,9 @@ void replica_replay_start(struct replica *replica, struct op *op, struct found *
     replica_set_state(replica, found, STATE_REPLAY);
     replica_send_inv(replica, op, &op->replay, replica_peers(replica));
     if (model_awaits_durable(replica->model))
-        defer(replica, &(struct deferred){.need = op->replay.lsn, .ts = op->replay.ts, .token = op_token(replica, op)});
+        defer(replica, &(struct deferred){.need = op->replay.lsn,
+                                          .ts = op->replay.ts,
+                                          .token = op_token(replica, op)});
     if (replica->durable > op->replay.lsn || replica_peers(replica) == 0)
         replica->check_all = true; /* no event need come for it */
 }
@@ -78,9 +81,11 @@ void replica_on_view(struct replica *replica, const struct view *view)
         return;
     replica->fresh = false;
     if (replica_is_member(replica))
-        replica_mark_end(replica); /* something is left only in a cold start right after a removal: nobody serves meanwhile */
+        /* something is left only in a cold start right after a removal: nobody serves meanwhile */
+        replica_mark_end(replica);
     if (first && replica_is_member(replica)) {
-        replica->unconfirmed = true; /* cold start: the members pool what they have, by replaying it */
+        /* cold start: the members pool what they have, by replaying it */
+        replica->unconfirmed = true;
         replica->cold = replica->cold_waits && !FAULT(COLD_SERVES);
         replica->unconfirmed_cursor = (struct store_cursor){0};
     }
@@ -107,8 +112,9 @@ void replica_on_up(struct replica *replica, unsigned peer)
 
 /* ---- start and restart ---- */
 
-/* A try that was overtaken here lies INVALID at others. They may have gone on in a view without this node, and without whoever
- * overtook it: then they have replayed it. Only a newer record that is VALID here says that it is gone everywhere. */
+/* A try that was overtaken here lies INVALID at others. They may have gone on in a view without
+ * this node, and without whoever overtook it: then they have replayed it. Only a newer record that
+ * is VALID here says that it is gone everywhere. */
 static enum outcome refused(const struct request *request)
 {
     return request->tried && !FAULT(TRIED_IS_REFUSED) ? OUTCOME_UNKNOWN : OUTCOME_REFUSED;
@@ -123,7 +129,9 @@ static void refuse_waiting(struct replica *replica)
         while (op->own.requests != NULL) {
             struct request *request = op->own.requests;
             op->own.requests = request->next;
-            replica_reply(replica, request, FAULT(UNDER_WAY_REFUSED) ? OUTCOME_REFUSED : OUTCOME_UNKNOWN, NULL, 0, false);
+            replica_reply(replica, request,
+                          FAULT(UNDER_WAY_REFUSED) ? OUTCOME_REFUSED : OUTCOME_UNKNOWN, NULL, 0,
+                          false);
         }
         while (op->wait_first != NULL) {
             struct request *request = op->wait_first;
@@ -150,7 +158,8 @@ static void forget_overtaken(struct replica *replica, struct op *op)
         replica_forget_own(replica, op);
 }
 
-/* The writes themselves stay: they are complete when the others are there again, or a view decides. */
+/* The writes themselves stay: they are complete when the others are there again, or a view
+ * decides. */
 void replica_on_stalled(struct replica *replica)
 {
     refuse_waiting(replica);
@@ -181,14 +190,17 @@ void replica_on_stable(struct replica *replica)
 
 /* ---- time ---- */
 
-/* The requests of a node that is no member any more wait for EVENT_RESTART; a flush that is due is an ordinary write. */
+/* The requests of a node that is no member any more wait for EVENT_RESTART; a flush that is due is
+ * an ordinary write. */
 static void start_due_flush(struct replica *replica)
 {
     bool lowest = (replica->view.members & (uint8_t)(node_bit(replica->options.self) - 1)) == 0;
-    if (!replica->flush.known || replica->flush.due == 0 || replica->flush.due > replica->wall_us / 1000000 ||
-        !replica->flush.valid || replica->internal_flush_busy || !lowest)
+    if (!replica->flush.known || replica->flush.due == 0 ||
+        replica->flush.due > replica->wall_us / 1000000 || !replica->flush.valid ||
+        replica->internal_flush_busy || !lowest)
         return;
-    replica->internal_flush = (struct request){.type = REQUEST_FLUSH, .hash = hash_key(slice_make("", 0))};
+    replica->internal_flush =
+        (struct request){.type = REQUEST_FLUSH, .hash = hash_key(slice_make("", 0))};
     replica->internal_flush.key = slice_make("", 0);
     replica->internal_flush.busy = &replica->internal_flush_busy;
     replica->internal_flush_busy = true;
@@ -212,12 +224,14 @@ bool replica_drive_unconfirmed(struct replica *replica, struct found *found)
     return true;
 }
 
-/* Cold start: replays what this node cannot know to be complete. The current record decides, confirmed or not, when peers compare. */
+/* Cold start: replays what this node cannot know to be complete. The current record decides,
+ * confirmed or not, when peers compare. */
 static void walk_unconfirmed(struct replica *replica)
 {
     struct mark mark = {0};
     struct found found;
-    uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes, &replica->unconfirmed_tail);
+    uint64_t budget =
+        replica_walk_budget(replica, replica->options.walk_bytes, &replica->unconfirmed_tail);
     (void)store_mark_last(replica->store, &mark);
     while (replica->replay_count < replica->options.op_count_max) {
         if (!store_walk(replica->store, &replica->unconfirmed_cursor, mark.lsn, &budget, &found)) {
@@ -229,7 +243,8 @@ static void walk_unconfirmed(struct replica *replica)
         if (found.state != STATE_UNCONFIRMED)
             continue;
         if (!replica_drive_unconfirmed(replica, &found)) {
-            replica->unconfirmed_cursor = (struct store_cursor){0}; /* this one was passed: begin again later */
+            /* this one was passed: begin again later */
+            replica->unconfirmed_cursor = (struct store_cursor){0};
             return;
         }
     }
@@ -251,13 +266,16 @@ static void ask_coordinator(struct replica *replica, struct op *op, struct found
     replica_send(replica, node_bit(ts_node(ts)), false, &message, op_key(op), slice_make(NULL, 0));
 }
 
-/* Those of `nodes` that let a write wait, sent RESEND_US ago and more. Messages go in order, so while many bytes are under
- * way a node that has acknowledged something since just has not come to this one: to send it again would only make more of
- * them. Not for ever: it may be this one that the node has no room for. */
-static uint8_t keep_waiting(const struct replica *replica, uint8_t nodes, const struct pending *pending)
+/* Those of `nodes` that let a write wait, sent RESEND_US ago and more. Messages go in order, so
+ * while many bytes are under way a node that has acknowledged something since just has not come to
+ * this one: to send it again would only make more of them. Not for ever: it may be this one that
+ * the node has no room for. */
+static uint8_t keep_waiting(const struct replica *replica, uint8_t nodes,
+                            const struct pending *pending)
 {
     enum { PATIENCE = 10 };
-    if (replica->own_bytes <= OWN_BYTES_BUSY || replica->mono_us - pending->sent_us >= (uint64_t)PATIENCE * RESEND_US)
+    if (replica->own_bytes <= OWN_BYTES_BUSY ||
+        replica->mono_us - pending->sent_us >= (uint64_t)PATIENCE * RESEND_US)
         return nodes;
     for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)
         if (replica->mono_us - replica->acked_us[node] < RESEND_US)

@@ -1,4 +1,5 @@
-/* view.h: who belongs to the group now. Agreed by a majority of the configured nodes; epochs grow and skip none. */
+/* view.h: who belongs to the group now. Agreed by a majority of the configured nodes; epochs grow
+ * and skip none. */
 #ifndef REPLICA_VIEW_H
 #define REPLICA_VIEW_H
 
@@ -19,10 +20,12 @@ struct view {
     uint8_t healing;    /* acknowledge, serve nobody, coordinate nothing */
     uint8_t configured; /* all nodes of the group */
     uint8_t reserved;
-    uint64_t incarnation[8]; /* index: node id; of members and healing nodes: the one that was admitted */
+    /* index: node id; of members and healing nodes: the one that was admitted */
+    uint64_t incarnation[8];
 };
 
-/* The node and incarnation that made `ts` still belong to the group (doc/protocol.md: "coordinator"). */
+/* The node and incarnation that made `ts` still belong to the group (doc/protocol.md:
+ * "coordinator"). */
 static inline bool view_has_coordinator(const struct view *view, uint64_t ts)
 {
     unsigned node = ts_node(ts);

@@ -215,7 +215,8 @@ static bool is_finished(const struct connection *connection)
 static void set_watches(struct connection *connection)
 {
     bool writes = connection->first != NULL && connection->first->done;
-    bool reads = (connection_may_parse(connection) && !connection->ended) || connection->watcher != NULL;
+    bool reads =
+        (connection_may_parse(connection) && !connection->ended) || connection->watcher != NULL;
     if (stream_is_datagram(&connection->stream))
         return;
     stream_wanted_events(&connection->stream, &reads, &writes);

@@ -7,9 +7,9 @@
  * login_parse (connection_auth.h), until the client has said who he is.
  *
  * Many commands of one client are under way at once; each waits in the list of its connection until
- * all before it are answered. flush_all, persist, stats, verbosity and quit wait until nothing is under way
- * (barrier). A client that does not read its answers is not read either, once CONNECTION_BYTES_MAX
- * of them or CONNECTION_JOB_MAX commands are waiting. */
+ * all before it are answered. flush_all, persist, stats, verbosity and quit wait until nothing is
+ * under way (barrier). A client that does not read its answers is not read either, once
+ * CONNECTION_BYTES_MAX of them or CONNECTION_JOB_MAX commands are waiting. */
 #ifndef SERVER_CONNECTION_H
 #define SERVER_CONNECTION_H
 
@@ -74,18 +74,19 @@ struct connection {
     struct sasl_dialogue *sasl; /* NULL: none */
     uint8_t *buffer;            /* NULL: nothing is kept */
     uint32_t begin, end;
-    size_t turn_bytes;         /* read in this turn */
-    struct job *first, *last;  /* by next_answer */
-    struct job *value_job;     /* its data block is arriving */
-    const struct job *holder;  /* nothing more is parsed until it is submitted or, if it may be
-                                  a rewrite, done: a client's commands on one key keep their order */
-    struct download *download; /* of the answer at the front, if it is large */
-    uint32_t job_count;        /* in the list */
-    uint32_t pending_count;    /* of these, not done */
+    size_t turn_bytes;        /* read in this turn */
+    struct job *first, *last; /* by next_answer */
+    struct job *value_job;    /* its data block is arriving */
+    /* nothing more is parsed until it is submitted or, if it may be a rewrite, done: a client's
+     * commands on one key keep their order */
+    const struct job *holder;
+    struct download *download;                  /* of the answer at the front, if it is large */
+    uint32_t job_count;                         /* in the list */
+    uint32_t pending_count;                     /* of these, not done */
     uint16_t pending_in[CONNECTION_KEY_GROUPS]; /* of these, by the hash of their key */
-    uint32_t get_count;        /* of these, with a value of unknown size to come */
-    uint64_t bytes;            /* of values in the list */
-    uint64_t written;          /* of the first one's answer */
+    uint32_t get_count;                         /* of these, with a value of unknown size to come */
+    uint64_t bytes;                             /* of values in the list */
+    uint64_t written;                           /* of the first one's answer */
     uint32_t value_hint;
     uint32_t line_number;    /* of the newest command */
     uint32_t refused_line;   /* a get that was ended by an error */
@@ -101,7 +102,8 @@ struct connection {
     uint64_t opened_us;
     uint64_t heard_us;      /* when bytes came last */
     char barrier_words[64]; /* arguments of stats; the answer of mp */
-    uint64_t scope;         /* shards with writes that no persist has covered yet: bit n is shard n */
+    /* shards with writes that no persist has covered yet: bit n is shard n */
+    uint64_t scope;
 };
 
 /* Takes the descriptor over. `listener`: where it came in, in options.listen. */
@@ -124,8 +126,8 @@ void connection_close_all(struct worker *worker);
 void connection_sweep(struct worker *worker);
 
 /* connection_read.c. Receives and parses, up to a limit, so that others have their turn. Afterwards
- * `more` says that there are bytes to go on with, as soon as that is allowed: no event of the socket
- * will tell. */
+ * `more` says that there are bytes to go on with, as soon as that is allowed: no event of the
+ * socket will tell. */
 void connection_read(struct connection *connection);
 /* Nothing has to be answered, or found, before the next command is looked at. */
 bool connection_may_parse(const struct connection *connection);
@@ -157,7 +159,8 @@ void connection_tally_eviction(struct worker *worker, const struct request *requ
 void connection_begin_persist(struct connection *connection);
 void connection_persist_text(struct connection *connection, const struct text_request *request);
 void connection_persist_meta(struct connection *connection, const struct text_request *request);
-void connection_note_persist(struct connection *connection, const struct job *job); /* one is back */
+/* one is back */
+void connection_note_persist(struct connection *connection, const struct job *job);
 void connection_end_persist(struct connection *connection);
 
 /* connection_admin.c: commands without a key. */
@@ -224,7 +227,8 @@ void connection_append(struct connection *connection, struct job *job);
 void connection_insert(struct connection *connection, struct job *after, struct job *job);
 void connection_submitted(const struct job *job); /* a large value, at last */
 void connection_end_pending(struct connection *connection, const struct job *job);
-/* Nothing of this client is under way on the key: a read of it may be answered at once, and is in order. */
+/* Nothing of this client is under way on the key: a read of it may be answered at once, and is in
+ * order. */
 bool connection_is_idle_on(const struct connection *connection, uint64_t hash);
 void connection_set_due(struct connection *connection);
 

@@ -154,7 +154,8 @@ static uint32_t segments_of(const struct node *node, uint32_t megabytes)
         store_live_max(node->segment_count_shard, node->segment_size) * node->worker_count;
     most = segments_limit(node->options.memory_size, most);
     uint32_t count = segments_count(size, node->worker_count, node->segment_size);
-    if (size > most + (1 << 20) - 1 || store_live_max(count, node->segment_size) * node->worker_count > 2 * size)
+    if (size > most + (1 << 20) - 1 ||
+        store_live_max(count, node->segment_size) * node->worker_count > 2 * size)
         return 0;
     return count < node->segment_count_shard ? count : node->segment_count_shard;
 }

@@ -1,5 +1,5 @@
-/* connection_auth.h: what connection_read.c and connection_binary.c need of a client who has to say who
- * he is. The worker's own thread. */
+/* connection_auth.h: what connection_read.c and connection_binary.c need of a client who has to say
+ * who he is. The worker's own thread. */
 #ifndef SERVER_CONNECTION_AUTH_H
 #define SERVER_CONNECTION_AUTH_H
 

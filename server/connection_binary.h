@@ -1,5 +1,5 @@
-/* connection_binary.h: what connection_read.c and connection_write.c need of a connection that speaks
- * the binary protocol. The worker's own thread. */
+/* connection_binary.h: what connection_read.c and connection_write.c need of a connection that
+ * speaks the binary protocol. The worker's own thread. */
 #ifndef SERVER_CONNECTION_BINARY_H
 #define SERVER_CONNECTION_BINARY_H
 

@@ -39,7 +39,7 @@ struct published {
     struct shard_stats shard;
     struct store_stats store;
     struct medium_file_stats medium; /* kind NULL: in memory */
-    uint64_t undurable; /* appends that are not durable here yet */
+    uint64_t undurable;              /* appends that are not durable here yet */
     uint64_t parked;
     uint64_t jobs_taken; /* commands of clients under way */
     uint64_t buffers;    /* read buffers, in use or kept */

@@ -301,8 +301,10 @@ static void tell_awaited(struct group *group)
         return;
     group->awaited_us = group->now_us;
     if (all_blank)
-        log_warn("start: all members of the last view are here, but none holds a whole log: each is damaged or empty. Restore a "
-                 "directory, or --force-members decides whose logs to go on with: keys that were overwritten or deleted lately may "
+        log_warn("start: all members of the last view are here, but none holds a whole log: each "
+                 "is damaged or empty. Restore a "
+                 "directory, or --force-members decides whose logs to go on with: keys that were "
+                 "overwritten or deleted lately may "
                  "come back with older values");
     else if (member_agreed_epoch(&group->member) == 0)
         log_warn("start: waiting for node %s: the first start of a group takes all its nodes (or "

@@ -30,7 +30,7 @@ struct group {
     uint64_t told_us;          /* the newest progress line */
     uint64_t told_received;    /* what it said */
     bool told_no_room;
-    uint64_t awaited_us;       /* the newest line about a start that waits */
+    uint64_t awaited_us; /* the newest line about a start that waits */
     uint64_t awaits_since_us;
 };
 

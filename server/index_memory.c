@@ -22,7 +22,8 @@ enum { PAGE = 4096, TMPFS = 0x01021994, RAMFS = 0x858458f6 };
 
 /* ---- whose it is ---- */
 
-/* Which boot, and which directory: its inode, since a copy of the directory may hold other segments. */
+/* Which boot, and which directory: its inode, since a copy of the directory may hold other
+ * segments. */
 static bool fill_whose(struct store_keep *keep, const char *directory)
 {
     char boot[40] = "";
@@ -56,7 +57,8 @@ static uint64_t newest_change(const char *path)
         if (strncmp(entry->d_name, "segment-", 8) != 0 ||
             fstatat(dirfd(directory), entry->d_name, &stat_of, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
-        uint64_t at = (uint64_t)stat_of.st_ctim.tv_sec * 1000000 + (uint64_t)stat_of.st_ctim.tv_nsec / 1000;
+        uint64_t at =
+            (uint64_t)stat_of.st_ctim.tv_sec * 1000000 + (uint64_t)stat_of.st_ctim.tv_nsec / 1000;
         newest = at > newest ? at : newest;
     }
     closedir(directory);
@@ -125,7 +127,8 @@ static bool grow(void *user, uint64_t from, uint64_t to)
     to = (to + PAGE - 1) / PAGE * PAGE;
     if (allocate(memory, from, to))
         return true;
-    log_warn("%s: %s: no room for the index, which goes on in the process's own memory: a restart will scan the log",
+    log_warn("%s: %s: no room for the index, which goes on in the process's own memory: a restart "
+             "will scan the log",
              memory->path, strerror(errno));
     if (!replace(memory, from, to))
         log_error("%s: no memory for the index", memory->path);
@@ -141,8 +144,9 @@ static bool open_found(struct index_memory *memory)
     memory->fd = open(memory->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (memory->fd < 0)
         return false;
-    if (fstat(memory->fd, &stat_of) == 0 && S_ISREG(stat_of.st_mode) && stat_of.st_uid == geteuid() &&
-        stat_of.st_nlink == 1 && flock(memory->fd, LOCK_EX | LOCK_NB) == 0) {
+    if (fstat(memory->fd, &stat_of) == 0 && S_ISREG(stat_of.st_mode) &&
+        stat_of.st_uid == geteuid() && stat_of.st_nlink == 1 &&
+        flock(memory->fd, LOCK_EX | LOCK_NB) == 0) {
         memory->size = stat_of.st_size > PAGE ? (uint64_t)stat_of.st_size - PAGE : 0;
         return true;
     }
@@ -160,7 +164,8 @@ static bool find(struct index_memory *memory)
     }
     memory->path[size] = 0;
     const char *name = strrchr(memory->path, '/');
-    return name != NULL && strncmp(name + 1, FILE_PREFIX, strlen(FILE_PREFIX)) == 0 && open_found(memory);
+    return name != NULL && strncmp(name + 1, FILE_PREFIX, strlen(FILE_PREFIX)) == 0 &&
+           open_found(memory);
 }
 
 static bool create_here(struct index_memory *memory)
@@ -213,7 +218,8 @@ static bool is_left_over(int fd, const char *path)
         flock(fd, LOCK_EX | LOCK_NB) != 0 || pread(fd, link, PAGE, 0) != PAGE || link[0] != '/')
         return false;
     ssize_t size = readlink(link, leads, sizeof(leads) - 1);
-    return size < 0 ? errno == ENOENT || errno == ENOTDIR || errno == EINVAL : strcmp(leads, path) != 0;
+    return size < 0 ? errno == ENOENT || errno == ENOTDIR || errno == EINVAL
+                    : strcmp(leads, path) != 0;
 }
 
 static void remove_left_over(const char *where)
@@ -267,7 +273,8 @@ static void forget(struct index_memory *memory)
 enum status index_memory_open(struct index_memory *memory, const char *directory, const char *where,
                               uint64_t size)
 {
-    *memory = (struct index_memory){.fd = -1, .where = where, .keep = {.grow = grow, .user = memory}};
+    *memory =
+        (struct index_memory){.fd = -1, .where = where, .keep = {.grow = grow, .user = memory}};
     if (directory == NULL)
         return use_own(memory, size);
     int length = snprintf(memory->link, sizeof(memory->link), "%s/" INDEX_FILE_NAME, directory);

@@ -1,13 +1,15 @@
-/* index_memory.h: the memory of a shard's index: a shared file mapping, so that it outlives a process that was killed.
- * Each shard's own thread.
+/* index_memory.h: the memory of a shard's index: a shared file mapping, so that it outlives a
+ * process that was killed. Each shard's own thread.
  *
- * It has to lie in a RAM file system: the index is written all over, and on a disk the kernel would write it back again and
- * again, and let the worker wait meanwhile. So DIR/shard-N/index is a link to a file in --index-dir (/dev/shm), or that
- * file itself where DIR is a RAM file system. Without one the memory is the process's own. Only one boot can use it.
- * The file's first page says which link leads to it: a start removes those that no link leads to any more.
+ * It has to lie in a RAM file system: the index is written all over, and on a disk the kernel would
+ * write it back again and again, and let the worker wait meanwhile. So DIR/shard-N/index is a link
+ * to a file in --index-dir (/dev/shm), or that file itself where DIR is a RAM file system. Without
+ * one the memory is the process's own. Only one boot can use it. The file's first page says which
+ * link leads to it: a start removes those that no link leads to any more.
  *
- * The file is as large as the index may become, and sparse: a part of it is allocated before it is used, because touching what a
- * full file system cannot give is SIGBUS. Where nothing is left, the process's own memory takes the part's place. */
+ * The file is as large as the index may become, and sparse: a part of it is allocated before it is
+ * used, because touching what a full file system cannot give is SIGBUS. Where nothing is left, the
+ * process's own memory takes the part's place. */
 #ifndef SERVER_INDEX_MEMORY_H
 #define SERVER_INDEX_MEMORY_H
 
@@ -32,8 +34,9 @@ struct index_memory {
     char path[INDEX_PATH_SIZE];
 };
 
-/* `directory` is the shard's, which exists; NULL: in memory only. `where`: --index-dir, or "none". `size`, in whole pages, is what is wanted;
- * what is there already may be larger, and is used as it is. */
+/* `directory` is the shard's, which exists; NULL: in memory only. `where`: --index-dir, or "none".
+ * `size`, in whole pages, is what is wanted; what is there already may be larger, and is used as it
+ * is. */
 enum status index_memory_open(struct index_memory *memory, const char *directory, const char *where,
                               uint64_t size) MUST_CHECK;
 

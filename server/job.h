@@ -54,7 +54,7 @@ struct job {
     struct binary_tag tag; /* binary protocol: this, and: */
     uint8_t binary_base;   /* enum binary_opcode */
     uint8_t binary_status; /* JOB_LINE: enum binary_status, the answer */
-    uint8_t key_group; /* while it is pending (connection.c) */
+    uint8_t key_group;     /* while it is pending (connection.c) */
     bool noreply;
     bool done;     /* back at its home */
     bool answered; /* by its owner */

@@ -24,7 +24,8 @@ enum {
     CONNECT_MS = 1000,
     MESSAGE_HEADROOM = 65536,
     CLIENT_MEMORY_MIN = 64 << 20,
-    EXIT_FOREIGN = 78, /* the data directory is not this node's, or cannot be used; or --net can't */
+    /* the data directory is not this node's, or cannot be used; or --net can't */
+    EXIT_FOREIGN = 78,
 };
 
 void node_set_view(struct node *node, const struct node_view *view)

@@ -16,9 +16,9 @@
 #include "server/job.h"
 #include "server/mailbox.h"
 #include "server/options.h"
-#include "server/sasl_desk.h"
 #include "server/prefixes.h"
 #include "server/readers.h"
+#include "server/sasl_desk.h"
 #include "server/watcher.h"
 
 struct worker;
@@ -33,8 +33,8 @@ struct node {
     struct options options; /* constant */
     struct directory directory;
     struct auth auth;
-    struct sasl_desk sasl_desk; /* with -S */
-    bool sasl_busy;             /* a login could not be ended: libsasl2 stays open */
+    struct sasl_desk sasl_desk;   /* with -S */
+    bool sasl_busy;               /* a login could not be ended: libsasl2 stays open */
     uint32_t segment_size;        /* bytes, constant */
     uint32_t segment_count_shard; /* constant */
     struct net *net;              /* NULL: a single node */
@@ -53,15 +53,15 @@ struct node {
     struct readers readers; /* workers, and what they may be looking at */
     struct job_memory client_memory;
     _Atomic uint64_t upload_version; /* of the newest upload of a large value */
-    _Atomic uint64_t memory_limit; /* bytes: -m, or what cache_memlimit has made of it */
+    _Atomic uint64_t memory_limit;   /* bytes: -m, or what cache_memlimit has made of it */
     _Atomic bool dumping; /* lru_crawler metadump or mgdump, of which there is one at a time */
     _Atomic uint64_t dump_count; /* begun so far */
     _Atomic bool crawler_off;    /* by lru_crawler disable: no dumps */
     _Atomic bool failed;         /* the control thread cannot go on */
     struct counters forgotten;   /* sums at the last `stats reset`: to be subtracted */
 
-    struct watchers watchers;  /* the command watch */
-    struct prefixes prefixes;  /* stats detail */
+    struct watchers watchers; /* the command watch */
+    struct prefixes prefixes; /* stats detail */
 
     pthread_mutex_t view_lock; /* of `view` only */
     struct node_view view;

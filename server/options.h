@@ -101,10 +101,10 @@ struct options {
     bool recovery_full;
     enum model persistency;
     bool rebuild_index;
-    uint32_t damaged; /* enum options_damaged */
+    uint32_t damaged;            /* enum options_damaged */
     const char *index_directory; /* "none": the process's own memory */
-    uint32_t net;     /* enum net_choice */
-    uint32_t poll_us; /* 0: never */
+    uint32_t net;                /* enum net_choice */
+    uint32_t poll_us;            /* 0: never */
     uint32_t suspect_ms;
     uint32_t lease_ms;
     uint32_t election_ms;

@@ -211,7 +211,8 @@ static const char manual_tail[] =
     ".TP\n.B 67\nno such user\n"
     ".TP\n.B 71\ncannot listen, or a failure of the system while running\n"
     ".TP\n.B 74\nthe medium of the log failed, or cannot be read; doc/operations.md\n"
-    ".TP\n.B 78\nthe data directory belongs to another node, cannot be used, or is damaged (\\-\\-damaged)\n"
+    ".TP\n.B 78\nthe data directory belongs to another node, cannot be used, or is damaged "
+    "(\\-\\-damaged)\n"
     ".SH SEE ALSO\n"
     "memcached(1), memcstat(1), memcdump(1)\n";
 

@@ -1,15 +1,20 @@
 /* readers.h: holds atomics: who may be looking at records of shards that are not his own.
  *
- * A record that a worker has found in another one's shard stays as it is until that worker leaves, at the latest at the end of its
- * turn: the owner uses the space of a segment again only when all who were inside when it gave the segment back have left since
- * (pmem/log.h, log_grace_ask). A worker that reads nothing of others, or sleeps, is outside and holds up nobody.
+ * A record that a worker has found in another one's shard stays as it is until that worker leaves,
+ * at the latest at the end of its turn: the owner uses the space of a segment again only when all
+ * who were inside when it gave the segment back have left since (pmem/log.h, log_grace_ask). A
+ * worker that reads nothing of others, or sleeps, is outside and holds up nobody.
  *
- *     reader: enter -> find, copy, find, copy ... -> leave          owner: give segments back -> ask -> (each turn) passed? -> reuse
+ *     reader: enter -> find, copy, find, copy ... -> leave          owner: give segments back ->
+ *                                                                   ask -> (each turn) passed? ->
+ *                                                                   reuse
  *
- * Why nothing is used again too early, and no reader finds an entry that the owner has replaced before it asked: an owner looks at
- * each reader's word by a read-modify-write if it says "outside", and a reader enters by one; so one of them comes first in the
- * order of that word. Is it the owner, then the reader sees all that the owner did before. Is it the reader, then the owner finds
- * it inside. A reader inside with a number not below the owner's has seen the asking, and all that came before it. */
+ * Why nothing is used again too early, and no reader finds an entry that the owner has replaced
+ * before it asked: an owner looks at each reader's word by a read-modify-write if it says
+ * "outside", and a reader enters by one; so one of them comes first in the order of that word. Is
+ * it the owner, then the reader sees all that the owner did before. Is it the reader, then the
+ * owner finds it inside. A reader inside with a number not below the owner's has seen the asking,
+ * and all that came before it. */
 #ifndef SERVER_READERS_H
 #define SERVER_READERS_H
 
@@ -50,7 +55,8 @@ static inline void readers_leave_any(struct readers *readers, unsigned number)
     atomic_store_explicit(&readers->each[number].since, 0, memory_order_release);
 }
 
-/* What the caller did before is seen by everybody who enters after this; the number is for readers_passed_any(). */
+/* What the caller did before is seen by everybody who enters after this; the number is for
+ * readers_passed_any(). */
 static inline uint64_t readers_ask_any(struct readers *readers)
 {
     return atomic_fetch_add_explicit(&readers->asked, 1, memory_order_acq_rel) + 1;

@@ -76,7 +76,8 @@ static void shard_path(const struct node *node, unsigned shard, char path[SEGMEN
     snprintf(path, SEGMENTS_NAME_SIZE, "%s/shard-%u", node->directory.path, shard);
 }
 
-const char *segments_directory(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE])
+const char *segments_directory(const struct node *node, unsigned shard,
+                               char path[SEGMENTS_NAME_SIZE])
 {
     if (node->directory.path == NULL)
         return NULL;

@@ -16,11 +16,12 @@ enum {
     SEGMENTS_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
 };
 
-/* Segments that each shard needs so that items of `memory_size` bytes in all may live there; within what is possible. */
+/* Segments that each shard needs so that items of `memory_size` bytes in all may live there; within
+ * what is possible. */
 uint32_t segments_count(uint64_t memory_size, unsigned shard_count, uint32_t segment_size);
 
-/* What to call the limit, when `live_max` bytes can live in the log: whole segments hold a little more than was asked for,
- * the smallest log much more. */
+/* What to call the limit, when `live_max` bytes can live in the log: whole segments hold a little
+ * more than was asked for, the smallest log much more. */
 static inline uint64_t segments_limit(uint64_t memory_size, uint64_t live_max)
 {
     return live_max < 2 * memory_size ? memory_size : live_max;
@@ -45,7 +46,8 @@ enum status segments_open(const struct node *node, unsigned shard, struct medium
 uint32_t segments_count_there(const struct node *node, unsigned shard);
 
 /* The directory of a shard, in `path`; NULL: it is in memory. */
-const char *segments_directory(const struct node *node, unsigned shard, char path[SEGMENTS_NAME_SIZE]);
+const char *segments_directory(const struct node *node, unsigned shard,
+                               char path[SEGMENTS_NAME_SIZE]);
 
 /* The name of the file, for a message. */
 void segments_name(const struct node *node, unsigned shard, const struct medium *medium,

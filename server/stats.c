@@ -21,8 +21,8 @@ void stat_text(struct text *text, const char *name, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(value, sizeof(value), format, arguments);
     va_end(arguments);
-    text->used += reply_stat(text->data + text->used, text->size - 8 - text->used,
-                             slice_text(name), slice_text(value));
+    text->used += reply_stat(text->data + text->used, text->size - 8 - text->used, slice_text(name),
+                             slice_text(value));
 }
 
 void stat_number(struct text *text, const char *name, uint64_t value)
@@ -179,10 +179,10 @@ static const struct group {
     void (*print)(struct text *text, const struct node *node);
     uint32_t (*size)(const struct node *node); /* NULL: STATS_TEXT_SIZE */
 } groups[] = {
-    {"", false, stats_general, NULL},      {"settings", true, stats_settings, NULL},
-    {"items", false, stats_items, NULL},   {"slabs", false, stats_slabs, NULL},
-    {"sizes", false, sizes_are_off, NULL}, {"heal", false, stats_heal_lines, NULL},
-    {"view", false, stats_view, NULL},     {"peers", false, stats_view, NULL},
+    {"", false, stats_general, NULL},          {"settings", true, stats_settings, NULL},
+    {"items", false, stats_items, NULL},       {"slabs", false, stats_slabs, NULL},
+    {"sizes", false, sizes_are_off, NULL},     {"heal", false, stats_heal_lines, NULL},
+    {"view", false, stats_view, NULL},         {"peers", false, stats_view, NULL},
     {"net", false, stats_net, stats_net_size},
 };
 

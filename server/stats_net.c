@@ -165,7 +165,7 @@ void stats_net(struct text *text, const struct node *node)
 
 uint32_t stats_net_size(const struct node *node)
 {
-    enum { PLACE_SIZE = 4096 }; /* of a place's lines, at most */
+    enum { PLACE_SIZE = 4096 };              /* of a place's lines, at most */
     uint32_t lanes = node->worker_count + 2; /* the control thread's, and the sums */
     return 4096 + lanes * (node->options.peer_count + 1) * PLACE_SIZE;
 }

@@ -27,7 +27,7 @@ uint64_t stats_count(const struct node *node, enum counter counter);
 /* Sums over all shards, as they were when their workers last published. */
 struct totals {
     struct store_stats store;
-    struct shard_stats shard; /* numbers only */
+    struct shard_stats shard;        /* numbers only */
     struct medium_file_stats medium; /* the kind is that of a shard: they lie in one directory */
     uint64_t undurable;
     uint64_t stable_us; /* of the shard whose newest stable round is the oldest; 0: one has none */

@@ -124,11 +124,10 @@ void watchers_note_eviction(struct worker *worker, const struct request *request
     struct slice name = encode_key(key, request);
     uint32_t now = worker_now(worker);
     long long ttl = seen->exptime == 0 ? -1 : (long long)seen->exptime - now;
-    int size = snprintf(line, sizeof(line),
-                        "type=eviction key=%.*s fetch=%s ttl=%lld la=%u clsid=%d size=%u",
-                        (int)name.size, key, seen->fetched ? "yes" : "no", ttl,
-                        now > seen->access_at ? now - seen->access_at : 0, SLAB_CLASS,
-                        seen->value_size);
+    int size = snprintf(
+        line, sizeof(line), "type=eviction key=%.*s fetch=%s ttl=%lld la=%u clsid=%d size=%u",
+        (int)name.size, key, seen->fetched ? "yes" : "no", ttl,
+        now > seen->access_at ? now - seen->access_at : 0, SLAB_CLASS, seen->value_size);
     put(worker, WATCHER_EVICTIONS, line, size);
 }
 

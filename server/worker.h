@@ -89,9 +89,10 @@ struct worker {
     uint64_t wall_us, mono_us; /* of this turn */
     uint64_t ticked_us, published_us, swept_us;
     uint32_t healed_epoch; /* to be told to the control thread; 0: nothing */
-    uint64_t grace;        /* number of what the log has given back and others may be reading; 0: nothing is asked */
-    uint64_t grace_asked;  /* the asking for it (readers.h) */
-    bool full;             /* as the log was told last */
+    /* number of what the log has given back and others may be reading; 0: nothing is asked */
+    uint64_t grace;
+    uint64_t grace_asked; /* the asking for it (readers.h) */
+    bool full;            /* as the log was told last */
     uint64_t told_full_us;
     uint64_t sequence;
     struct job_queue parked; /* cannot be answered now (no lease, not serving) */
@@ -155,10 +156,11 @@ void worker_shard_close(struct worker *worker);
 /* worker_shard.c */
 void worker_set_actions(struct worker *worker);
 void worker_check(struct worker *worker); /* each turn: some of an index that was taken over */
-/* The last line of a process whose index or log, taken over, turns out to be wrong: the next start scans, and then knows what is. */
+/* The last line of a process whose index or log, taken over, turns out to be wrong: the next start
+ * scans, and then knows what is. */
 void worker_tell_broken(const struct worker *worker, uint32_t segment);
 void worker_read_clocks(struct worker *worker);
-bool worker_lease_holds(const struct worker *worker); /* this node may answer reads now */
+bool worker_lease_holds(const struct worker *worker);         /* this node may answer reads now */
 void worker_execute(struct worker *worker, struct job *job);  /* at the owner */
 void worker_finish(struct worker *worker, struct job *job);   /* at the owner: on its way back */
 void worker_step(struct worker *worker, struct event *event); /* the times are filled in here */
@@ -170,11 +172,14 @@ void worker_durable(
 void worker_publish(struct worker *worker);
 
 /* worker_read.c */
-/* A read of another worker's shard that can be answered here and now: it is, and the job is as the owner would send it back. False:
- * submit it. Not while anything of the same client is under way on that key, which must come first. */
+/* A read of another worker's shard that can be answered here and now: it is, and the job is as the
+ * owner would send it back. False: submit it. Not while anything of the same client is under way on
+ * that key, which must come first. */
 bool worker_read(struct worker *worker, struct job *job);
-void worker_stop_reading(struct worker *worker); /* at the end of each turn, and for ever at the end */
-void worker_pass_grace(struct worker *worker);   /* each turn: what readers of this shard have let go of is used again */
+/* at the end of each turn, and for ever at the end */
+void worker_stop_reading(struct worker *worker);
+/* each turn: what readers of this shard have let go of is used again */
+void worker_pass_grace(struct worker *worker);
 
 /* worker_wait.c */
 /* Runs the callbacks of what has come from sockets, timers and peers; sleeps until something comes,

@@ -69,8 +69,7 @@ enum status worker_net_open(struct worker *worker)
         log_error("shard %u: no lane to the peers: %s", worker->number, status_text(status));
         return status;
     }
-    worker->polls =
-        worker->node->options.poll_us > 0 && net_registered_any(worker->node->net) > 0;
+    worker->polls = worker->node->options.poll_us > 0 && net_registered_any(worker->node->net) > 0;
     if (worker->polls)
         net_set_polling(worker->lane, true);
     return STATUS_OK;

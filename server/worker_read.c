@@ -1,5 +1,5 @@
-/* Reads of records in other workers' shards, without asking them (replica/reading.h), and waiting for such readers before the space
- * of records is used again (server/readers.h). */
+/* Reads of records in other workers' shards, without asking them (replica/reading.h), and waiting
+ * for such readers before the space of records is used again (server/readers.h). */
 #include "server/node.h"
 #include "server/worker.h"
 
@@ -64,7 +64,8 @@ void worker_stop_reading(struct worker *worker)
     worker->reading = false;
 }
 
-/* Who has asked does not sleep before it has the answer: the others are in the middle of a turn, no longer. */
+/* Who has asked does not sleep before it has the answer: the others are in the middle of a turn, no
+ * longer. */
 void worker_pass_grace(struct worker *worker)
 {
     struct readers *readers = &worker->node->readers;

@@ -226,7 +226,8 @@ void worker_retry_parked(struct worker *worker)
 static void fail(struct worker *worker)
 {
     worker->failed = true;
-    store_distrust(worker->store); /* a failed sync may have dropped what memory still shows: the next start reads */
+    /* a failed sync may have dropped what memory still shows: the next start reads */
+    store_distrust(worker->store);
     log_error("shard %u: the log's medium failed: nothing more can be made durable; stopping. %s",
               worker->number, segments_trouble(worker->node, worker->medium));
     tell_control(worker, &(struct letter){.type = LETTER_FAILED, .shard = worker->number});
@@ -236,7 +237,9 @@ void worker_tell_broken(const struct worker *worker, uint32_t segment)
 {
     char name[SEGMENTS_NAME_SIZE];
     segments_name(worker->node, worker->number, worker->medium, segment, name);
-    log_error("%s: damaged, or the index that was taken over is; stopping: the next start scans the log", name);
+    log_error(
+        "%s: damaged, or the index that was taken over is; stopping: the next start scans the log",
+        name);
     /* All of it: or a supervisor would have to start the node once for each shard that is hurt. */
     for (unsigned i = 0; i < worker->node->worker_count; i++)
         if (worker->node->workers[i].store != NULL)

@@ -1,4 +1,5 @@
-/* Opening the worker's shard: its medium, its index's memory, the store, the core. Each shard in a thread of its own. */
+/* Opening the worker's shard: its medium, its index's memory, the store, the core. Each shard in a
+ * thread of its own. */
 #include "server/worker.h"
 
 #include <assert.h>
@@ -22,25 +23,32 @@ enum {
 
 /* ---- what is logged ---- */
 
-static void log_damage(const struct worker *worker, const struct log_report *report, const char *then)
+static void log_damage(const struct worker *worker, const struct log_report *report,
+                       const char *then)
 {
     char name[SEGMENTS_NAME_SIZE], unread[80] = "", bytes[80] = "";
     segments_name(worker->node, worker->number, worker->medium, report->corrupt_segment, name);
     if (report->corrupt_to > report->corrupt_from)
-        snprintf(bytes, sizeof(bytes), ", at bytes %u to %u", report->corrupt_from, report->corrupt_to - 1);
+        snprintf(bytes, sizeof(bytes), ", at bytes %u to %u", report->corrupt_from,
+                 report->corrupt_to - 1);
     if (report->unread_count > 0)
-        snprintf(unread, sizeof(unread), ", and all of %u segments that cannot be read", report->unread_count);
-    log_error("%s: damaged%s (damaged segments in this shard: %u; missing records: at least %llu%s); %s", name, bytes,
-              report->corrupt_count, (unsigned long long)report->missing_count, unread, then);
+        snprintf(unread, sizeof(unread), ", and all of %u segments that cannot be read",
+                 report->unread_count);
+    log_error(
+        "%s: damaged%s (damaged segments in this shard: %u; missing records: at least %llu%s); %s",
+        name, bytes, report->corrupt_count, (unsigned long long)report->missing_count, unread,
+        then);
 }
 
-/* Of a node that has nobody to heal from. The keys that the damaged part held are not known: a record has one checksum, so if it
- * does not hold, nor does the key. */
+/* Of a node that has nobody to heal from. The keys that the damaged part held are not known: a
+ * record has one checksum, so if it does not hold, nor does the key. */
 static void log_refused(const struct worker *worker, const struct log_report *report)
 {
     log_damage(worker, report,
-               "not started: there is no other node to heal from, and keys that were overwritten or deleted lately may come back "
-               "with older values. Restore the directory, or start once with --damaged=serve to serve what is left. Nothing was "
+               "not started: there is no other node to heal from, and keys that were overwritten "
+               "or deleted lately may come back "
+               "with older values. Restore the directory, or start once with --damaged=serve to "
+               "serve what is left. Nothing was "
                "written to this log");
 }
 
@@ -63,19 +71,21 @@ static uint64_t scanned_bytes(const struct worker *worker)
     return bytes;
 }
 
-static void log_scanned(const struct worker *worker, const struct log_report *report, uint64_t took_us,
-                        const char *why)
+static void log_scanned(const struct worker *worker, const struct log_report *report,
+                        uint64_t took_us, const char *why)
 {
     double seconds = (double)(took_us > 0 ? took_us : 1) / 1e6;
     log_note("shard %u: %llu records scanned in %llu ms, %llu torn bytes cut off", worker->number,
              (unsigned long long)report->record_count, (unsigned long long)took_us / 1000,
              (unsigned long long)report->torn_bytes);
     if (report->record_count > 0)
-        log_note("shard %u: index rebuilt by scan (%s): %.0f items/s, %.3f GB/s", worker->number, why,
-                 (double)report->record_count / seconds, (double)scanned_bytes(worker) / 1e9 / seconds);
+        log_note("shard %u: index rebuilt by scan (%s): %.0f items/s, %.3f GB/s", worker->number,
+                 why, (double)report->record_count / seconds,
+                 (double)scanned_bytes(worker) / 1e9 / seconds);
 }
 
-/* As when a page can't be had (pmem/medium_guard.h): there is nothing true to answer, and so nothing is answered. */
+/* As when a page can't be had (pmem/medium_guard.h): there is nothing true to answer, and so
+ * nothing is answered. */
 static void end_broken(void *user, uint32_t segment)
 {
     const struct worker *worker = user;
@@ -176,8 +186,10 @@ static void take_damaged(struct worker *worker, const struct log_report *report)
     worker->damaged = true;
     if (worker->node->net == NULL) {
         log_damage(worker, report,
-                   "--damaged=serve: what is left is served, keys that were overwritten or deleted lately may have come back with "
-                   "older values. What can be read of the damaged segments moves to others; then the option is not needed any more");
+                   "--damaged=serve: what is left is served, keys that were overwritten or deleted "
+                   "lately may have come back with "
+                   "older values. What can be read of the damaged segments moves to others; then "
+                   "the option is not needed any more");
         store_repair(worker->store);
         return;
     }

@@ -2,11 +2,13 @@
  * atomics.
  *
  * Other threads may look for an entry at any moment (index_find_any). What they rely on:
- *  1. A word that stands in an entry names the current record of its key. split() and index_remove()
- *     write an entry to its new place before they empty the old one, and put no record meanwhile: a
- *     reader may meet the same entry twice or not at all, and never a former one.
- *  2. A place that was left holds 0 or another key's entry, also in a bucket that was given back and
- *     is used again: the reader compares the whole key, so a chain that leads elsewhere is harmless.
+ *  1. A word that stands in an entry names the current record of its key. split() and
+ *     index_remove() write an entry to its new place before they empty the old one, and put no
+ *     record meanwhile: a reader may meet the same entry twice or not at all, and never a former
+ *     one.
+ *  2. A place that was left holds 0 or another key's entry, also in a bucket that was given back
+ *     and is used again: the reader compares the whole key, so a chain that leads elsewhere is
+ *     harmless.
  *  3. Whatever it loads was stored whole, with release: the record's bytes are there.
  * So what it finds holds, and what it does not find may still be there. */
 #include <string.h>
@@ -16,7 +18,7 @@
 
 enum {
     MAIN_COUNT_MIN = 16,
-    FILL_MAX = 5, /* mean entries a chain before one more bucket is split */
+    FILL_MAX = 5,         /* mean entries a chain before one more bucket is split */
     RECORD_SIZE_MIN = 32, /* a mean of all keys and values */
 };
 
@@ -27,7 +29,8 @@ uint64_t store_index_size(uint64_t log_size)
     uint64_t entries = log_size / RECORD_SIZE_MIN + MAIN_COUNT_MIN;
     uint64_t main_max = entries / 4 + MAIN_COUNT_MIN;
     uint64_t total = 2 * main_max + entries / BUCKET_ENTRIES + MAIN_COUNT_MIN;
-    return (sizeof(struct store) + log_memory_size() + 4 * BUCKET_SIZE) + total * (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
+    return (sizeof(struct store) + log_memory_size() + 4 * BUCKET_SIZE) +
+           total * (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
 }
 
 void index_find_parts(struct index *index, void *memory, uint64_t size)
@@ -77,9 +80,11 @@ uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash)
     }
 }
 
-const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word)
+const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash,
+                               uint64_t *word)
 {
-    enum { CHAIN_MAX = 64 }; /* chains are a few buckets; one that changes all the time might have no end */
+    /* chains are a few buckets; one that changes all the time might have no end */
+    enum { CHAIN_MAX = 64 };
     const struct index *index = &store->index;
     uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
     uint64_t number = index_bucket_of(hash, main_count_load(index));
@@ -149,9 +154,11 @@ static void grant(struct store *store, uint32_t from, uint32_t to)
         return;
     uint64_t buckets = (uint64_t)((uint8_t *)index->buckets - (uint8_t *)store);
     uint64_t accesses = (uint64_t)((uint8_t *)index->accesses - (uint8_t *)store);
-    bool kept = keep->grow(keep->user, buckets + (uint64_t)from * BUCKET_SIZE, buckets + (uint64_t)to * BUCKET_SIZE);
+    bool kept = keep->grow(keep->user, buckets + (uint64_t)from * BUCKET_SIZE,
+                           buckets + (uint64_t)to * BUCKET_SIZE);
     kept = keep->grow(keep->user, accesses + (uint64_t)from * ACCESS_BUCKET_SIZE,
-                      accesses + (uint64_t)to * ACCESS_BUCKET_SIZE) && kept;
+                      accesses + (uint64_t)to * ACCESS_BUCKET_SIZE) &&
+           kept;
     if (!kept)
         store_distrust(store);
 }
@@ -339,7 +346,8 @@ bool index_has_room(const struct store *store)
 /* The counts, in one piece. */
 static void note_counts(struct index *index)
 {
-    size_t size = offsetof(struct index, entry_count) + sizeof(index->entry_count) - offsetof(struct index, main_count);
+    size_t size = offsetof(struct index, entry_count) + sizeof(index->entry_count) -
+                  offsetof(struct index, main_count);
     journal_note(index->journal, &index->main_count, (uint32_t)size);
 }
 

@@ -230,7 +230,8 @@ enum status store_put_nodrain(struct store *store, const struct record_spec *spe
                               enum record_state state, bool urgent, struct found *found)
 {
     if (spec->value.size > RECORD_VALUE_SIZE_MAX ||
-        spec->value_tail.size > RECORD_VALUE_SIZE_MAX - spec->value.size || spec_size(spec) > log_record_size_max(store->log))
+        spec->value_tail.size > RECORD_VALUE_SIZE_MAX - spec->value.size ||
+        spec_size(spec) > log_record_size_max(store->log))
         return STATUS_TOO_LARGE;
     struct put put = {.spec = spec, .hash = hash};
     look_up(store, &put, urgent);
@@ -258,7 +259,8 @@ bool store_is_full(const struct store *store)
 
 bool store_is_busy(const struct store *store, uint64_t key_size, uint64_t value_size)
 {
-    uint64_t size = record_size_of(key_size, value_size, RECORD_CAS | RECORD_HAS_CLIENT_FLAGS | RECORD_HAS_EXPTIME);
+    uint64_t size = record_size_of(key_size, value_size,
+                                   RECORD_CAS | RECORD_HAS_CLIENT_FLAGS | RECORD_HAS_EXPTIME);
     if (size > log_record_size_max(store->log))
         return false;
     bool room = clean_leaves_room(store, APPEND_URGENT) &&
@@ -270,7 +272,8 @@ uint64_t store_growth(const struct store *store, const struct record_spec *spec,
 {
     struct found former;
     uint64_t size = spec_size(spec);
-    uint64_t former_size = store_find(store, spec->key, hash, &former) ? record_size(former.record) : 0;
+    uint64_t former_size =
+        store_find(store, spec->key, hash, &former) ? record_size(former.record) : 0;
     return size > former_size ? size - former_size : 0;
 }
 
@@ -311,7 +314,6 @@ void store_stats(const struct store *store, struct store_stats *stats)
     stats->segment_damaged = 0;
     for (uint32_t i = 0; i < log_segment_count(store->log); i++)
         stats->segment_damaged += log_segment_shows_damage(store->log, i);
-    stats->index_bytes =
-        (uint64_t)(index->main_count + index->total - index->overflow_low) *
-        (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
+    stats->index_bytes = (uint64_t)(index->main_count + index->total - index->overflow_low) *
+                         (BUCKET_SIZE + ACCESS_BUCKET_SIZE);
 }

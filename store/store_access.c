@@ -2,9 +2,10 @@
  *
  *     | 2 bits of frequency | fetched | 29 bits of seconds |
  *
- * Seconds are kept modulo 2^29, 17 years: what lies in the future was before the last wrap. 0 in the
- * lower 30 bits: never written. Each word is loaded and stored whole, in no order with anything: an
- * access that is lost between two who write it at once matters to nobody. Holds atomics. */
+ * Seconds are kept modulo 2^29, 17 years: what lies in the future was before the last wrap. 0 in
+ * the lower 30 bits: never written. Each word is loaded and stored whole, in no order with
+ * anything: an access that is lost between two who write it at once matters to nobody. Holds
+ * atomics. */
 #include "store/store_private.h"
 
 enum {

@@ -1,8 +1,8 @@
 /* Building the index while the log is scanned.
  *
- * Nearly every record is a cache miss: its bucket, and where it replaces another, that one. So records are gathered, and
- * their lines are asked for before the first is looked at. The index is made as large as the number of records wants it, since
- * splitting later reads all keys again. */
+ * Nearly every record is a cache miss: its bucket, and where it replaces another, that one. So
+ * records are gathered, and their lines are asked for before the first is looked at. The index is
+ * made as large as the number of records wants it, since splitting later reads all keys again. */
 #include "base/fault.h"
 #include "base/hash.h"
 #include "store/store_private.h"
@@ -17,8 +17,8 @@ static place_t find_older(const struct store *store, struct slice key, uint64_t 
         const struct record *record;
         while ((record = log_segment_next(store->log, i, &offset, &place)) != NULL) {
             uint64_t at = log_lsn(store->log, place);
-            if (at >= lsn || at < newest ||
-                !slice_equal(record_key(record), key) || record->kind == RECORD_MARK)
+            if (at >= lsn || at < newest || !slice_equal(record_key(record), key) ||
+                record->kind == RECORD_MARK)
                 continue;
             newest = at;
             found = place;
@@ -54,11 +54,11 @@ static void take(struct store *store, const struct record *record, place_t place
     entry_store(entry, word);
 }
 
-
 /* Asks for the records that may be of the same keys: their buckets are there by now. */
 static void prefetch_rivals(const struct store *store, uint64_t hash)
 {
-    const struct bucket *bucket = &store->index.buckets[index_bucket_of(hash, store->index.main_count)];
+    const struct bucket *bucket =
+        &store->index.buckets[index_bucket_of(hash, store->index.main_count)];
     uint64_t tag = (hash >> TAG_HASH_SHIFT) & TAG_MASK;
     for (unsigned i = 0; i < BUCKET_ENTRIES; i++) {
         uint64_t word = entry_load(&bucket->entries[i]);
@@ -93,7 +93,8 @@ void build_on_scanned(void *user, const struct record *record, place_t place)
         return;
     }
     uint64_t hash = hash_key(record_key(record));
-    const struct bucket *bucket = &store->index.buckets[index_bucket_of(hash, store->index.main_count)];
+    const struct bucket *bucket =
+        &store->index.buckets[index_bucket_of(hash, store->index.main_count)];
     __builtin_prefetch(bucket, 1);
     build->items[build->count++] = (struct build_item){.place = place, .hash = hash};
     if (build->count == BUILD_BATCH)

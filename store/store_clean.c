@@ -1,13 +1,14 @@
 /* Cleaning: copies what lives in a victim to the cold tail and gives the segment back.
  *
- * Victim: the segment whose cleaning gains most for its cost, (1 - u)^2 * age / (1 + u), where a share u of it lives
- * and `age` is what was put since it was opened. That is Rosenblum's and Ousterhout's choice (The Design and
- * Implementation of a Log-Structured File System, section 3.5) with more weight on what is dead: theirs copies a
- * seventh more where all keys are alike (bench/clean.c). But when tombstones hold much of the space and may be
- * dropped, the oldest one: a tombstone can go only after every segment that may hold an older version has gone.
+ * Victim: the segment whose cleaning gains most for its cost, (1 - u)^2 * age / (1 + u), where a
+ * share u of it lives and `age` is what was put since it was opened. That is Rosenblum's and
+ * Ousterhout's choice (The Design and Implementation of a Log-Structured File System, section 3.5)
+ * with more weight on what is dead: theirs copies a seventh more where all keys are alike
+ * (bench/clean.c). But when tombstones hold much of the space and may be dropped, the oldest one: a
+ * tombstone can go only after every segment that may hold an older version has gone.
  *
- * A small log cannot spare a segment for a second tail, nor copy much for a small gain: there, copies go to the hot one,
- * and the victim is the segment with the most dead bytes.
+ * A small log cannot spare a segment for a second tail, nor copy much for a small gain: there,
+ * copies go to the hot one, and the victim is the segment with the most dead bytes.
  *
  * Room is kept in steps: cleaning may use every free segment; what is urgent leaves some to
  * cleaning; overwriting by clients leaves as many again to what is urgent; and growing as many
@@ -20,7 +21,9 @@
 enum {
     SEGMENTS_MANY = 16,
     SEGMENTS_FEW = 8,
-    LIVE_SHARE = 8, /* for as many bytes that may live there is room for one that is dead: cleaning needs some to gain */
+    /* for as many bytes that may live there is room for one that is dead: cleaning needs some to
+     * gain */
+    LIVE_SHARE = 8,
     GAIN_SHARE = 32, /* a victim must have this part of its bytes dead... */
     GAIN_MIN = 256,  /* ...and more than the segment's own overhead */
     START_SHARE =
@@ -30,9 +33,10 @@ enum {
     DROP_BUDGET = 64 << 10, /* of the walk that drops tombstones, in one turn */
     TURN_BUDGET_MIN = 16 << 10,
     TURN_BUDGET_MAX = 64 << 10, /* beyond twice what was appended */
-    RATE_MIN = 4,               /* bytes of cleaning for each that was appended, when cleaning starts... */
-    RATE_DOUBLINGS_MAX = 4,     /* ...and twice that with each segment less */
-    SCAN_COST = 64,       /* of looking at one record, in bytes of budget */
+    /* bytes of cleaning for each that was appended, when cleaning starts... */
+    RATE_MIN = 4,
+    RATE_DOUBLINGS_MAX = 4, /* ...and twice that with each segment less */
+    SCAN_COST = 64,         /* of looking at one record, in bytes of budget */
 };
 
 /* One victim needs at most one free segment, and the next one another while the first is on its
@@ -74,7 +78,8 @@ uint64_t clean_live_max(const struct store *store)
 uint32_t store_segment_count(uint64_t live_bytes, uint32_t segment_size)
 {
     uint64_t room = segment_size - LOG_SEGMENT_OVERHEAD;
-    /* Eviction begins a little before there is no room at all: so many bytes are to fit before it does. */
+    /* Eviction begins a little before there is no room at all: so many bytes are to fit before it
+     * does. */
     live_bytes += live_bytes / (EVICT_MARGIN_SHARE - 1) + 1;
     uint64_t bytes = (live_bytes + LIVE_SHARE - 1) / LIVE_SHARE * (LIVE_SHARE + 1);
     uint64_t count = (bytes + room - 1) / room;
@@ -85,7 +90,8 @@ uint32_t store_segment_count(uint64_t live_bytes, uint32_t segment_size)
 uint64_t store_live_max(uint32_t segment_count, uint32_t segment_size)
 {
     return log_bytes(segment_count, reserve_of(segment_count, APPEND_GROWING),
-                     segment_size - LOG_SEGMENT_OVERHEAD) / (LIVE_SHARE + 1) * LIVE_SHARE;
+                     segment_size - LOG_SEGMENT_OVERHEAD) /
+           (LIVE_SHARE + 1) * LIVE_SHARE;
 }
 
 /* ---- choosing ---- */
@@ -152,11 +158,12 @@ static uint32_t oldest(const struct store *store)
 
 static bool tombstones_heavy(const struct store *store)
 {
-    return !store->forgetful && store->drop.lsn > 0 && store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
+    return !store->forgetful && store->drop.lsn > 0 &&
+           store->tombstone_bytes > clean_log_bytes(store) / TOMBSTONE_SHARE;
 }
 
-/* While little is copied, the cold tail stays open until all else is younger: what it holds of tombstones would
- * never leave. */
+/* While little is copied, the cold tail stays open until all else is younger: what it holds of
+ * tombstones would never leave. */
 static bool may_sweep(const struct store *store)
 {
     return !store->forgetful && store->drop.lsn > 0 && store->tombstone_bytes > 0;
@@ -222,8 +229,7 @@ static uint32_t choose(const struct store *store)
     uint32_t victim = may_sweep(store) ? oldest(store) : VICTIM_NONE;
     if (victim != VICTIM_NONE &&
         (is_cold_tail(store, victim) ||
-         (tombstones_heavy(store) &&
-           log_segment(store->log, victim)->lsn_max < store->drop.lsn)))
+         (tombstones_heavy(store) && log_segment(store->log, victim)->lsn_max < store->drop.lsn)))
         return victim;
     return best_gain(store);
 }
@@ -256,8 +262,8 @@ bool store_wants_cleaning(const struct store *store)
 
 /* ---- copying ---- */
 
-/* Where the oldest segment other than the victim begins. It only rises while the victim is cleaned, so
- * it need not be looked for at each record. */
+/* Where the oldest segment other than the victim begins. It only rises while the victim is cleaned,
+ * so it need not be looked for at each record. */
 static void note_oldest_left(struct store *store)
 {
     store->oldest_left = UINT64_MAX;
@@ -295,8 +301,8 @@ static void drop(struct store *store, const struct found *found)
     index_remove(store, hash_key(key), found->entry);
 }
 
-/* Where no scan will ever be, a tombstone needs no segment to be cleaned: it goes where it lies, the
- * oldest first. Some stay: who sets a key again soon after it was evicted is known by them
+/* Where no scan will ever be, a tombstone needs no segment to be cleaned: it goes where it lies,
+ * the oldest first. Some stay: who sets a key again soon after it was evicted is known by them
  * (recovery/evict.h). */
 static void drop_in_place(struct store *store, uint64_t budget)
 {

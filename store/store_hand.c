@@ -1,7 +1,7 @@
 /* The hand of the clock that chooses what to evict: over the index, in the order of store_scan.
  *
- * It looks at words of the index and at segments' numbers first, and reads a record only when that may be one to evict: the rest
- * of a large store stays out of the caches. */
+ * It looks at words of the index and at segments' numbers first, and reads a record only when that
+ * may be one to evict: the rest of a large store stays out of the caches. */
 #include "base/fault.h"
 #include "store/store_private.h"
 
@@ -14,7 +14,8 @@ static bool is_old(const struct store *store, place_t place, uint64_t lsn_end)
 /* The bits of a hash that stand in an entry, where they are in the hash. */
 static uint64_t hash_part(uint64_t word)
 {
-    static_assert(64 - TAG_SHIFT == STORE_SHARE_BITS, "the share of a key can be told from its entry");
+    static_assert(64 - TAG_SHIFT == STORE_SHARE_BITS,
+                  "the share of a key can be told from its entry");
     return (word >> TAG_SHIFT) << TAG_HASH_SHIFT;
 }
 

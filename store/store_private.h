@@ -21,7 +21,8 @@ enum {
     TAG_HASH_SHIFT =
         35, /* below the bits that choose the shard, above those that choose the bucket */
     TAG_MASK = (1 << (64 - TAG_SHIFT)) - 1,
-    INDEX_GROW_COUNT = 8192, /* buckets asked for at once: so little that a pause stays below 1 ms */
+    /* buckets asked for at once: so little that a pause stays below 1 ms */
+    INDEX_GROW_COUNT = 8192,
 };
 
 enum { EVICT_MARGIN_SHARE = 128 }; /* of the room for live data, which eviction keeps free */
@@ -42,7 +43,8 @@ struct bucket {
 };
 static_assert(sizeof(struct bucket) == BUCKET_SIZE, "a bucket is one cache line");
 
-/* What changes is changed behind a note (pmem/journal.h), but for the access words: they may be wrong. */
+/* What changes is changed behind a note (pmem/journal.h), but for the access words: they may be
+ * wrong. */
 struct index {
     struct bucket *buckets;
     uint32_t *accesses; /* BUCKET_ENTRIES a bucket, in the same order: store_access.c */
@@ -67,7 +69,7 @@ struct store_mark {
 /* Whose the memory is, and whether it can be taken over: store_take.c. */
 struct store_header {
     uint64_t magic;
-    uint32_t crc; /* of `made` */
+    uint32_t crc;      /* of `made` */
     uint32_t ready;    /* 0: being built, or known to be wrong */
     uint32_t life;     /* 1, and one more with each process that took over */
     uint32_t checked;  /* the newest life whose entries were all checked */
@@ -93,23 +95,24 @@ struct store {
     struct store_mark marks[NODE_COUNT_MAX]; /* newest for each node */
     struct store_stats stats;
     uint64_t tombstone_bytes;
-    uint32_t expires_later; /* store_expires_first() as its complement: 0 is never */
-    struct store_drop drop; /* what the last store_clean allowed */
+    uint32_t expires_later;      /* store_expires_first() as its complement: 0 is never */
+    struct store_drop drop;      /* what the last store_clean allowed */
     struct store_cursor dropped; /* the walk that drops tombstones */
-    uint64_t drop_walked;   /* the log's tail when that walk had come to its end */
-    bool forgetful;         /* as the options say */
-    uint32_t victim;        /* being cleaned; VICTIM_NONE: none */
+    uint64_t drop_walked;        /* the log's tail when that walk had come to its end */
+    bool forgetful;              /* as the options say */
+    uint32_t victim;             /* being cleaned; VICTIM_NONE: none */
     uint32_t victim_offset;
     uint64_t copied; /* since data last died: more than twice the log means that cleaning gains
                         nothing */
     uint32_t walk_segment[STREAM_COUNT]; /* where the last walk was: saves searching */
-    uint64_t appended;     /* bytes, by puts */
-    uint64_t appended_before; /* that, at the last turn of cleaning */
-    uint64_t oldest_left;  /* lsn_base of the oldest segment but the victim */
+    uint64_t appended;                   /* bytes, by puts */
+    uint64_t appended_before;            /* that, at the last turn of cleaning */
+    uint64_t oldest_left;                /* lsn_base of the oldest segment but the victim */
     enum clean_policy policy;
-    bool index_full;       /* during the opening scan */
-    bool repair;           /* damaged segments may go */
-    uint64_t proven_from;  /* segments that begin before this lsn were taken over: no scan has read them */
+    bool index_full; /* during the opening scan */
+    bool repair;     /* damaged segments may go */
+    /* segments that begin before this lsn were taken over: no scan has read them */
+    uint64_t proven_from;
     void (*broken)(void *user, uint32_t segment); /* as the options say */
     void *broken_user;
 };
@@ -211,11 +214,14 @@ void index_grant(struct store *store, bool ask);
 /* NULL: the key is not there. */
 uint64_t *index_find(const struct store *store, struct slice key, uint64_t hash);
 
-/* For any thread: the entry as it was at some moment of the call, in *word. NULL: it was not met; the key may be there. */
-const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash, uint64_t *word);
+/* For any thread: the entry as it was at some moment of the call, in *word. NULL: it was not met;
+ * the key may be there. */
+const uint64_t *index_find_any(const struct store *store, struct slice key, uint64_t hash,
+                               uint64_t *word);
 uint64_t *index_find_hash(const struct store *store, uint64_t hash);
 
-/* The entry of the record at `place`, if that is its key's current one. Touches no record, unless a former life wrote the entry. */
+/* The entry of the record at `place`, if that is its key's current one. Touches no record, unless a
+ * former life wrote the entry. */
 uint64_t *index_find_place(const struct store *store, uint64_t hash, place_t place);
 /* As many buckets as so many entries would have made; the index is empty. */
 void index_presize(struct store *store, uint64_t entry_count);
@@ -291,16 +297,18 @@ void *store_index_memory(const struct store *store, uint64_t index_size, uint64_
 /* Asks for the memory up to the index's. False: it does not outlive the process. */
 bool store_grant_head(const struct store_options *options);
 
-/* The first use of an entry that a former life has written: it becomes one of this life if its record holds, byte by byte. If not,
- * there is nothing true to answer: the process ends here (store_options.broken), and the next start scans. Returns the new word. */
+/* The first use of an entry that a former life has written: it becomes one of this life if its
+ * record holds, byte by byte. If not, there is nothing true to answer: the process ends here
+ * (store_options.broken), and the next start scans. Returns the new word. */
 uint64_t entry_use_first(const struct store *store, uint64_t *entry);
 
 /* A record in this segment does not hold: see store_options.broken. Does not return. */
 void store_end_broken(const struct store *store, uint32_t segment);
 
-/* log_segment_next(), and the same for records of segments that were taken over: those that no entry leads to are damaged as easily,
- * and a walk that loses its way would pass over others. */
-const struct record *store_segment_next(const struct store *store, uint32_t number, uint32_t *offset, place_t *place);
+/* log_segment_next(), and the same for records of segments that were taken over: those that no
+ * entry leads to are damaged as easily, and a walk that loses its way would pass over others. */
+const struct record *store_segment_next(const struct store *store, uint32_t number,
+                                        uint32_t *offset, place_t *place);
 
 /* From now on the memory can be taken over. */
 void store_set_ready(struct store *store, const struct store_options *options);

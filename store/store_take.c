@@ -1,11 +1,12 @@
 /* Memory that outlives the process: whose it is, taking it over, and checking what was taken over.
  *
- * It is taken over when it was left by this program, for this log, in this boot, and is not known to be wrong: then it is as
- * it was at some instruction of the process that was killed, and undoing what was under way makes it whole. States of records
- * are void: an entry carries the low bits of the life that wrote it, and what a former one wrote counts as VALID or UNCONFIRMED
- * by the newest mark alone, exactly as after a scan. store_check() gives all entries the present life's bits; until it is
- * through, lives are distinguished by LIFE_BITS, so that few may follow each other unchecked. That also ends a chain of crashes
- * whose reason lies in the memory. */
+ * It is taken over when it was left by this program, for this log, in this boot, and is not known
+ * to be wrong: then it is as it was at some instruction of the process that was killed, and undoing
+ * what was under way makes it whole. States of records are void: an entry carries the low bits of
+ * the life that wrote it, and what a former one wrote counts as VALID or UNCONFIRMED by the newest
+ * mark alone, exactly as after a scan. store_check() gives all entries the present life's bits;
+ * until it is through, lives are distinguished by LIFE_BITS, so that few may follow each other
+ * unchecked. That also ends a chain of crashes whose reason lies in the memory. */
 #include <string.h>
 
 #include "base/crc32c.h"
@@ -98,7 +99,8 @@ static const char *why_not(const struct store *store, const struct store_options
     fill_origin(&origin, options);
     if (header->magic == 0)
         return "there is none";
-    if (header->magic != STORE_MAGIC || header->crc != crc32c(0, &header->made, sizeof(header->made)))
+    if (header->magic != STORE_MAGIC ||
+        header->crc != crc32c(0, &header->made, sizeof(header->made)))
         return "its header is damaged";
     if (memcmp(header->made.whose, origin.whose, sizeof(origin.whose)) != 0)
         return "it is of another boot or directory";
@@ -140,8 +142,8 @@ static void begin_life(struct store *store, const struct store_options *options)
     store->stats.cleaned_bytes = 0;
 }
 
-enum status store_take_over(struct store **store, const struct store_options *options, struct log_report *report,
-                            uint32_t *bad_segment, const char **why)
+enum status store_take_over(struct store **store, const struct store_options *options,
+                            struct log_report *report, uint32_t *bad_segment, const char **why)
 {
     struct store *taken = options->index;
     memset(report, 0, sizeof(*report));
@@ -206,7 +208,8 @@ uint64_t entry_use_first(const struct store *store, uint64_t *entry)
     return word;
 }
 
-/* Where the walk ends there is no record of clients, but where a seal should be there must be one. */
+/* Where the walk ends there is no record of clients, but where a seal should be there must be
+ * one. */
 static bool is_sound_end(const struct store *store, uint32_t number, uint32_t offset)
 {
     const struct segment *segment = log_segment(store->log, number);
@@ -214,7 +217,8 @@ static bool is_sound_end(const struct store *store, uint32_t number, uint32_t of
            log_is_sound(store->log, (place_t)number << PLACE_UNIT_BITS | offset);
 }
 
-const struct record *store_segment_next(const struct store *store, uint32_t number, uint32_t *offset, place_t *place)
+const struct record *store_segment_next(const struct store *store, uint32_t number,
+                                        uint32_t *offset, place_t *place)
 {
     const struct segment *segment = log_segment(store->log, number);
     bool known = segment->base == NULL || segment->lsn_base >= store->proven_from ||
@@ -255,7 +259,8 @@ static bool check_chain(struct store *store, uint32_t chain, uint64_t *cost, uin
             if (!entry_holds(store, word, chain))
                 return false;
             *cost += record_size(log_record(store->log, entry_place(word)));
-            entry_store(&bucket->entries[i], entry_with_state(store, word, entry_state(store, word)));
+            entry_store(&bucket->entries[i],
+                        entry_with_state(store, word, entry_state(store, word)));
         }
         number = bucket->overflow;
         if (number == 0)

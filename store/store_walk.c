@@ -1,7 +1,7 @@
 /* The walk over the current records, in the order of the log. It goes along both streams, each with
- * a place of its own: cleaning moves records only to the tail of a stream, so ahead of the walk. The
- * cold stream, which is the older one, comes first; but whatever is copied meanwhile, the walk is
- * through only when it is at both tails. */
+ * a place of its own: cleaning moves records only to the tail of a stream, so ahead of the walk.
+ * The cold stream, which is the older one, comes first; but whatever is copied meanwhile, the walk
+ * is through only when it is at both tails. */
 #include "base/fault.h"
 #include "base/hash.h"
 #include "store/store_private.h"
@@ -15,8 +15,8 @@ static bool is_walkable(const struct segment *segment, enum log_stream stream)
 static bool is_ahead(const struct segment *segment, const struct store_cursor *cursor,
                      enum log_stream stream, uint64_t lsn_min)
 {
-    return is_walkable(segment, stream) &&
-           segment->generation >= cursor->at[stream].generation && segment->lsn_max >= lsn_min;
+    return is_walkable(segment, stream) && segment->generation >= cursor->at[stream].generation &&
+           segment->lsn_max >= lsn_min;
 }
 
 /* The stream's segment with the smallest generation at or above the cursor's that can hold what is
@@ -40,8 +40,8 @@ static bool find_segment(struct store *store, struct store_cursor *cursor, enum 
     }
     for (uint32_t i = 0; i < log_segment_count(store->log); i++)
         if (is_ahead(log_segment(store->log, i), cursor, stream, lsn_min) &&
-            (best == VICTIM_NONE || log_segment(store->log, i)->generation <
-                                        log_segment(store->log, best)->generation))
+            (best == VICTIM_NONE ||
+             log_segment(store->log, i)->generation < log_segment(store->log, best)->generation))
             best = i;
     if (best == VICTIM_NONE) {
         *generation = open != LOG_SEGMENT_NONE ? log_segment(store->log, open)->generation
@@ -79,7 +79,8 @@ static bool walk_stream(struct store *store, struct store_cursor *cursor, enum l
         }
         place_t place;
         const struct record *record;
-        while (*budget > 0 && (record = store_segment_next(store, number, &cursor->at[stream].offset, &place)) != NULL) {
+        while (*budget > 0 && (record = store_segment_next(
+                                   store, number, &cursor->at[stream].offset, &place)) != NULL) {
             *budget -= STORE_WALK_COST < *budget ? STORE_WALK_COST : *budget;
             if (wanted(store, record, place, lsn_min, found))
                 return true;

@@ -1,6 +1,6 @@
-/* Goal: what is put into a ring is taken once, whole and in order, also when two threads do it at once.
- * Method: a full and an empty ring by hand; then two threads and a small ring, so that it is full and
- * empty very often. ThreadSanitizer runs this too (make check-tsan). */
+/* Goal: what is put into a ring is taken once, whole and in order, also when two threads do it at
+ * once. Method: a full and an empty ring by hand; then two threads and a small ring, so that it is
+ * full and empty very often. ThreadSanitizer runs this too (make check-tsan). */
 #include <pthread.h>
 #include <sched.h>
 

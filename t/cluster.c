@@ -22,9 +22,9 @@ static void trace(struct cluster *cluster, const struct cluster_message *item)
         return;
     if (cluster->traced > CLUSTER_TRACE - 512)
         return; /* nobody reads so much */
-    int size = snprintf(cluster->trace + cluster->traced, CLUSTER_TRACE - cluster->traced, "%u>%u %s %.*s\n",
-                        item->from, item->to, message_name(message->type), (int)message->key_size,
-                        (const char *)message_key(message).data);
+    int size = snprintf(cluster->trace + cluster->traced, CLUSTER_TRACE - cluster->traced,
+                        "%u>%u %s %.*s\n", item->from, item->to, message_name(message->type),
+                        (int)message->key_size, (const char *)message_key(message).data);
     cluster->traced += (size_t)size;
 }
 
@@ -39,9 +39,11 @@ static void send_action(struct cluster *cluster, const struct action *action)
         if (action->key.size > 0)
             memcpy(bytes + 1, action->key.data, action->key.size);
         if (action->value.size > 0)
-            memcpy((uint8_t *)(bytes + 1) + action->key.size, action->value.data, action->value.size);
+            memcpy((uint8_t *)(bytes + 1) + action->key.size, action->value.data,
+                   action->value.size);
         if (message_invalid(slice_make(bytes, size)) != NULL)
-            test_fail(__FILE__, __LINE__, "%s: %s", message_name(bytes->type), message_invalid(slice_make(bytes, size)));
+            test_fail(__FILE__, __LINE__, "%s: %s", message_name(bytes->type),
+                      message_invalid(slice_make(bytes, size)));
         cluster->queue[cluster->tail++ % CLUSTER_QUEUE] =
             (struct cluster_message){.bytes = bytes, .from = cluster->now, .to = to};
     }
@@ -52,8 +54,11 @@ static void reply_action(struct cluster *cluster, const struct action *action)
     struct cluster_reply *reply = &cluster->replies[action->request - cluster->requests];
     if (reply->done)
         test_fail(__FILE__, __LINE__, "a request was answered twice");
-    *reply = (struct cluster_reply){
-        .done = true, .outcome = action->outcome, .cas = action->cas, .number = action->number, .local = action->local};
+    *reply = (struct cluster_reply){.done = true,
+                                    .outcome = action->outcome,
+                                    .cas = action->cas,
+                                    .number = action->number,
+                                    .local = action->local};
     if (action->outcome == OUTCOME_HIT) {
         struct slice value = record_value(action->record);
         if (value.size > sizeof(reply->value) - 1)
@@ -130,7 +135,8 @@ static void start(struct cluster *cluster, unsigned node)
                 .medium = cluster->media[node],
                 .segment_count_max = cluster->segments[node],
                 .life = (uint32_t)cluster->view.incarnation[node]},
-        .index_size = store_index_size((uint64_t)cluster->media[node]->segment_size * cluster->segments[node]),
+        .index_size = store_index_size((uint64_t)cluster->media[node]->segment_size *
+                                       cluster->segments[node]),
     };
     struct log_report report;
     uint32_t bad;
@@ -159,8 +165,8 @@ static void start(struct cluster *cluster, unsigned node)
     cluster->durable[node] = cluster->proved[node] = 0;
 }
 
-static struct cluster *open_cluster(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES], enum model model,
-                                    bool evicts)
+static struct cluster *open_cluster(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES],
+                                    enum model model, bool evicts)
 {
     struct cluster *cluster = calloc(1, sizeof(*cluster));
     cluster->evicts = evicts;
@@ -191,7 +197,8 @@ struct cluster *cluster_open(void)
 
 struct cluster *cluster_open_model(enum model model)
 {
-    return open_cluster(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS}, model, false);
+    return open_cluster(SEGMENT_SIZE, (const uint32_t[]){SEGMENTS, SEGMENTS, SEGMENTS}, model,
+                        false);
 }
 
 struct cluster *cluster_open_late(enum model model)
@@ -245,11 +252,13 @@ unsigned cluster_request_full(struct cluster *cluster, unsigned node, const stru
     return index;
 }
 
-unsigned cluster_request(struct cluster *cluster, unsigned node, enum request_type type, const char *key,
-                         const char *value)
+unsigned cluster_request(struct cluster *cluster, unsigned node, enum request_type type,
+                         const char *key, const char *value)
 {
-    struct request request = {
-        .type = type, .key = slice_text(key), .value = slice_text(value != NULL ? value : ""), .delta = 1};
+    struct request request = {.type = type,
+                              .key = slice_text(key),
+                              .value = slice_text(value != NULL ? value : ""),
+                              .delta = 1};
     return cluster_request_full(cluster, node, &request);
 }
 
@@ -343,7 +352,8 @@ void cluster_tick(struct cluster *cluster, uint64_t us)
         }
 }
 
-void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members, uint8_t healing)
+void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members,
+                     uint8_t healing)
 {
     struct view view = cluster->view;
     view.epoch = epoch;
@@ -377,13 +387,21 @@ void cluster_restart(struct cluster *cluster, unsigned node)
 const char *outcome_text(enum outcome outcome)
 {
     static const char *const texts[] = {
-        [OUTCOME_HIT] = "HIT",           [OUTCOME_MISS] = "MISS",
-        [OUTCOME_STORED] = "STORED",     [OUTCOME_NOT_STORED] = "NOT_STORED",
-        [OUTCOME_EXISTS] = "EXISTS",     [OUTCOME_NOT_FOUND] = "NOT_FOUND",
-        [OUTCOME_DELETED] = "DELETED",   [OUTCOME_TOUCHED] = "TOUCHED",
-        [OUTCOME_NUMBER] = "NUMBER",     [OUTCOME_NON_NUMERIC] = "NON_NUMERIC",
-        [OUTCOME_LARGE] = "LARGE", [OUTCOME_TOO_LARGE] = "TOO_LARGE", [OUTCOME_NO_MEMORY] = "NO_MEMORY",
-        [OUTCOME_OK] = "OK",             [OUTCOME_REFUSED] = "REFUSED",
+        [OUTCOME_HIT] = "HIT",
+        [OUTCOME_MISS] = "MISS",
+        [OUTCOME_STORED] = "STORED",
+        [OUTCOME_NOT_STORED] = "NOT_STORED",
+        [OUTCOME_EXISTS] = "EXISTS",
+        [OUTCOME_NOT_FOUND] = "NOT_FOUND",
+        [OUTCOME_DELETED] = "DELETED",
+        [OUTCOME_TOUCHED] = "TOUCHED",
+        [OUTCOME_NUMBER] = "NUMBER",
+        [OUTCOME_NON_NUMERIC] = "NON_NUMERIC",
+        [OUTCOME_LARGE] = "LARGE",
+        [OUTCOME_TOO_LARGE] = "TOO_LARGE",
+        [OUTCOME_NO_MEMORY] = "NO_MEMORY",
+        [OUTCOME_OK] = "OK",
+        [OUTCOME_REFUSED] = "REFUSED",
         [OUTCOME_UNKNOWN] = "UNKNOWN",
     };
     return texts[outcome];
@@ -395,7 +413,9 @@ const char *cluster_get(struct cluster *cluster, unsigned node, const char *key)
     const struct cluster_reply *reply = &cluster->replies[get];
     if (!reply->done)
         return "...";
-    return reply->outcome == OUTCOME_HIT ? reply->value : reply->outcome == OUTCOME_MISS ? "-" : outcome_text(reply->outcome);
+    return reply->outcome == OUTCOME_HIT    ? reply->value
+           : reply->outcome == OUTCOME_MISS ? "-"
+                                            : outcome_text(reply->outcome);
 }
 
 void cluster_expect_everywhere(struct cluster *cluster, const char *key, const char *value)

@@ -1,5 +1,6 @@
-/* cluster.h: three real shards in one test, with channels that the test moves by hand: what is said, in which order, what
- * is lost. Memory media; time stands still unless the test moves it. No checker: the simulator is for that. */
+/* cluster.h: three real shards in one test, with channels that the test moves by hand: what is
+ * said, in which order, what is lost. Memory media; time stands still unless the test moves it. No
+ * checker: the simulator is for that. */
 #ifndef T_CLUSTER_H
 #define T_CLUSTER_H
 
@@ -31,13 +32,13 @@ struct cluster {
     struct view view;
     uint64_t wall_us, mono_us;
     uint64_t durable[8];
-    uint64_t proved[8]; /* log_proved() then */
+    uint64_t proved[8];  /* log_proved() then */
     uint32_t walk_bytes; /* of nodes that start from here on; 0: as usual */
-    bool evicts; /* nodes that start from here on */
+    bool evicts;         /* nodes that start from here on */
     unsigned evicted;
     enum model model;
     bool drains_late; /* EVENT_DURABLE only by cluster_durable */
-    unsigned now; /* node that steps */
+    unsigned now;     /* node that steps */
     struct cluster_message queue[CLUSTER_QUEUE];
     unsigned head, tail;
     char trace[CLUSTER_TRACE]; /* "1>2 INV key" lines of delivered messages, rounds left out */
@@ -57,14 +58,16 @@ struct cluster *cluster_open_late(enum model model);
 /* In synch, with logs of so many segments at node 1, 2, 3. */
 struct cluster *cluster_open_sized(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
 /* And they make room when they are full. */
-struct cluster *cluster_open_evicting(uint32_t segment_size, const uint32_t segments[CLUSTER_NODES]);
+struct cluster *cluster_open_evicting(uint32_t segment_size,
+                                      const uint32_t segments[CLUSTER_NODES]);
 void cluster_close(struct cluster *cluster);
 
 /* Starts a command at `node`; the index of its reply. */
-unsigned cluster_request(struct cluster *cluster, unsigned node, enum request_type type, const char *key,
-                         const char *value);
+unsigned cluster_request(struct cluster *cluster, unsigned node, enum request_type type,
+                         const char *key, const char *value);
 /* The same with every field given. */
-unsigned cluster_request_full(struct cluster *cluster, unsigned node, const struct request *request);
+unsigned cluster_request_full(struct cluster *cluster, unsigned node,
+                              const struct request *request);
 
 /* Delivers the oldest message from `from` to `to`; false: there is none, or it is held. */
 bool cluster_deliver(struct cluster *cluster, unsigned from, unsigned to);
@@ -82,7 +85,8 @@ void cluster_tick(struct cluster *cluster, uint64_t us);
 void cluster_durable(struct cluster *cluster, unsigned node);
 /* At all nodes; and what follows from it. */
 void cluster_durable_everywhere(struct cluster *cluster);
-void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members, uint8_t healing);
+void cluster_install(struct cluster *cluster, unsigned node, uint32_t epoch, uint8_t members,
+                     uint8_t healing);
 void cluster_install_all(struct cluster *cluster, uint32_t epoch, uint8_t members, uint8_t healing);
 /* The node is gone; its log stays. */
 void cluster_crash(struct cluster *cluster, unsigned node);

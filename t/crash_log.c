@@ -57,7 +57,8 @@ static void on_scanned(void *user, const struct record *record, place_t place)
     uint64_t lsn = log_lsn(look->log, place);
     if (!written->alive)
         FAIL(look->run, "record %u comes back", (unsigned)number);
-    if (!content_right(record, (uint32_t)number, written) || (written->lsn != 0 && written->lsn != lsn))
+    if (!content_right(record, (uint32_t)number, written) ||
+        (written->lsn != 0 && written->lsn != lsn))
         FAIL(look->run, "record %u has changed", (unsigned)number);
     struct crash_found *found = look->found;
     found->seen[number] = true;
@@ -178,7 +179,8 @@ static void on_moment(void *user, enum crash_event event)
     if (run->failure[0] != 0 && strstr(run->failure, "moment") == NULL) {
         size_t size = strlen(run->failure);
         snprintf(run->failure + size, sizeof(run->failure) - size, "; moment %llu, life %u%s",
-                 (unsigned long long)run->moment_count, life->depth + 1, life->opening ? ", opening" : "");
+                 (unsigned long long)run->moment_count, life->depth + 1,
+                 life->opening ? ", opening" : "");
     }
 }
 
@@ -236,8 +238,10 @@ static void append(struct crash_life *life, uint8_t slot, struct record_spec *sp
     struct crash_ledger *ledger = &life->ledger;
     uint32_t number = ++ledger->count;
     assert(number < CRASH_WRITTEN_MAX);
-    ledger->written[number] = (struct crash_written){
-        .kind = (uint8_t)spec->kind, .slot = slot, .alive = true, .size = (uint32_t)spec->value.size};
+    ledger->written[number] = (struct crash_written){.kind = (uint8_t)spec->kind,
+                                                     .slot = slot,
+                                                     .alive = true,
+                                                     .size = (uint32_t)spec->value.size};
     spec->ts = number;
     place_t place;
     crash_medium_trap(life->medium);
@@ -345,7 +349,8 @@ void crash_clean(struct crash_life *life)
     for (uint32_t i = 0; i < log_segment_count(life->log); i++) {
         const struct segment *segment = log_segment(life->log, i);
         bool may_go = log_segment_is_durable(life->log, i);
-        if (segment->state == SEGMENT_SEALED && may_go && segment->used - segment->live > dead_max) {
+        if (segment->state == SEGMENT_SEALED && may_go &&
+            segment->used - segment->live > dead_max) {
             dead_max = segment->used - segment->live;
             victim = i;
         }

@@ -1,15 +1,17 @@
 /* crash_log.h: lives of a log that is cut off at every store and at either side of every drain.
  *
- * Before each store, when a drain was asked for and when it is done, the states that a power cut would leave
- * (crash_medium.h) are recovered one by one, all of them where they are few, and compared with a ledger of what was
- * written and promised:
+ * Before each store, when a drain was asked for and when it is done, the states that a power cut
+ * would leave (crash_medium.h) are recovered one by one, all of them where they are few, and
+ * compared with a ledger of what was written and promised:
  *
  *  1. What log_durable() has covered is there, or a newer record of its key.
- *  2. Every record that is found was written, and is unchanged; none that a former life had lost comes back.
+ *  2. Every record that is found was written, and is unchanged; none that a former life had lost
+ *     comes back.
  *  3. Of each key the newest record counts of all that were written up to some moment: no gaps.
  *  4. No damage is reported, for there is none.
  *
- * In some of these states a second life begins, with cuts at all of its stores again, those of the recovery included. */
+ * In some of these states a second life begins, with cuts at all of its stores again, those of the
+ * recovery included. */
 #ifndef T_CRASH_LOG_H
 #define T_CRASH_LOG_H
 
@@ -75,7 +77,7 @@ struct crash_run {
     struct crash_found look;
     struct log_report report; /* of the newest opening */
     uint32_t segments;
-    uint32_t log_life; /* of the newest opening */
+    uint32_t log_life;       /* of the newest opening */
     unsigned images_max;     /* a moment, beyond which they are drawn; 0: none is looked at */
     unsigned second_percent; /* of the moments begin a second life */
     uint64_t reported_count; /* images in which damage was reported */
@@ -90,10 +92,11 @@ void crash_run_end(struct crash_run *run);
 struct crash_life *crash_life_begin(struct crash_run *run);
 void crash_put(struct crash_life *life, uint32_t key, enum record_kind kind, uint32_t value_size);
 void crash_put_mark(struct crash_life *life); /* of what is durable */
-void crash_turn(struct crash_life *life);    /* drains, and takes note of what is promised */
-void crash_ask(struct crash_life *life);     /* only asks for the drain */
+void crash_turn(struct crash_life *life);     /* drains, and takes note of what is promised */
+void crash_ask(struct crash_life *life);      /* only asks for the drain */
 void crash_copy(struct crash_life *life, uint32_t segment);
-void crash_clean(struct crash_life *life); /* copies what lives in the segment with the most dead bytes, gives it back */
+/* copies what lives in the segment with the most dead bytes, gives it back */
+void crash_clean(struct crash_life *life);
 
 /* The process is killed and starts again. */
 void crash_kill(struct crash_life *life);
@@ -104,11 +107,12 @@ void crash_power(struct crash_life *life, enum crash_left left);
 
 /* ---- damage ---- */
 
-/* The bytes that a power cut leaves now if nothing uncertain survives, segment after segment; to be changed. */
+/* The bytes that a power cut leaves now if nothing uncertain survives, segment after segment; to be
+ * changed. */
 uint8_t *crash_left(struct crash_life *life);
 
-/* Recovers what they have become: records that are found are right, and where one is missing that was proved damage is
- * reported. */
+/* Recovers what they have become: records that are found are right, and where one is missing that
+ * was proved damage is reported. */
 void crash_look(struct crash_life *life);
 
 #endif

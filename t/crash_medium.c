@@ -9,7 +9,8 @@
 
 enum { LINE = 64, UNIT = 8, UNITS = LINE / UNIT, GUARD = 4096, HEADER_LINES = 1 };
 
-/* The contents of a line since the one that is durable: versions[0] is that, the last one is what the program sees. */
+/* The contents of a line since the one that is durable: versions[0] is that, the last one is what
+ * the program sees. */
 struct line {
     uint64_t first; /* number of versions[0] */
     uint32_t count, size;
@@ -40,7 +41,7 @@ struct crash {
 
 struct crash_image {
     uint32_t segment_size, segment_count, line_count;
-    uint8_t *bytes;       /* without guards */
+    uint8_t *bytes; /* without guards */
     const struct crash *crash;
     uint32_t *uncertain; /* lines */
     uint32_t uncertain_count;
@@ -166,7 +167,8 @@ static void flush(struct medium *medium, const void *at, size_t size)
     sync_all(crash);
     if (size == 0 || crash->plain)
         return;
-    for (uint32_t line = line_of(crash, at); line <= line_of(crash, (const uint8_t *)at + size - 1); line++) {
+    for (uint32_t line = line_of(crash, at); line <= line_of(crash, (const uint8_t *)at + size - 1);
+         line++) {
         if (crash->flushed_count == crash->flushed_size) {
             crash->flushed_size = crash->flushed_size == 0 ? 256 : 2 * crash->flushed_size;
             crash->flushed = realloc(crash->flushed, crash->flushed_size * sizeof(*crash->flushed));
@@ -378,7 +380,8 @@ void crash_image_all_but(struct crash_image *image, bool newest, uint32_t line)
     choose(image, line, newest ? 0 : image->crash->lines[line].count - 1);
 }
 
-/* Lines of records may be torn; those with a header are whole at some moment (pmem/log_private.h). */
+/* Lines of records may be torn; those with a header are whole at some moment
+ * (pmem/log_private.h). */
 static void tear(struct crash_image *image, uint32_t line, struct prng *prng)
 {
     const struct line *at = &image->crash->lines[line];
@@ -420,7 +423,8 @@ void crash_medium_load(struct medium *medium, const struct crash_image *image)
     assert(crash->segment_count == image->segment_count);
     memcpy(crash->exists, image->exists, image->segment_count * sizeof(*image->exists));
     for (uint32_t i = 0; i < crash->segment_count; i++)
-        memcpy(segment_at(crash, i), image->bytes + (size_t)i * image->segment_size, image->segment_size);
+        memcpy(segment_at(crash, i), image->bytes + (size_t)i * image->segment_size,
+               image->segment_size);
     for (uint32_t line = 0; line < crash->line_count && !crash->plain; line++) {
         crash->lines[line].count = 1;
         memcpy(crash->lines[line].versions[0], image->bytes + (size_t)line * LINE, LINE);

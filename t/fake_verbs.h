@@ -100,7 +100,7 @@ struct fake_counters {
     unsigned pds, mrs, cqs, qps, ids, channels;  /* alive; channels of both kinds */
     uint64_t rnr;                                /* a receive was missing */
     uint64_t joins;                              /* connections established */
-    uint64_t hang_ups;           /* reads of a descriptor of a device that was removed */
+    uint64_t hang_ups;            /* reads of a descriptor of a device that was removed */
     uint64_t without_ack_timeout; /* ends of them without RDMA_OPTION_ID_ACK_TIMEOUT */
     uint64_t endless_retries;     /* dialled with retry_count 7, which soft-RoCE takes for ever */
     uint64_t violations;

@@ -1,5 +1,5 @@
-/* fault_child.h: does a run of random lives find a planted fault? Each in a child process, because an assertion that stops it
- * counts as found, too. In builds with FAULTS. */
+/* fault_child.h: does a run of random lives find a planted fault? Each in a child process, because
+ * an assertion that stops it counts as found, too. In builds with FAULTS. */
 #ifndef T_FAULT_CHILD_H
 #define T_FAULT_CHILD_H
 

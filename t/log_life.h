@@ -39,7 +39,8 @@ static inline struct log *start(struct medium *medium, struct found *found)
     struct log *log = NULL;
     uint32_t bad;
     *found = (struct found){.count = 0};
-    EXPECT_EQ(log_open(&log, &options, count_record, &found->count, &found->report, &bad), STATUS_OK);
+    EXPECT_EQ(log_open(&log, &options, count_record, &found->count, &found->report, &bad),
+              STATUS_OK);
     assert(log != NULL);
     return log;
 }
@@ -50,7 +51,8 @@ static inline void end(struct medium *medium, struct log *log)
     medium->ops->close(medium);
 }
 
-static inline enum status append(struct log *log, const char *key, size_t value_size, place_t *place)
+static inline enum status append(struct log *log, const char *key, size_t value_size,
+                                 place_t *place)
 {
     static char value[SIZE];
     struct record_spec spec = {.kind = RECORD_VALUE,

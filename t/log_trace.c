@@ -84,8 +84,7 @@ static void on_scanned(void *user, const struct record *record, place_t place)
         return;
     }
     struct written *written = &trace->written[number];
-    if (!content_right(record, number, written) ||
-        log_lsn(trace->log, place) != written->lsn) {
+    if (!content_right(record, number, written) || log_lsn(trace->log, place) != written->lsn) {
         FAIL(trace, "record %llu has changed", (unsigned long long)number);
         return;
     }
@@ -191,8 +190,7 @@ static void append(struct trace *trace)
         FAIL(trace, "lsn %llu, tail %llu", (unsigned long long)lsn,
              (unsigned long long)log_tail(trace->log));
     trace->written_count = number;
-    trace->written[number] =
-        (struct written){.key = key, .size = size, .lsn = lsn, .seen = true};
+    trace->written[number] = (struct written){.key = key, .size = size, .lsn = lsn, .seen = true};
     if (trace->current[key] != 0)
         log_dead(trace->log, trace->place[key]);
     trace->current[key] = number;
@@ -208,7 +206,8 @@ static void clean(struct trace *trace)
     for (uint32_t i = 0; i < log_segment_count(trace->log); i++) {
         const struct segment *segment = log_segment(trace->log, i);
         bool may_go = log_segment_is_durable(trace->log, i);
-        if (segment->state == SEGMENT_SEALED && may_go && segment->used - segment->live > dead_max) {
+        if (segment->state == SEGMENT_SEALED && may_go &&
+            segment->used - segment->live > dead_max) {
             dead_max = segment->used - segment->live;
             victim = i;
         }

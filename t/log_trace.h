@@ -1,5 +1,6 @@
-/* log_trace.h: a long random life of a log on the simulated medium, with checks of what every restart finds.
- * Used where it must pass (pmem_log_test) and where it must not (pmem_fault_test). */
+/* log_trace.h: a long random life of a log on the simulated medium, with checks of what every
+ * restart finds. Used where it must pass (pmem_log_test) and where it must not
+ * (pmem_fault_test). */
 #ifndef T_LOG_TRACE_H
 #define T_LOG_TRACE_H
 

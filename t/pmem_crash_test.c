@@ -1,6 +1,7 @@
-/* Goal: whenever the power goes, the log comes back with all it has promised, nothing else, and in order.
- * Method: short lives of a log; before each store, when a drain was asked for and when it is done, each state that a
- * power cut can leave is recovered and checked (t/crash_log.h). Built with VARIANT=trap only. */
+/* Goal: whenever the power goes, the log comes back with all it has promised, nothing else, and in
+ * order. Method: short lives of a log; before each store, when a drain was asked for and when it is
+ * done, each state that a power cut can leave is recovered and checked (t/crash_log.h). Built with
+ * VARIANT=trap only. */
 #include <stdio.h>
 
 #include "t/crash_log.h"
@@ -14,8 +15,9 @@ static void end_run(const char *name)
     if (run.failure[0] != 0)
         test_fail(__FILE__, __LINE__, "%s", run.failure);
     EXPECT(run.moment_count > 0);
-    printf("# power cuts, %s: %llu moments, %llu images, %llu second lives\n", name, (unsigned long long)run.moment_count,
-           (unsigned long long)run.image_count, (unsigned long long)run.second_count);
+    printf("# power cuts, %s: %llu moments, %llu images, %llu second lives\n", name,
+           (unsigned long long)run.moment_count, (unsigned long long)run.image_count,
+           (unsigned long long)run.second_count);
     crash_run_end(&run);
 }
 
@@ -25,7 +27,8 @@ TEST(crash, appends)
     crash_run_begin(&run, 4, 1);
     struct crash_life *life = crash_life_begin(&run);
     for (uint32_t i = 0; i < 12; i++) {
-        crash_put(life, i % CRASH_KEYS, i % 4 == 3 ? RECORD_TOMBSTONE : RECORD_VALUE, i % 4 == 3 ? 0 : 10 + 30 * i);
+        crash_put(life, i % CRASH_KEYS, i % 4 == 3 ? RECORD_TOMBSTONE : RECORD_VALUE,
+                  i % 4 == 3 ? 0 : 10 + 30 * i);
         if (i % 3 == 2)
             crash_turn(life);
     }
@@ -113,7 +116,8 @@ TEST(crash, the_log_goes_on_behind_torn_tails)
     end_run("two torn tails");
 }
 
-/* What waits for a drain waits for the right one: each takes as long as two acts. The second life is killed once. */
+/* What waits for a drain waits for the right one: each takes as long as two acts. The second life
+ * is killed once. */
 TEST(crash, segments_are_cleaned_behind_drains_that_take_long)
 {
     for (unsigned kill = 0; kill < 2; kill++) {

@@ -1,5 +1,6 @@
-/* Goal: the log refuses what is not its own, says what is damaged, keeps the rest, and takes nothing for a record that is none.
- * Method: small logs on the simulated medium whose bytes are changed between two starts. */
+/* Goal: the log refuses what is not its own, says what is damaged, keeps the rest, and takes
+ * nothing for a record that is none. Method: small logs on the simulated medium whose bytes are
+ * changed between two starts. */
 #include "base/prng.h"
 #include "t/log_life.h"
 
@@ -124,7 +125,8 @@ TEST(damage, keeps_what_lies_behind_a_damaged_record_and_never_overwrites_it)
     medium->ops->close(medium);
 }
 
-/* Values of anything hold a lot that looks like records; what is behind the damage is found by the size of what is damaged. */
+/* Values of anything hold a lot that looks like records; what is behind the damage is found by the
+ * size of what is damaged. */
 TEST(damage, loses_no_more_records_than_are_damaged_among_values_of_any_bytes)
 {
     enum { SIZE_USUAL = 1 << 20, VALUE_SIZE = 5000, KEPT = 200, HURT = 4 };
@@ -135,7 +137,10 @@ TEST(damage, loses_no_more_records_than_are_damaged_among_values_of_any_bytes)
     uint8_t value[VALUE_SIZE];
     for (unsigned i = 0; i < sizeof(value); i++)
         value[i] = (uint8_t)prng_next(&prng);
-    struct record_spec spec = {.kind = RECORD_VALUE, .key = slice_text("key"), .value = slice_make(value, VALUE_SIZE), .ts = 1};
+    struct record_spec spec = {.kind = RECORD_VALUE,
+                               .key = slice_text("key"),
+                               .value = slice_make(value, VALUE_SIZE),
+                               .ts = 1};
     place_t places[KEPT];
     for (unsigned i = 0; i < KEPT; i++)
         ASSERT_EQ(log_append_nodrain(log, &spec, 0, &places[i]), STATUS_OK);
@@ -144,7 +149,8 @@ TEST(damage, loses_no_more_records_than_are_damaged_among_values_of_any_bytes)
     sim_medium_cut(medium);
     for (unsigned i = 0; i < HURT; i++) {
         place_t place = places[10 + i * 40];
-        sim_medium_poke(medium, place_segment(place), place_offset(place) + sizeof(struct record) + 30, 4);
+        sim_medium_poke(medium, place_segment(place),
+                        place_offset(place) + sizeof(struct record) + 30, 4);
     }
     log = start(medium, &found);
     EXPECT_EQ(found.count, KEPT - HURT);
@@ -187,7 +193,8 @@ TEST(damage, reports_a_segment_that_was_cut_short)
     end(medium, log);
 }
 
-/* A power cut may keep the records of a segment and lose its header. When the space is used again, none of them may come back. */
+/* A power cut may keep the records of a segment and lose its header. When the space is used again,
+ * none of them may come back. */
 TEST(damage, no_record_comes_back_whose_header_was_lost)
 {
     struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
@@ -242,7 +249,8 @@ TEST(damage, finds_no_record_inside_a_value)
     end(medium, log);
 }
 
-/* Makes the second of two records one that was never written so, with the right checksum; how many are found then. */
+/* Makes the second of two records one that was never written so, with the right checksum; how many
+ * are found then. */
 static uint64_t count_with(uint8_t kind, uint8_t key_size)
 {
     struct medium *medium = sim_medium_open(SIZE, COUNT, 1);
@@ -258,7 +266,8 @@ static uint64_t count_with(uint8_t kind, uint8_t key_size)
     record->key_size = key_size;
     record->kind = kind & 7;
     uint32_t offset = place_offset(second);
-    record->crc = record_crc(segment_crc_seed(log, 0, log_segment(log, 0)->generation), offset, record);
+    record->crc =
+        record_crc(segment_crc_seed(log, 0, log_segment(log, 0)->generation), offset, record);
     log_close(log);
     sim_medium_kill(medium);
     for (uint32_t i = 0; i < record_size(record); i++)

@@ -1,5 +1,5 @@
-/* Goal: records that other threads may still read are not written over.
- * Method: one log in plain memory, where drains are done at once, so that only readers can hold a segment back. */
+/* Goal: records that other threads may still read are not written over. Method: one log in plain
+ * memory, where drains are done at once, so that only readers can hold a segment back. */
 #include "pmem/log.h"
 #include "pmem/medium_memory.h"
 #include "t/test.h"
@@ -91,7 +91,8 @@ TEST(grace, a_segment_given_back_waits_for_readers)
     end(&grace);
 }
 
-/* Who asked before it was given back knows nothing of it: those who have let go since may have found it again. */
+/* Who asked before it was given back knows nothing of it: those who have let go since may have
+ * found it again. */
 TEST(grace, what_is_given_back_after_the_asking_waits_for_the_next)
 {
     struct grace grace;

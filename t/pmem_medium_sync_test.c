@@ -1,5 +1,6 @@
-/* Goal: on ordinary files a drain is done only when all that was flushed before it has been synced. Method: a medium in a
- * directory of the test; the msync that libpmem calls is ours, waits at a gate and notes what it covers. */
+/* Goal: on ordinary files a drain is done only when all that was flushed before it has been synced.
+ * Method: a medium in a directory of the test; the msync that libpmem calls is ours, waits at a
+ * gate and notes what it covers. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -124,7 +125,8 @@ TEST(medium_sync, a_drain_is_done_when_its_sync_is_back)
     medium->ops->close(medium);
 }
 
-/* Group commit: what is asked for while a sync is under way goes with the next one, and so does its answer. */
+/* Group commit: what is asked for while a sync is under way goes with the next one, and so does its
+ * answer. */
 TEST(medium_sync, what_was_asked_for_meanwhile_is_not_done_with_it)
 {
     uint8_t *bases[2];

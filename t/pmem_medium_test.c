@@ -541,7 +541,8 @@ static bool await_log(struct log *log, struct medium *medium, uint32_t free_coun
     return false;
 }
 
-/* The log's part: what can't be read is damage of that segment alone, and does not stay for ever. */
+/* The log's part: what can't be read is damage of that segment alone, and does not stay for
+ * ever. */
 TEST(medium_file, an_unreadable_segment_is_damage_until_it_is_given_back)
 {
     const char *directory = test_directory();

@@ -289,7 +289,8 @@ TEST(order, a_progress_line_proves_what_lies_in_other_segments)
     }
 }
 
-/* There is no other in use that could say that it was there; but a free one, at once or a little later. */
+/* There is no other in use that could say that it was there; but a free one, at once or a little
+ * later. */
 TEST(order, the_only_segment_that_was_used_is_missed_when_it_vanishes)
 {
     for (unsigned later = 0; later < 2; later++) {

@@ -1,6 +1,6 @@
-/* Goal: a damaged log is refused where nobody could fill in what is missing: no older version of a key comes back unnoticed.
- * Method: logs of many versions of few keys on the simulated medium; bytes changed at a place, or at random; each seed is printed
- * when it fails. */
+/* Goal: a damaged log is refused where nobody could fill in what is missing: no older version of a
+ * key comes back unnoticed. Method: logs of many versions of few keys on the simulated medium;
+ * bytes changed at a place, or at random; each seed is printed when it fails. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,7 +9,15 @@
 #include "t/sim_medium.h"
 #include "t/test.h"
 
-enum { SIZE = 65536, COUNT = 16, KEYS = 20, RECORDS = 100, VALUE_SIZE = 1500, SEEDS = 1500, HURT_MAX = 4 };
+enum {
+    SIZE = 65536,
+    COUNT = 16,
+    KEYS = 20,
+    RECORDS = 100,
+    VALUE_SIZE = 1500,
+    SEEDS = 1500,
+    HURT_MAX = 4
+};
 
 /* What a scan finds: the newest version of each key. */
 struct versions {
@@ -43,7 +51,8 @@ static void on_record(void *user, const struct record *record, place_t place)
     versions->version[key] = record->ts;
 }
 
-static enum status open_log(struct medium *medium, bool refuse, struct versions *versions, struct log_report *report)
+static enum status open_log(struct medium *medium, bool refuse, struct versions *versions,
+                            struct log_report *report)
 {
     struct log_options options = options_of(medium, refuse);
     uint32_t bad;
@@ -58,8 +67,10 @@ static place_t put(struct log *log, uint64_t version)
 {
     static const uint8_t value[VALUE_SIZE];
     uint8_t key = (uint8_t)(version % KEYS);
-    struct record_spec spec = {
-        .kind = RECORD_VALUE, .key = slice_make(&key, 1), .value = slice_make(value, VALUE_SIZE), .ts = version};
+    struct record_spec spec = {.kind = RECORD_VALUE,
+                               .key = slice_make(&key, 1),
+                               .value = slice_make(value, VALUE_SIZE),
+                               .ts = version};
     place_t place = 0;
     EXPECT_EQ(log_append_nodrain(log, &spec, 0, &place), STATUS_OK);
     return place;
@@ -145,8 +156,8 @@ TEST(refusal, is_given_for_the_newest_records)
     medium->ops->close(medium);
 }
 
-/* Every record is there. But that of a segment which was erased would say the same if its magic had rotted: what it holds may be
- * of keys that were deleted long ago. */
+/* Every record is there. But that of a segment which was erased would say the same if its magic had
+ * rotted: what it holds may be of keys that were deleted long ago. */
 TEST(refusal, is_given_for_a_header_even_if_every_record_is_there)
 {
     struct medium *medium = make_log(1);

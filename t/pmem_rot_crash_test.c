@@ -1,6 +1,7 @@
-/* Goal: whatever damage is done to the bytes of a log, nothing wrong is read, and what is missing of what was proved is
- * reported. Method: a short life of a log, ended by a power cut; each line, each unit of eight bytes and some bits of it are
- * changed, segments are removed, exchanged and cut short, and what is left is recovered and compared with the ledger. */
+/* Goal: whatever damage is done to the bytes of a log, nothing wrong is read, and what is missing
+ * of what was proved is reported. Method: a short life of a log, ended by a power cut; each line,
+ * each unit of eight bytes and some bits of it are changed, segments are removed, exchanged and cut
+ * short, and what is left is recovered and compared with the ledger. */
 #include <stdio.h>
 
 #include "t/crash_log.h"
@@ -20,7 +21,8 @@ static struct crash_life *begin(void)
 static void act(struct crash_life *life, uint32_t i)
 {
     bool delete = i % 9 == 8;
-    crash_put(life, i % 11 == 10 ? 4 : i % 4, delete ? RECORD_TOMBSTONE : RECORD_VALUE, delete ? 0 : 300 + 70 * (i % 7));
+    crash_put(life, i % 11 == 10 ? 4 : i % 4, delete ? RECORD_TOMBSTONE : RECORD_VALUE,
+              delete ? 0 : 300 + 70 * (i % 7));
     if (i % 5 == 4)
         crash_put_mark(life);
     crash_turn(life);
@@ -28,7 +30,8 @@ static void act(struct crash_life *life, uint32_t i)
         crash_clean(life);
 }
 
-/* Cleaned segments, a used one again, marks, and an open segment with some records, of which the last ones are not proved. */
+/* Cleaned segments, a used one again, marks, and an open segment with some records, of which the
+ * last ones are not proved. */
 static struct crash_life *live(void)
 {
     struct crash_life *life = begin();
@@ -49,13 +52,14 @@ static void end_run(const char *name)
     if (run.failure[0] != 0)
         test_fail(__FILE__, __LINE__, "%s", run.failure);
     EXPECT(run.image_count > 0);
-    printf("# damage, %s: %llu images, %llu with damage reported\n", name, (unsigned long long)run.image_count,
-           (unsigned long long)run.reported_count);
+    printf("# damage, %s: %llu images, %llu with damage reported\n", name,
+           (unsigned long long)run.image_count, (unsigned long long)run.reported_count);
     crash_run_end(&run);
 }
 
 /* One place is changed by `change`; of every segment, in steps of `step` bytes. */
-static void damage_each(const char *name, uint32_t step, void (*change)(uint8_t *bytes, struct prng *prng))
+static void damage_each(const char *name, uint32_t step,
+                        void (*change)(uint8_t *bytes, struct prng *prng))
 {
     struct crash_life *life = live();
     for (uint32_t at = 0; at < SEGMENTS * CRASH_SEGMENT_SIZE && run.failure[0] == 0; at += step) {
@@ -166,7 +170,8 @@ TEST(rot, at_any_moment)
     struct crash_life *life = begin();
     for (uint32_t i = 0; i < ACTS && run.failure[0] == 0; i++) {
         act(life, i);
-        for (uint32_t at = 0; at < SEGMENTS * CRASH_SEGMENT_SIZE && run.failure[0] == 0; at += LINE) {
+        for (uint32_t at = 0; at < SEGMENTS * CRASH_SEGMENT_SIZE && run.failure[0] == 0;
+             at += LINE) {
             scramble_line(crash_left(life) + at, &run.prng);
             crash_look(life);
         }

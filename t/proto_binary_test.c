@@ -515,5 +515,5 @@ TEST(binary_answer, a_statistic_fits_or_leaves_nothing)
     EXPECT(binary_put_stat(out, 29, &tag, slice_text("pid"), slice_text("12")) == 29);
     EXPECT(binary_put_stat(out, 23, &tag, slice_make(NULL, 0), slice_make(NULL, 0)) == 0);
     EXPECT(binary_put_stat(out, sizeof(out), &tag, slice_make("", SIZE_MAX),
-                          slice_make("", SIZE_MAX)) == 0);
+                           slice_make("", SIZE_MAX)) == 0);
 }

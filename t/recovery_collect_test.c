@@ -34,7 +34,8 @@ static void put_pieces(struct cluster *cluster, unsigned node, uint64_t upload)
     cluster_settle(cluster);
 }
 
-static unsigned put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upload, uint64_t size)
+static unsigned put_manifest_of(struct cluster *cluster, unsigned node, uint64_t upload,
+                                uint64_t size)
 {
     static struct manifest manifest;
     manifest = (struct manifest){.upload = upload, .size = size};
@@ -261,8 +262,8 @@ TEST(collect, a_node_that_was_done_in_an_older_view_has_to_be_done_again)
     cluster_close(cluster);
 }
 
-/* Node 3 was removed in the middle of an upload, and is a member again before the upload goes on. Meanwhile the others had every
- * reason to collect what it had stored. */
+/* Node 3 was removed in the middle of an upload, and is a member again before the upload goes on.
+ * Meanwhile the others had every reason to collect what it had stored. */
 TEST(collect, an_upload_ends_when_its_node_is_removed)
 {
     struct cluster *cluster = cluster_open();
@@ -300,8 +301,9 @@ TEST(collect, a_node_that_is_back_takes_what_it_left_itself)
     cluster_close(cluster);
 }
 
-/* A delete has a version next to that of the value that it removes: the clock would say that it is long ago. Node 2 has deleted
- * the value and is gone; so it is node 1 that has to know how long readers have had. */
+/* A delete has a version next to that of the value that it removes: the clock would say that it is
+ * long ago. Node 2 has deleted the value and is gone; so it is node 1 that has to know how long
+ * readers have had. */
 TEST(collect, readers_have_their_time_after_a_delete_of_an_old_value)
 {
     struct cluster *cluster = cluster_open();
@@ -362,7 +364,8 @@ TEST(collect, an_append_whose_own_bytes_lie_in_pieces_is_left_to_the_server)
     cluster_close(cluster);
 }
 
-/* What the server makes of an append replaces the value that it was made from, and no other; flags and time stay. */
+/* What the server makes of an append replaces the value that it was made from, and no other; flags
+ * and time stay. */
 TEST(collect, a_whole_result_replaces_the_value_it_was_made_from)
 {
     struct cluster *cluster = cluster_open();

@@ -1,6 +1,7 @@
-/* Goal: a full store makes room by deletes that all members agree on, of what is read least wherever it is read; a newer value is
- * never deleted for an older one, and who waits for room that cannot come is told so.
- * Method: three real shards with small logs (t/cluster.h), filled far beyond what they hold. */
+/* Goal: a full store makes room by deletes that all members agree on, of what is read least
+ * wherever it is read; a newer value is never deleted for an older one, and who waits for room that
+ * cannot come is told so. Method: three real shards with small logs (t/cluster.h), filled far
+ * beyond what they hold. */
 #include <stdio.h>
 
 #include "base/ts.h"
@@ -20,7 +21,8 @@ static struct slice name(const char *prefix, unsigned number)
     return slice_make(at, (size_t)snprintf(at, sizeof(text[0]), "%s%u", prefix, number));
 }
 
-static unsigned request(struct cluster *cluster, unsigned node, enum request_type type, struct slice key)
+static unsigned request(struct cluster *cluster, unsigned node, enum request_type type,
+                        struct slice key)
 {
     static char keys[CLUSTER_REQUESTS][24];
     static unsigned used;
@@ -28,12 +30,14 @@ static unsigned request(struct cluster *cluster, unsigned node, enum request_typ
     memcpy(kept, key.data, key.size);
     memset(filler, 'x', sizeof(filler));
     cluster->traced = 0; /* the trace would be long, and is not looked at */
-    struct request request = {
-        .type = type, .key = slice_make(kept, key.size), .value = slice_make(filler, sizeof(filler))};
+    struct request request = {.type = type,
+                              .key = slice_make(kept, key.size),
+                              .value = slice_make(filler, sizeof(filler))};
     return cluster_request_full(cluster, node, &request);
 }
 
-static enum outcome ask(struct cluster *cluster, unsigned node, enum request_type type, struct slice key)
+static enum outcome ask(struct cluster *cluster, unsigned node, enum request_type type,
+                        struct slice key)
 {
     unsigned reply = request(cluster, node, type, key);
     cluster_settle(cluster);
@@ -62,7 +66,8 @@ static void fill(struct cluster *cluster, unsigned count, unsigned hot, unsigned
 static bool has(const struct cluster *cluster, unsigned node, struct slice key)
 {
     struct found found;
-    return store_find(cluster->stores[node], key, hash_key(key), &found) && found.record->kind == RECORD_VALUE;
+    return store_find(cluster->stores[node], key, hash_key(key), &found) &&
+           found.record->kind == RECORD_VALUE;
 }
 
 static unsigned evictions(const struct cluster *cluster, unsigned node)
@@ -123,7 +128,8 @@ TEST(evict, without_it_a_full_store_refuses)
 
 TEST(evict, among_larger_stores_the_smallest_decides_and_nothing_is_refused)
 {
-    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){4 * MANY, MANY, 4 * MANY});
+    struct cluster *cluster =
+        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){4 * MANY, MANY, 4 * MANY});
     fill(cluster, KEYS, 0, 0);
     EXPECT(evictions(cluster, 1) + evictions(cluster, 2) + evictions(cluster, 3) > KEYS / 2);
     cluster_close(cluster);
@@ -137,14 +143,16 @@ static const struct message *first_ask(const struct cluster *cluster)
     return NULL;
 }
 
-/* Sets keys until some member has asked for keys to evict, and nobody has answered yet. *number: of one of the keys. */
+/* Sets keys until some member has asked for keys to evict, and nobody has answered yet. *number: of
+ * one of the keys. */
 static unsigned fill_until_asked(struct cluster *cluster, unsigned *number)
 {
     for (unsigned i = 0; i < KEYS; i++) {
         request(cluster, 1, REQUEST_SET, name("key", i));
         for (unsigned to = 2; to <= CLUSTER_NODES; to++)
-            while (first_ask(cluster) == NULL && (cluster_deliver(cluster, 1, to) || cluster_deliver(cluster, to, 1) ||
-                                                  cluster_deliver(cluster, to, 5 - to)))
+            while (first_ask(cluster) == NULL &&
+                   (cluster_deliver(cluster, 1, to) || cluster_deliver(cluster, to, 1) ||
+                    cluster_deliver(cluster, to, 5 - to)))
                 ;
         if (i % 16 == 0 && first_ask(cluster) == NULL)
             cluster->traced = 0;
@@ -218,7 +226,8 @@ TEST(evict, what_a_lost_channel_or_a_dead_member_was_asked_for_does_not_stop_it)
 /* An upload that fills the store: its pieces have no value yet that could be evicted. */
 TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
 {
-    struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
+    struct cluster *cluster =
+        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
     static uint8_t keys[KEYS][PIECE_KEY_SIZE];
     static char big[2000];
     enum outcome outcome = OUTCOME_STORED;
@@ -242,7 +251,8 @@ TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
     }
     EXPECT_EQ(outcome, OUTCOME_NO_MEMORY);
     EXPECT(count > 50);
-    /* A piece waits nowhere: its uploader tries again, and who comes behind is not kept waiting by it. */
+    /* A piece waits nowhere: its uploader tries again, and who comes behind is not kept waiting by
+     * it. */
     struct request piece = {.type = REQUEST_SET,
                             .key = slice_make(keys[count], PIECE_KEY_SIZE),
                             .value = slice_make(big, sizeof(big))};
@@ -254,7 +264,8 @@ TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
     }
     unsigned refused = cluster_request_full(cluster, 1, &piece);
     EXPECT(cluster->replies[refused].done);
-    struct request other = {.type = REQUEST_SET, .key = slice_text("other"), .value = slice_make(big, sizeof(big))};
+    struct request other = {
+        .type = REQUEST_SET, .key = slice_text("other"), .value = slice_make(big, sizeof(big))};
     unsigned small = cluster_request_full(cluster, 1, &other);
     for (int i = 0; i < 200 && !cluster->replies[small].done; i++) {
         cluster->traced = 0;
@@ -267,7 +278,8 @@ TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
     cluster_close(cluster);
 }
 
-/* Tombstones have to wait for the node that is away: what is left of the values stays, and sets are refused. */
+/* Tombstones have to wait for the node that is away: what is left of the values stays, and sets are
+ * refused. */
 TEST(evict, ends_when_half_of_the_room_is_tombstones_for_a_node_that_is_away)
 {
     struct cluster *cluster = cluster_open_evicting(SEGMENT_BYTES, equal_logs);

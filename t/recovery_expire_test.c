@@ -1,5 +1,6 @@
-/* Goal: what is past its time, or flushed, goes though nobody asks for it, and a store in which nothing expires pays nothing.
- * Method: three real shards (t/cluster.h); time is moved, and the stores are counted. */
+/* Goal: what is past its time, or flushed, goes though nobody asks for it, and a store in which
+ * nothing expires pays nothing. Method: three real shards (t/cluster.h); time is moved, and the
+ * stores are counted. */
 #include <stdio.h>
 
 #include "t/cluster.h"
@@ -13,8 +14,10 @@ static void set_keys(struct cluster *cluster, const char *prefix, uint32_t expti
     for (unsigned i = 0; i < KEYS; i++) {
         char *key = names[used++ % (4 * KEYS)];
         snprintf(key, sizeof(names[0]), "%s%u", prefix, i);
-        struct request request = {
-            .type = REQUEST_SET, .key = slice_text(key), .value = slice_text("v"), .exptime = exptime};
+        struct request request = {.type = REQUEST_SET,
+                                  .key = slice_text(key),
+                                  .value = slice_text("v"),
+                                  .exptime = exptime};
         cluster->traced = 0;
         cluster_request_full(cluster, 1 + i % CLUSTER_NODES, &request);
         cluster_settle(cluster);
@@ -94,7 +97,8 @@ TEST(expire, a_touched_record_stays)
                           .exptime = now(cluster) + 3};
     cluster_request_full(cluster, 1, &set);
     cluster_settle(cluster);
-    struct request touch = {.type = REQUEST_TOUCH, .key = slice_text("key"), .exptime = now(cluster) + 1000};
+    struct request touch = {
+        .type = REQUEST_TOUCH, .key = slice_text("key"), .exptime = now(cluster) + 1000};
     cluster_request_full(cluster, 2, &touch);
     cluster_settle(cluster);
     wait(cluster, 10);

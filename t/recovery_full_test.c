@@ -1,6 +1,7 @@
-/* Goal: a group whose stores fill up says so and goes on: every command is answered, nothing is lost, deletes make room. Method: three
- * real shards with small logs; random sets, deletes and overwrites at all nodes, messages in random order between nodes; one command a
- * key at a time, so that what each key must hold is known. */
+/* Goal: a group whose stores fill up says so and goes on: every command is answered, nothing is
+ * lost, deletes make room. Method: three real shards with small logs; random sets, deletes and
+ * overwrites at all nodes, messages in random order between nodes; one command a key at a time, so
+ * that what each key must hold is known. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,14 @@
 #include "base/prng.h"
 #include "t/cluster.h"
 
-enum { KEYS = 400, UNDER_WAY_MAX = 24, SEGMENT = 16384, VALUE_MAX = 8000, SETTLE_TICKS = 300, TICK = 10000 };
+enum {
+    KEYS = 400,
+    UNDER_WAY_MAX = 24,
+    SEGMENT = 16384,
+    VALUE_MAX = 8000,
+    SETTLE_TICKS = 300,
+    TICK = 10000
+};
 
 struct key {
     char name[16];
@@ -58,8 +66,8 @@ static void begin(struct life *life, struct key *key, unsigned node, bool delete
     key->deletes = deletes;
     key->busy = true;
     life->under_way++;
-    key->reply = cluster_request(life->cluster, node, deletes ? REQUEST_DELETE : REQUEST_SET, key->name,
-                                 deletes ? NULL : key->value);
+    key->reply = cluster_request(life->cluster, node, deletes ? REQUEST_DELETE : REQUEST_SET,
+                                 key->name, deletes ? NULL : key->value);
 }
 
 /* A set that finds no room deletes what was there, as in memcached. */
@@ -119,7 +127,8 @@ static void check_all(struct life *life)
             if (life->keys[i].stored != 0)
                 snprintf(number, sizeof(number), "%010u", life->keys[i].stored);
             if (strncmp(found, number, life->keys[i].stored != 0 ? 10 : 2) != 0)
-                test_fail(__FILE__, __LINE__, "node %u has %.12s for %s, wanted %s", node, found, life->keys[i].name, number);
+                test_fail(__FILE__, __LINE__, "node %u has %.12s for %s, wanted %s", node, found,
+                          life->keys[i].name, number);
             life->cluster->traced = 0;
         }
 }
@@ -138,7 +147,8 @@ static void live(uint64_t seed, uint32_t size_max, const uint32_t segments[3])
     for (unsigned round = 0; round < 6; round++) {
         live_round(life, 1500, (unsigned[]){0, 5, 60}[round % 3]);
         if (life->under_way > 0) {
-            printf("seed %llu, values to %u, round %u\n", (unsigned long long)seed, size_max, round);
+            printf("seed %llu, values to %u, round %u\n", (unsigned long long)seed, size_max,
+                   round);
             break;
         }
     }
@@ -151,7 +161,9 @@ TEST(full, equal_stores_fill_up_and_go_on)
 {
     for (uint64_t seed = 1; seed <= 3; seed++)
         for (uint32_t size = 500; size <= VALUE_MAX; size *= 4)
-            live(seed, size, (const uint32_t[]){8 + (uint32_t)seed % 12, 8 + (uint32_t)seed % 12, 8 + (uint32_t)seed % 12});
+            live(seed, size,
+                 (const uint32_t[]){8 + (uint32_t)seed % 12, 8 + (uint32_t)seed % 12,
+                                    8 + (uint32_t)seed % 12});
 }
 
 /* The smallest decides. */

@@ -1,4 +1,5 @@
-/* Goal: views, rounds and healing of one shard. Method: three real shards; nodes are crashed, restarted and given views by hand. */
+/* Goal: views, rounds and healing of one shard. Method: three real shards; nodes are crashed,
+ * restarted and given views by hand. */
 #include <stdio.h>
 
 #include "pmem/medium_memory.h"
@@ -18,7 +19,8 @@ static void round_trip(struct cluster *cluster)
     cluster_settle(cluster);
 }
 
-static void set_and_settle(struct cluster *cluster, unsigned node, const char *key, const char *value)
+static void set_and_settle(struct cluster *cluster, unsigned node, const char *key,
+                           const char *value)
 {
     unsigned set = cluster_request(cluster, node, REQUEST_SET, key, value);
     cluster_settle(cluster);
@@ -237,7 +239,8 @@ TEST(cold_start, members_pool_what_they_have)
     set_and_settle(cluster, 1, "a", "1");
     round_trip(cluster);
     set_and_settle(cluster, 2, "b", "2");
-    cluster_request(cluster, 3, REQUEST_SET, "c", "3"); /* nobody else has it, nobody was told: either way is right */
+    /* nobody else has it, nobody was told: either way is right */
+    cluster_request(cluster, 3, REQUEST_SET, "c", "3");
     for (unsigned node = 1; node <= 3; node++)
         cluster_crash(cluster, node);
     for (unsigned node = 1; node <= 3; node++)
@@ -317,7 +320,8 @@ static void deliver_all(struct cluster *cluster)
     }
 }
 
-/* More is written in each turn than the walk looks at in one: it has to keep up with the tail all the same. */
+/* More is written in each turn than the walk looks at in one: it has to keep up with the tail all
+ * the same. */
 TEST(heal, ends_under_sustained_writes)
 {
     enum { KEYS = 48, SIZE = 3500, TURNS_MAX = 1500 };

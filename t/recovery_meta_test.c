@@ -1,10 +1,11 @@
-/* Goal: what meta commands do to a record, on every node, and that a win is handed out once in the whole group. Method: three
- * real shards whose channels the test moves by hand. */
+/* Goal: what meta commands do to a record, on every node, and that a win is handed out once in the
+ * whole group. Method: three real shards whose channels the test moves by hand. */
 #include <stdio.h>
 
 #include "t/cluster.h"
 
-enum { FAR = 1000000 }; /* seconds behind the start of the test's clock: no exptime of the test passes by itself */
+/* seconds behind the start of the test's clock: no exptime of the test passes by itself */
+enum { FAR = 1000000 };
 
 static uint32_t in(const struct cluster *cluster, uint32_t seconds)
 {
@@ -13,10 +14,12 @@ static uint32_t in(const struct cluster *cluster, uint32_t seconds)
 
 static struct request command(enum request_type type, const char *key, const char *value)
 {
-    return (struct request){.type = type, .key = slice_text(key), .value = slice_text(value), .delta = 1};
+    return (struct request){
+        .type = type, .key = slice_text(key), .value = slice_text(value), .delta = 1};
 }
 
-/* Executes one at a node, delivers all, and tells outcome and marks: "HIT 'value' W" and the like. */
+/* Executes one at a node, delivers all, and tells outcome and marks: "HIT 'value' W" and the
+ * like. */
 static const char *run(struct cluster *cluster, unsigned node, const struct request *request)
 {
     static char text[4][400];
@@ -29,9 +32,9 @@ static const char *run(struct cluster *cluster, unsigned node, const struct requ
     int at = snprintf(out, 400, "%s", reply->done ? outcome_text(reply->outcome) : "...");
     if (reply->done && reply->outcome == OUTCOME_HIT)
         at += snprintf(out + at, 400 - (size_t)at, " '%s'", reply->value);
-    snprintf(out + at, 400 - (size_t)at, "%s%s%s%s%s", (seen->marks & ~SEEN_BASE64) ? " " : "", seen->marks & SEEN_CREATED ? "C" : "",
-             seen->marks & SEEN_TAKEN ? "Z" : "", seen->marks & SEEN_STALE ? "X" : "",
-             seen->marks & SEEN_WON ? "W" : "");
+    snprintf(out + at, 400 - (size_t)at, "%s%s%s%s%s", (seen->marks & ~SEEN_BASE64) ? " " : "",
+             seen->marks & SEEN_CREATED ? "C" : "", seen->marks & SEEN_TAKEN ? "Z" : "",
+             seen->marks & SEEN_STALE ? "X" : "", seen->marks & SEEN_WON ? "W" : "");
     return out;
 }
 
@@ -49,7 +52,8 @@ static const char *vivify(struct cluster *cluster, unsigned node, const char *ke
     return run(cluster, node, &request);
 }
 
-static void set(struct cluster *cluster, unsigned node, const char *key, const char *value, uint32_t exptime)
+static void set(struct cluster *cluster, unsigned node, const char *key, const char *value,
+                uint32_t exptime)
 {
     struct request request = command(REQUEST_SET, key, value);
     request.exptime = exptime;
@@ -132,7 +136,8 @@ TEST(fetch, of_a_stale_value_is_won_by_one_of_two_nodes_at_once)
     cluster_close(cluster);
 }
 
-/* The winner's node dies before it could tell: the win is spent or it never was; it is not handed out twice. */
+/* The winner's node dies before it could tell: the win is spent or it never was; it is not handed
+ * out twice. */
 TEST(fetch, whose_node_dies_hands_out_no_second_win_once_it_was_seen)
 {
     struct cluster *cluster = cluster_open();
@@ -217,7 +222,7 @@ TEST(fetch, compares_with_the_new_exptime_if_that_is_asked_for_first)
     EXPECT_EQ(cluster->requests[cluster->request_count - 1].seen.exptime, in(cluster, 100));
     request.options &= (uint8_t)~REQUEST_EXPTIME_FIRST;
     request.new_exptime = in(cluster, 150);
-    EXPECT_TEXT(run(cluster, 2, &request), "HIT 'v'"); /* 300 */
+    EXPECT_TEXT(run(cluster, 2, &request), "HIT 'v'");   /* 300 */
     EXPECT_TEXT(run(cluster, 3, &request), "HIT 'v' W"); /* 150 */
     cluster_close(cluster);
 }
@@ -285,7 +290,8 @@ TEST(stale, comes_from_a_value_for_an_older_version)
     late.options = REQUEST_MARKS_STALE;
     EXPECT_TEXT(run(cluster, 3, &late), "STORED");
     EXPECT_TEXT(fetch(cluster, 1, "k"), "HIT 'late' XW");
-    EXPECT_EQ(cluster->requests[cluster->request_count - 1].seen.exptime, in(cluster, 90)); /* what was there counts */
+    /* what was there counts */
+    EXPECT_EQ(cluster->requests[cluster->request_count - 1].seen.exptime, in(cluster, 90));
     late.cas = UINT64_MAX;
     EXPECT_TEXT(run(cluster, 3, &late), "EXISTS ZX"); /* from the future */
     late.cas = 1;
@@ -297,7 +303,8 @@ TEST(stale, comes_from_a_value_for_an_older_version)
 /* It is a property of the stored key: only who stores a value decides. */
 TEST(base64, mark_is_set_and_cleared_by_who_stores_a_value)
 {
-    static const enum request_type changes[] = {REQUEST_APPEND, REQUEST_INCR, REQUEST_TOUCH, REQUEST_FETCH};
+    static const enum request_type changes[] = {REQUEST_APPEND, REQUEST_INCR, REQUEST_TOUCH,
+                                                REQUEST_FETCH};
     struct cluster *cluster = cluster_open();
     for (unsigned came = 0; came < 2; came++) {
         struct request store = command(REQUEST_SET, "k", "1");
@@ -347,7 +354,8 @@ TEST(emptied, keeps_the_key_and_its_unique)
 
 TEST(unique, can_be_chosen_for_every_new_value)
 {
-    static const enum request_type types[] = {REQUEST_SET, REQUEST_REPLACE, REQUEST_APPEND, REQUEST_INCR};
+    static const enum request_type types[] = {REQUEST_SET, REQUEST_REPLACE, REQUEST_APPEND,
+                                              REQUEST_INCR};
     struct cluster *cluster = cluster_open();
     set(cluster, 1, "k", "1", 0);
     for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -432,7 +440,8 @@ TEST(access, is_told_as_it_was_before)
     touch.exptime = in(cluster, 50);
     (void)run(cluster, 2, &touch);
     (void)fetch(cluster, 1, "k");
-    EXPECT(cluster->requests[cluster->request_count - 1].seen.fetched); /* another node's touch is no new value */
+    /* another node's touch is no new value */
+    EXPECT(cluster->requests[cluster->request_count - 1].seen.fetched);
     set(cluster, 2, "k", "w", 0);
     (void)fetch(cluster, 1, "k");
     EXPECT(!cluster->requests[cluster->request_count - 1].seen.fetched);

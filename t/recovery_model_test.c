@@ -1,5 +1,5 @@
-/* Goal: the persistency models (replica/model.def): who says what, in which order, what is answered and readable when.
- * Method: three real shards whose messages and drains the test moves by hand. */
+/* Goal: the persistency models (replica/model.def): who says what, in which order, what is answered
+ * and readable when. Method: three real shards whose messages and drains the test moves by hand. */
 #include "t/cluster.h"
 
 /* ---- the table ---- */
@@ -39,7 +39,8 @@ TEST(strict, is_readable_when_all_have_it_and_answered_when_it_is_durable_at_all
     struct cluster *cluster = cluster_open_late(MODEL_STRICT);
     unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
     cluster_settle(cluster);
-    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(cluster->trace,
+                "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
     EXPECT_TEXT(cluster_reply(cluster, set), "...");
     cluster_expect_everywhere(cluster, "k", "v");
     cluster_durable(cluster, 1);
@@ -49,7 +50,9 @@ TEST(strict, is_readable_when_all_have_it_and_answered_when_it_is_durable_at_all
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
-    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n2>1 ACK \n3>1 ACK \n");
+    EXPECT_TEXT(
+        cluster->trace,
+        "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n2>1 ACK \n3>1 ACK \n");
     cluster_close(cluster);
 }
 
@@ -82,7 +85,9 @@ TEST(read_enforced, is_answered_when_all_have_it_and_readable_when_it_is_durable
     cluster_expect_everywhere(cluster, "k", "...");
     cluster_durable(cluster, 3);
     cluster_settle(cluster);
-    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(
+        cluster->trace,
+        "1>2 INV k\n1>3 INV k\n2>1 TAKEN \n3>1 TAKEN \n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
     EXPECT_TEXT(cluster->replies[get].value, "v");
     cluster_expect_everywhere(cluster, "k", "v");
     cluster_close(cluster);
@@ -100,7 +105,8 @@ TEST(eventual, never_waits_for_a_medium)
         EXPECT_TEXT(cluster_reply(cluster, set), "STORED");
         cluster_expect_everywhere(cluster, "k", "v");
         cluster_durable_everywhere(cluster);
-        EXPECT_TEXT(cluster->trace, "1>2 INV k\n2>1 TAKEN \n1>3 INV k\n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
+        EXPECT_TEXT(cluster->trace,
+                    "1>2 INV k\n2>1 TAKEN \n1>3 INV k\n3>1 TAKEN \n1>2 VAL k\n1>3 VAL k\n");
         cluster_close(cluster);
     }
 }
@@ -186,7 +192,8 @@ TEST(strict, a_complete_read_modify_write_that_is_replaced_is_not_executed_again
     cluster_close(cluster);
 }
 
-/* Nobody has its value any more, so it is not sent again: the others are asked to prove that they have something newer. */
+/* Nobody has its value any more, so it is not sent again: the others are asked to prove that they
+ * have something newer. */
 TEST(strict, a_complete_read_modify_write_that_was_replaced_is_proved_over_a_broken_channel)
 {
     unsigned incr;
@@ -245,7 +252,8 @@ TEST(read_enforced, a_read_modify_write_that_not_all_have_loses_to_a_newer_write
     cluster_settle(cluster);
     cluster_durable_everywhere(cluster);
     unsigned incr = cluster_request(cluster, 1, REQUEST_INCR, "n", NULL);
-    unsigned set = cluster_request(cluster, 3, REQUEST_SET, "n", "50"); /* before the INV reaches it */
+    /* before the INV reaches it */
+    unsigned set = cluster_request(cluster, 3, REQUEST_SET, "n", "50");
     EXPECT(cluster_deliver(cluster, 1, 2));
     EXPECT(cluster_deliver(cluster, 2, 1));
     EXPECT_TEXT(cluster_reply(cluster, incr), "...");
@@ -344,7 +352,8 @@ TEST(channel, what_it_loses_is_said_again)
     for (unsigned i = 0; i < 9; i++) {
         struct cluster *cluster = cluster_open_model(models[i / 3]);
         unsigned set = cluster_request(cluster, 1, REQUEST_SET, "k", "v");
-        for (unsigned moved = 0; moved < i % 3; moved++) /* its INV is lost; TAKEN, and ACK; or ACK alone */
+        /* its INV is lost; TAKEN, and ACK; or ACK alone */
+        for (unsigned moved = 0; moved < i % 3; moved++)
             EXPECT(moved == 0 ? cluster_deliver(cluster, 1, 2) : cluster_deliver(cluster, 2, 1));
         cluster_lose(cluster, 1, 2);
         cluster_up(cluster, 1, 2);
@@ -380,7 +389,8 @@ TEST(strict, a_lost_val_is_found_before_the_write_is_durable)
 TEST(strict, expiry_is_over_for_readers_before_it_is_durable)
 {
     struct cluster *cluster = cluster_open_late(MODEL_STRICT);
-    struct request set = {.type = REQUEST_SET, .key = slice_text("k"), .value = slice_text("v"), .exptime = 1001};
+    struct request set = {
+        .type = REQUEST_SET, .key = slice_text("k"), .value = slice_text("v"), .exptime = 1001};
     cluster_request_full(cluster, 1, &set);
     cluster_settle(cluster);
     cluster_durable_everywhere(cluster);
@@ -407,8 +417,9 @@ static uint64_t mark_of(struct cluster *cluster, unsigned node)
     return mark.lsn;
 }
 
-/* When node 2 marks for a round it has a record that node 3 has only behind its mark, and may lose: to a crash where a record is
- * VALID before it is durable everywhere, to damage that looks like a torn tail in all models. */
+/* When node 2 marks for a round it has a record that node 3 has only behind its mark, and may lose:
+ * to a crash where a record is VALID before it is durable everywhere, to damage that looks like a
+ * torn tail in all models. */
 TEST(rounds, the_mark_is_that_of_the_round_before_where_a_valid_record_may_be_lost_elsewhere)
 {
     for (enum model model = MODEL_SYNCH; model < MODEL_COUNT; model++) {
@@ -425,14 +436,16 @@ TEST(rounds, the_mark_is_that_of_the_round_before_where_a_valid_record_may_be_lo
         tail = log_tail(store_log(cluster->stores[2]));
         cluster_tick(cluster, 100000);
         cluster_settle(cluster);
-        EXPECT_EQ(log_tail(store_log(cluster->stores[2])), tail); /* and that is all there is to say */
+        /* and that is all there is to say */
+        EXPECT_EQ(log_tail(store_log(cluster->stores[2])), tail);
         cluster_close(cluster);
     }
 }
 
 /* ---- cold start ---- */
 
-/* Node 3 alone still has what was answered: nobody may be told the old value meanwhile, or it would come back later. */
+/* Node 3 alone still has what was answered: nobody may be told the old value meanwhile, or it would
+ * come back later. */
 TEST(cold, nobody_serves_before_all_agree_on_what_is_left)
 {
     struct cluster *cluster = cluster_open_model(MODEL_EVENTUAL);
@@ -442,7 +455,8 @@ TEST(cold, nobody_serves_before_all_agree_on_what_is_left)
         cluster_tick(cluster, 100000);
         cluster_settle(cluster);
     }
-    cluster_crash(cluster, 1); /* as if it had lost power, and its log's end: it never gets the new value */
+    /* as if it had lost power, and its log's end: it never gets the new value */
+    cluster_crash(cluster, 1);
     cluster_crash(cluster, 2);
     cluster_install(cluster, 3, 2, 4, 0);
     unsigned set = cluster_request(cluster, 3, REQUEST_SET, "k", "new");

@@ -52,7 +52,8 @@ TEST(persist, waits_for_every_medium)
     }
 }
 
-/* Node 3 marks before it has the write, node 2 after it was answered: their round says nothing of it. */
+/* Node 3 marks before it has the write, node 2 after it was answered: their round says nothing of
+ * it. */
 TEST(persist, is_not_answered_by_a_round_that_began_before_it)
 {
     struct cluster *cluster = cluster_open_model(MODEL_SCOPE);
@@ -73,7 +74,8 @@ TEST(persist, is_not_answered_by_a_round_that_began_before_it)
     unsigned second = persist_at(cluster, 2);
     cluster_durable(cluster, 2);
     while (rounds_of(cluster, 2) == rounds)
-        EXPECT(cluster_deliver(cluster, 2, 1) || cluster_deliver(cluster, 3, 1) || cluster_deliver(cluster, 1, 2));
+        EXPECT(cluster_deliver(cluster, 2, 1) || cluster_deliver(cluster, 3, 1) ||
+               cluster_deliver(cluster, 1, 2));
     EXPECT_TEXT(cluster_reply(cluster, index), "...");
     EXPECT_TEXT(cluster_reply(cluster, second), "...");
     cluster->drains_late = false;

@@ -1,5 +1,6 @@
-/* Goal: a thread that is not the owner answers a read only where nothing is in doubt; in each other case it says so.
- * Method: three real shards whose channels the test moves by hand. The test is that thread: it begins, lets the owner go on, and ends. */
+/* Goal: a thread that is not the owner answers a read only where nothing is in doubt; in each other
+ * case it says so. Method: three real shards whose channels the test moves by hand. The test is
+ * that thread: it begins, lets the owner go on, and ends. */
 #include "base/hash.h"
 #include "t/cluster.h"
 
@@ -21,7 +22,8 @@ static bool begin(const struct cluster *cluster, struct request *request, struct
     return shard_read_begin_any(cluster->shards[NODE], request, now_of(cluster), reading);
 }
 
-static bool end(const struct cluster *cluster, struct request *request, const struct reading *reading)
+static bool end(const struct cluster *cluster, struct request *request,
+                const struct reading *reading)
 {
     return shard_read_end_any(cluster->shards[NODE], request, now_of(cluster), reading);
 }
@@ -105,7 +107,8 @@ TEST(read_any, a_record_past_its_time_is_the_owners)
 
 static void flush(struct cluster *cluster, unsigned node)
 {
-    const struct request request = {.type = REQUEST_FLUSH, .key = slice_text(""), .hash = hash_key(slice_text(""))};
+    const struct request request = {
+        .type = REQUEST_FLUSH, .key = slice_text(""), .hash = hash_key(slice_text(""))};
     cluster_request_full(cluster, node, &request);
 }
 
@@ -190,7 +193,8 @@ TEST(read_any, is_noted_and_told_as_by_the_owner)
     cluster_close(cluster);
 }
 
-/* Then the access words are another key's: who has to tell of them asks the owner, a plain get does not care. */
+/* Then the access words are another key's: who has to tell of them asks the owner, a plain get does
+ * not care. */
 TEST(read_any, a_record_that_was_replaced_meanwhile_is_still_the_answer_of_a_get)
 {
     struct cluster *cluster = with_value("k", "v");

@@ -1,5 +1,6 @@
-/* Goal: rules whose absence the simulator finds rarely or never, because another rule stands behind them. Each test fails when its
- * rule is taken out (t/planted_faults.txt). Method: three real shards whose channels the test moves by hand. */
+/* Goal: rules whose absence the simulator finds rarely or never, because another rule stands behind
+ * them. Each test fails when its rule is taken out (t/planted_faults.txt). Method: three real
+ * shards whose channels the test moves by hand. */
 #include "base/hash.h"
 #include "base/ts.h"
 
@@ -12,7 +13,8 @@ static uint64_t floor_of(const struct cluster *cluster, unsigned node)
     return stats.floor;
 }
 
-/* The NACK, with the winner's record in it, does not lean on the order of messages of a third node. */
+/* The NACK, with the winner's record in it, does not lean on the order of messages of a third
+ * node. */
 TEST(rule, a_read_modify_write_behind_a_newer_record_is_told_so)
 {
     struct cluster *cluster = cluster_open();
@@ -76,8 +78,8 @@ static void round_everywhere(struct cluster *cluster)
     cluster_settle(cluster);
 }
 
-/* Node 3 has answered a round, and dies before it hears that the round is stable: the others have adopted the floor of the one
- * before. */
+/* Node 3 has answered a round, and dies before it hears that the round is stable: the others have
+ * adopted the floor of the one before. */
 TEST(rule, a_healed_node_knows_the_floor_that_was_adopted_without_it)
 {
     struct cluster *cluster = cluster_open();
@@ -126,7 +128,8 @@ static void come_back(struct cluster *cluster, unsigned node, uint32_t epoch)
     EXPECT_EQ(cluster->healed_epoch, epoch);
 }
 
-/* Node 2's clock is that of a write that never was: nobody else got it, and it was discarded. Node 1 hears of it when it heals. */
+/* Node 2's clock is that of a write that never was: nobody else got it, and it was discarded. Node
+ * 1 hears of it when it heals. */
 static struct cluster *cluster_with_a_clock_ahead(void)
 {
     struct cluster *cluster = cluster_open();
@@ -154,7 +157,8 @@ static struct cluster *cluster_with_a_clock_ahead(void)
     return cluster;
 }
 
-/* A node at which nothing was written says nothing new, and yet the others adopt a floor that its log does not know. */
+/* A node at which nothing was written says nothing new, and yet the others adopt a floor that its
+ * log does not know. */
 TEST(rule, a_floor_is_adopted_when_all_logs_say_a_clock_that_high)
 {
     struct cluster *cluster = cluster_with_a_clock_ahead();
@@ -192,7 +196,8 @@ TEST(rule, a_node_is_healed_when_its_log_says_the_clock_of_the_group)
 static uint64_t ts_of(const struct cluster *cluster, unsigned node, const char *key)
 {
     struct found found;
-    bool any = store_find(cluster->stores[node], slice_text(key), hash_key(slice_text(key)), &found);
+    bool any =
+        store_find(cluster->stores[node], slice_text(key), hash_key(slice_text(key)), &found);
     return any ? found.record->ts : 0;
 }
 
@@ -221,7 +226,8 @@ TEST(rule, an_inv_is_taken_over_an_unconfirmed_record_that_is_newer)
     cluster_close(cluster);
 }
 
-/* Node 3 has the write of node 1 from before its crash; its buddy, node 2, gets it only after it has answered. */
+/* Node 3 has the write of node 1 from before its crash; its buddy, node 2, gets it only after it
+ * has answered. */
 TEST(rule, an_inv_of_equal_timestamp_makes_an_unconfirmed_record_the_groups)
 {
     struct cluster *cluster = cluster_open();
@@ -247,7 +253,8 @@ TEST(rule, an_inv_of_equal_timestamp_makes_an_unconfirmed_record_the_groups)
     cluster_close(cluster);
 }
 
-/* Protocol check, flaw 6: the coordinator completes in the old view what the buddy's walk met half done in the new one. */
+/* Protocol check, flaw 6: the coordinator completes in the old view what the buddy's walk met half
+ * done in the new one. */
 TEST(rule, the_walk_does_not_skip_a_record_that_is_not_valid_yet)
 {
     struct cluster *cluster = cluster_open();
@@ -300,7 +307,8 @@ TEST(rule, a_record_for_an_absent_key_is_newer_than_anything_forgotten)
     cluster_close(cluster);
 }
 
-/* Node 1's append is overtaken at node 1 by node 3's delete; node 2 has heard of the append alone, and is the next view alone. */
+/* Node 1's append is overtaken at node 1 by node 3's delete; node 2 has heard of the append alone,
+ * and is the next view alone. */
 TEST(rule, who_is_removed_does_not_call_an_overtaken_try_not_applied)
 {
     struct cluster *cluster = cluster_open();
@@ -331,8 +339,8 @@ TEST(rule, who_is_removed_calls_a_command_that_only_waited_not_applied)
     cluster_close(cluster);
 }
 
-/* A HEAL_OPEN comes when the buddy is an epoch further: a session of it would end, by its messages, the one that the node has opened
- * meanwhile. */
+/* A HEAL_OPEN comes when the buddy is an epoch further: a session of it would end, by its messages,
+ * the one that the node has opened meanwhile. */
 TEST(rule, a_session_of_an_older_view_does_not_end_that_of_this_one)
 {
     struct cluster *cluster = cluster_open();

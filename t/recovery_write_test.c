@@ -1,5 +1,5 @@
-/* Goal: what one shard says and answers, message by message. Method: three real shards whose channels the test moves by hand;
- * what they say is compared with golden text. */
+/* Goal: what one shard says and answers, message by message. Method: three real shards whose
+ * channels the test moves by hand; what they say is compared with golden text. */
 #include <stdio.h>
 
 #include "t/cluster.h"
@@ -47,18 +47,21 @@ TEST(read, waits_while_the_record_is_invalid)
     EXPECT(cluster_deliver(cluster, 1, 2));
     unsigned get = cluster_request(cluster, 2, REQUEST_GET, "k", NULL);
     EXPECT_TEXT(cluster_reply(cluster, get), "...");
-    EXPECT_TEXT(cluster_get(cluster, 3, "k"), "-"); /* nothing has reached it: the write may still come after */
+    /* nothing has reached it: the write may still come after */
+    EXPECT_TEXT(cluster_get(cluster, 3, "k"), "-");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster->replies[get].value, "v");
     cluster_close(cluster);
 }
 
-/* A follower that already holds a newer write must still answer, or the older writer would wait for ever. */
+/* A follower that already holds a newer write must still answer, or the older writer would wait for
+ * ever. */
 TEST(write, older_inv_is_acked_not_applied)
 {
     struct cluster *cluster = cluster_open();
     unsigned first = cluster_request(cluster, 1, REQUEST_SET, "k", "old");
-    unsigned second = cluster_request(cluster, 3, REQUEST_SET, "k", "new"); /* same time: the higher node wins */
+    /* same time: the higher node wins */
+    unsigned second = cluster_request(cluster, 3, REQUEST_SET, "k", "new");
     EXPECT(cluster_deliver(cluster, 3, 2));
     EXPECT(cluster_deliver(cluster, 1, 2));
     cluster_settle(cluster);
@@ -97,12 +100,18 @@ TEST(rmw, an_add_loses_to_a_set_of_the_same_moment)
 TEST(rmw, commands_answer_as_memcached_does)
 {
     struct cluster *cluster = cluster_open();
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_REPLACE, "k", "x")), "NOT_STORED");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_APPEND, "k", "x")), "NOT_STORED");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "NOT_FOUND");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NOT_FOUND");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_DELETE, "k", NULL)), "NOT_FOUND");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_TOUCH, "k", NULL)), "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_REPLACE, "k", "x")),
+                "NOT_STORED");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_APPEND, "k", "x")),
+                "NOT_STORED");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")),
+                "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)),
+                "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_DELETE, "k", NULL)),
+                "NOT_FOUND");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_TOUCH, "k", NULL)),
+                "NOT_FOUND");
     unsigned add = cluster_request(cluster, 1, REQUEST_ADD, "k", "b");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_reply(cluster, add), "STORED");
@@ -111,8 +120,10 @@ TEST(rmw, commands_answer_as_memcached_does)
     cluster_request(cluster, 3, REQUEST_PREPEND, "k", "a");
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_get(cluster, 1, "k"), "abc");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)), "NON_NUMERIC");
-    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")), "EXISTS");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_INCR, "k", NULL)),
+                "NON_NUMERIC");
+    EXPECT_TEXT(cluster_reply(cluster, cluster_request(cluster, 1, REQUEST_CAS, "k", "x")),
+                "EXISTS");
     unsigned gone = cluster_request(cluster, 2, REQUEST_DELETE, "k", NULL);
     cluster_settle(cluster);
     EXPECT_TEXT(cluster_reply(cluster, gone), "DELETED");
@@ -215,8 +226,10 @@ TEST(write, waiting_sets_of_one_key_go_out_as_one)
     EXPECT_TEXT(cluster_reply(cluster, second), "STORED");
     EXPECT_TEXT(cluster_reply(cluster, third), "STORED");
     EXPECT_TEXT(cluster->replies[get].value, "3");
-    EXPECT_TEXT(cluster->trace, "1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n"
-                                "1>2 VAL k\n1>3 VAL k\n1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
+    EXPECT_TEXT(
+        cluster->trace,
+        "1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n"
+        "1>2 VAL k\n1>3 VAL k\n1>2 INV k\n1>3 INV k\n2>1 ACK \n3>1 ACK \n1>2 VAL k\n1>3 VAL k\n");
     cluster_close(cluster);
 }
 
@@ -295,7 +308,8 @@ TEST(stall, a_read_modify_write_may_still_win_or_lose)
     cluster_close(cluster);
 }
 
-/* Here the INV is lost; else a follower had no room for it. The other one asks for the VAL all the time. */
+/* Here the INV is lost; else a follower had no room for it. The other one asks for the VAL all the
+ * time. */
 TEST(write, an_inv_that_was_not_taken_comes_again_whoever_asks_meanwhile)
 {
     struct cluster *cluster = cluster_open();

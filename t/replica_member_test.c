@@ -127,7 +127,8 @@ TEST(member, logs_that_remember_more_than_the_agreed_log_are_waited_for_and_the_
     REACHES(7, 0, 1000);
 }
 
-/* The agreed log is lost as well. To begin with logs that have lost something would bring older values back. */
+/* The agreed log is lost as well. To begin with logs that have lost something would bring older
+ * values back. */
 TEST(member, damaged_logs_that_remember_a_view_are_not_begun_with_unless_told_to)
 {
     bool all_blank;

@@ -1,4 +1,5 @@
-/* Goal: nothing malformed gets past the gate for peers' messages. Method: one good message, broken one field at a time. */
+/* Goal: nothing malformed gets past the gate for peers' messages. Method: one good message, broken
+ * one field at a time. */
 #include "pmem/record.h"
 #include "replica/step.h"
 #include "t/test.h"
@@ -10,7 +11,8 @@ struct sample {
 
 static struct sample good(enum message_type type)
 {
-    struct sample sample = {.header = {.type = (uint8_t)type, .from = 2, .epoch = 3, .key_size = 3, .ts = 77}};
+    struct sample sample = {
+        .header = {.type = (uint8_t)type, .from = 2, .epoch = 3, .key_size = 3, .ts = 77}};
     if (type == MSG_INV) {
         sample.header.record_kind = RECORD_VALUE;
         sample.header.value_size = 5;

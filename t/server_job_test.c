@@ -1,5 +1,5 @@
-/* Goal: jobs that were put back in any order are tried again in the order in which they came. Method: all orders of few, and
- * many in a random one. */
+/* Goal: jobs that were put back in any order are tried again in the order in which they came.
+ * Method: all orders of few, and many in a random one. */
 #include "server/job.h"
 
 #include <stdlib.h>

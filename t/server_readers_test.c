@@ -1,7 +1,8 @@
-/* Goal: a thread that reads records of another one's shard finds what is current at that moment, whole, whatever the owner does:
- * replaces, removes, splits chains, cleans, uses segments again.
- * Method: an owner that does all this as fast as it can in a small log, so that each segment is used again many times a second, and
- * readers that find, let the owner work, and only then look. A value says whose it is, which version, and has a checksum. */
+/* Goal: a thread that reads records of another one's shard finds what is current at that moment,
+ * whole, whatever the owner does: replaces, removes, splits chains, cleans, uses segments again.
+ * Method: an owner that does all this as fast as it can in a small log, so that each segment is
+ * used again many times a second, and readers that find, let the owner work, and only then look. A
+ * value says whose it is, which version, and has a checksum. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -19,11 +20,12 @@
 enum {
     SEGMENT_SIZE = 16384,
     SEGMENT_COUNT = 24,
-    HOT = 48,      /* keys that readers ask for */
-    COLD = 2048,   /* keys that come and go beside them: chains grow, split and shrink */
+    HOT = 48,    /* keys that readers ask for */
+    COLD = 2048, /* keys that come and go beside them: chains grow, split and shrink */
     VALUE_MAX = 700,
     READERS = 2,
-    RUN_MS = 1500,                /* or longer, until enough was done, on a machine that is slow or busy */
+    /* or longer, until enough was done, on a machine that is slow or busy */
+    RUN_MS = 1500,
     RUN_MS_MAX = 60000,
     USES_MIN = 10 * SEGMENT_COUNT,
     HITS_MIN = 1000,
@@ -240,8 +242,9 @@ TEST(readers, find_what_is_current_and_whole_whatever_the_owner_does)
     EXPECT(atomic_load(&world.hits) >= HITS_MIN);
     EXPECT(newest_generation(&world) >= USES_MIN);
     if (getenv("READERS_VERBOSE") != NULL)
-        fprintf(stderr, "%llu hits, %u segments used, version %llu\n", (unsigned long long)world.hits,
-                newest_generation(&world), (unsigned long long)world.version);
+        fprintf(stderr, "%llu hits, %u segments used, version %llu\n",
+                (unsigned long long)world.hits, newest_generation(&world),
+                (unsigned long long)world.version);
     close_world(&world);
 }
 

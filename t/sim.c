@@ -2,7 +2,8 @@
  *
  *     build/sim SEED...                       build/sim --from 1 --count 2000
  *     build/sim --trace SEED                  every event, for people
- *     build/faults/sim --fault NAME --from 1 --count 300     with a planted fault (base/fault.def) */
+ *     build/faults/sim --fault NAME --from 1 --count 300     with a planted fault
+ *                                                            (base/fault.def) */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,13 +20,15 @@ struct arguments {
     bool verbose, twice, until_failure;
 };
 
-static const char *const fault_names[] = {"NONE",
+static const char *const fault_names[] = {
+    "NONE",
 #define FAULT_ROW(name, text) #name,
 #include "base/fault.def"
 #undef FAULT_ROW
 };
 
-static const char *const fault_texts[] = {"no fault",
+static const char *const fault_texts[] = {
+    "no fault",
 #define FAULT_ROW(name, text) text,
 #include "base/fault.def"
 #undef FAULT_ROW
@@ -33,7 +36,8 @@ static const char *const fault_texts[] = {"no fault",
 
 static void usage(void)
 {
-    puts("usage: sim [--from A --count N] [--fault NAME] [--scenario NAME] [--model NAME|any] [--nodes N] [--quick] [--trace] [--twice]\n"
+    puts("usage: sim [--from A --count N] [--fault NAME] [--scenario NAME] [--model NAME|any] "
+         "[--nodes N] [--quick] [--trace] [--twice]\n"
          "           [--until-failure] [-v] [SEED...]\n"
          "       sim --faults        lists the planted faults\n"
          "scenarios:");
@@ -51,7 +55,9 @@ static bool set_fault(const char *name)
     }
     fprintf(stderr, "sim: no such fault: %s\n", name);
 #else
-    fprintf(stderr, "sim: this build holds no planted faults (%s): make VARIANT=faults build/faults/sim\n", name);
+    fprintf(stderr,
+            "sim: this build holds no planted faults (%s): make VARIANT=faults build/faults/sim\n",
+            name);
 #endif
     return false;
 }
@@ -62,12 +68,16 @@ static void list_faults(void)
         printf("%s\t%s\n", fault_names[i], fault_texts[i]);
 }
 
-static void print_result(const struct arguments *arguments, uint64_t seed, const struct sim_result *result)
+static void print_result(const struct arguments *arguments, uint64_t seed,
+                         const struct sim_result *result)
 {
     if (!result->passed)
-        printf("seed %" PRIu64 " FAILED: %s\n    again: build/%ssim%s%s%s%s%s%s%s --trace %" PRIu64 "\n", seed, result->reason,
-               arguments->fault != NULL ? "faults/" : "", arguments->fault != NULL ? " --fault " : "",
-               arguments->fault != NULL ? arguments->fault : "", arguments->options.scenario != NULL ? " --scenario " : "",
+        printf("seed %" PRIu64 " FAILED: %s\n    again: build/%ssim%s%s%s%s%s%s%s --trace %" PRIu64
+               "\n",
+               seed, result->reason, arguments->fault != NULL ? "faults/" : "",
+               arguments->fault != NULL ? " --fault " : "",
+               arguments->fault != NULL ? arguments->fault : "",
+               arguments->options.scenario != NULL ? " --scenario " : "",
                arguments->options.scenario != NULL ? arguments->options.scenario : "",
                arguments->options.model != NULL ? " --model " : "",
                arguments->options.model != NULL ? arguments->options.model : "",
@@ -90,16 +100,27 @@ static bool run_seed(const struct arguments *arguments, uint64_t seed)
         struct sim_result again;
         sim_run(&options, &again);
         if (again.hash != result.hash) {
-            printf("seed %" PRIu64 " FAILED: two runs differ: %016" PRIx64 " and %016" PRIx64 "\n", seed, result.hash,
-                   again.hash);
+            printf("seed %" PRIu64 " FAILED: two runs differ: %016" PRIx64 " and %016" PRIx64 "\n",
+                   seed, result.hash, again.hash);
             return false;
         }
     }
     return result.passed;
 }
 
-enum { OPTION_FROM = 256, OPTION_COUNT, OPTION_FAULT, OPTION_SCENARIO, OPTION_TRACE, OPTION_NODES, OPTION_QUICK,
-       OPTION_TWICE, OPTION_FAULTS, OPTION_MODEL, OPTION_UNTIL };
+enum {
+    OPTION_FROM = 256,
+    OPTION_COUNT,
+    OPTION_FAULT,
+    OPTION_SCENARIO,
+    OPTION_TRACE,
+    OPTION_NODES,
+    OPTION_QUICK,
+    OPTION_TWICE,
+    OPTION_FAULTS,
+    OPTION_MODEL,
+    OPTION_UNTIL
+};
 
 static const struct option long_options[] = {{"help", no_argument, NULL, 'h'},
                                              {"from", required_argument, NULL, OPTION_FROM},

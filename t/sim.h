@@ -1,9 +1,11 @@
-/* sim.h: a whole cluster in one thread: the real store, shard and member code of 1 to 5 nodes on a simulated network,
- * medium, clock and consensus, under faults; judged while it runs and afterwards (doc/verification.md).
+/* sim.h: a whole cluster in one thread: the real store, shard and member code of 1 to 5 nodes on a
+ * simulated network, medium, clock and consensus, under faults; judged while it runs and afterwards
+ * (doc/verification.md).
  *
- * A run is a pure function of its options: no wall clock, no other source of chance than the seed, nothing that depends on
- * addresses. Time is virtual, in microseconds. A violation ends the run by a jump out of whatever was running
- * (sim_fail), so that an assertion of the code under test is a finding like any other. */
+ * A run is a pure function of its options: no wall clock, no other source of chance than the seed,
+ * nothing that depends on addresses. Time is virtual, in microseconds. A violation ends the run by
+ * a jump out of whatever was running (sim_fail), so that an assertion of the code under test is a
+ * finding like any other. */
 #ifndef T_SIM_H
 #define T_SIM_H
 
@@ -39,79 +41,97 @@ struct sim;
 
 struct sim_options {
     uint64_t seed;
-    const char *scenario; /* NULL, or a name of t/sim_scenario.def: draws the faults that a rule is there for */
-    unsigned node_count;  /* 0: by seed */
-    const char *model;    /* NULL: synch; "any": by seed; or the name of one */
+    /* NULL, or a name of t/sim_scenario.def: draws the faults that a rule is there for */
+    const char *scenario;
+    unsigned node_count; /* 0: by seed */
+    const char *model;   /* NULL: synch; "any": by seed; or the name of one */
     bool trace;
     bool quick; /* a shorter run */
 };
 
-/* Aimed faults (sim_aim.c): what strikes at the moment at which a rule carries weight. All 0: never. */
+/* Aimed faults (sim_aim.c): what strikes at the moment at which a rule carries weight. All 0:
+ * never. */
 struct sim_aim {
-    unsigned orphan_permille; /* of INVs of a key in conflict: the sender dies, and nobody else gets that INV */
-    unsigned reuse_percent;   /* of log segments that are opened: the node dies soon after */
-    unsigned stable_percent;  /* of ROUND_STABLE: who receives it dies before its MARK can be durable */
+    /* of INVs of a key in conflict: the sender dies, and nobody else gets that INV */
+    unsigned orphan_permille;
+    unsigned reuse_percent; /* of log segments that are opened: the node dies soon after */
+    /* of ROUND_STABLE: who receives it dies before its MARK can be durable */
+    unsigned stable_percent;
     bool tails;               /* and only while it has something that only others have durable */
     unsigned recoil_permille; /* of INVs sent: the sender dies before anybody gets it */
     unsigned forget_percent;  /* of tombstones dropped: the node dies soon after */
-    unsigned turncoat_permille; /* of ACKs, while another follower lacks that INV: the sender of the ACK dies */
-    unsigned manifest_permille; /* of INVs of manifests that only some have: the sender dies, and nobody else gets that INV */
-    unsigned cut_permille;    /* of INVs to a healing node: the connection breaks soon after */
-    uint8_t roomy;            /* nodes whose log is four times as large: nothing is cleaned there */
-    bool wither;              /* all keys but the first two are deleted in the course of the run, one by one */
-    bool count;               /* the first two keys are only counted up: the newest versions are those of keys that go */
+    /* of ACKs, while another follower lacks that INV: the sender of the ACK dies */
+    unsigned turncoat_permille;
+    /* of INVs of manifests that only some have: the sender dies, and nobody else gets that INV */
+    unsigned manifest_permille;
+    unsigned cut_permille; /* of INVs to a healing node: the connection breaks soon after */
+    uint8_t roomy;         /* nodes whose log is four times as large: nothing is cleaned there */
+    /* all keys but the first two are deleted in the course of the run, one by one */
+    bool wither;
+    /* the first two keys are only counted up: the newest versions are those of keys that go */
+    bool count;
 };
 
-/* What a seed draws: sizes, speeds, and how often each kind of fault strikes (0: never in this run). */
+/* What a seed draws: sizes, speeds, and how often each kind of fault strikes (0: never in this
+ * run). */
 struct sim_profile {
     unsigned node_count, shard_count, key_count, client_count, operation_count;
-    uint64_t safety_us;       /* faults until then; afterwards everything must come to rest */
-    uint64_t think_us;        /* between two commands of a client, at most */
+    uint64_t safety_us; /* faults until then; afterwards everything must come to rest */
+    uint64_t think_us;  /* between two commands of a client, at most */
     uint64_t client_patience_us;
     uint64_t delay_min_us, delay_max_us;
     unsigned delay_tail_percent; /* messages that take ten times as long */
-    unsigned slow_link_percent;  /* links, each way by itself, that take slow_factor times as long all the time */
+    /* links, each way by itself, that take slow_factor times as long all the time */
+    unsigned slow_link_percent;
     unsigned slow_factor;
     uint64_t drain_min_us, drain_max_us;
     unsigned drain_stall_percent; /* drains that take twenty times as long */
-    uint64_t turn_us;         /* from a step to its log_drain(), at most */
-    uint64_t view_delay_us;   /* from the control thread to a shard, at most */
+    uint64_t turn_us;             /* from a step to its log_drain(), at most */
+    uint64_t view_delay_us;       /* from the control thread to a shard, at most */
     uint64_t lease_us, suspect_us, election_us, boot_grace_us;
     uint32_t drift_ppm, round_us, ask_us, slow_us;
     uint32_t walk_bytes; /* of the log a turn; 0: as in the product, which is all there is */
-    unsigned take_percent; /* of the nodes that are killed leave an index that is taken over, if their power stays */
-    bool only_kills;       /* nobody's power fails */
+    /* of the nodes that are killed leave an index that is taken over, if their power stays */
+    unsigned take_percent;
+    bool only_kills; /* nobody's power fails */
     unsigned control_loss_percent;
     uint8_t victims;       /* nodes that crash and pause; 0: all */
     bool keep_majority;    /* crashes and pauses leave most nodes alone */
     uint64_t fault_gap_us; /* mean time between faults */
-    unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal; /* weights */
-    unsigned lag;           /* weight: one link, one way, becomes slow for a while */
+    /* weights */
+    unsigned crash, wipe, corrupt, power_cut, pause, reset, partition, one_way, wall_jump, removal;
+    unsigned lag; /* weight: one link, one way, becomes slow for a while */
     uint64_t lag_max_us, lag_time_max_us;
     struct sim_aim aim;
-    unsigned full_percent;        /* restarts with --recovery=full */
+    unsigned full_percent; /* restarts with --recovery=full */
     unsigned pause_in_reply_permille;
-    unsigned elsewhere_percent; /* reads that another worker of the node tries, who may be stopped in the middle... */
-    uint64_t elsewhere_max_us;  /* ...for up to so long */
+    /* reads that another worker of the node tries, who may be stopped in the middle... */
+    unsigned elsewhere_percent;
+    uint64_t elsewhere_max_us; /* ...for up to so long */
     uint64_t down_max_us, pause_max_us, partition_max_us;
-    bool wall_frozen;       /* the wall clock stands still: versions grow by the rules alone, not by time */
-    bool meta;              /* some commands become meta commands */
-    bool evicts;            /* full stores make room */
-    uint32_t evict_above;   /* of shard_options */
+    /* the wall clock stands still: versions grow by the rules alone, not by time */
+    bool wall_frozen;
+    bool meta;               /* some commands become meta commands */
+    bool evicts;             /* full stores make room */
+    uint32_t evict_above;    /* of shard_options */
     uint64_t wall_spread_us; /* wall clocks differ by up to this */
     unsigned expire_percent;
     unsigned flush_permille;
     unsigned weight[REQUEST_EXPIRE]; /* of each command */
     uint32_t segment_size, segment_count;
-    unsigned pad_max;      /* of values */
-    unsigned large_percent;   /* of values that are stored: they lie in pieces (replica/piece.h) */
-    uint32_t collect_us;      /* of shard_options; 0: as in the product, longer than a run */
-    uint64_t large_pause_us;  /* between two pieces that a client sends or takes, at most */
-    unsigned window;       /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to all */
-    unsigned skew_percent; /* commands that go to the first two keys; the others have time to be forgotten */
+    unsigned pad_max;        /* of values */
+    unsigned large_percent;  /* of values that are stored: they lie in pieces (replica/piece.h) */
+    uint32_t collect_us;     /* of shard_options; 0: as in the product, longer than a run */
+    uint64_t large_pause_us; /* between two pieces that a client sends or takes, at most */
+    /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to
+     * all */
+    unsigned window;
+    /* commands that go to the first two keys; the others have time to be forgotten */
+    unsigned skew_percent;
     enum model model;
     unsigned persist_percent; /* of commands */
-    bool blackout;            /* the whole group may lose power though the model may then lose answers */
+    /* the whole group may lose power though the model may then lose answers */
+    bool blackout;
     unsigned verify_every; /* shard_verify() after every so many steps */
 };
 
@@ -135,25 +155,26 @@ enum sim_event_type {
     SIM_EVENT_HEAL,     /* a partition ends */
     SIM_EVENT_FAULT,    /* the next fault */
     SIM_EVENT_CONSENSUS,
-    SIM_EVENT_COMMIT,   /* a proposal commits: a, pointer */
-    SIM_EVENT_STRIKE,   /* an aimed fault: a node goes down. a, b: what it had sent is lost */
-    SIM_EVENT_CUT,      /* an aimed fault: a connection breaks: shard, a, b */
+    SIM_EVENT_COMMIT, /* a proposal commits: a, pointer */
+    SIM_EVENT_STRIKE, /* an aimed fault: a node goes down. a, b: what it had sent is lost */
+    SIM_EVENT_CUT,    /* an aimed fault: a connection breaks: shard, a, b */
 };
 
 struct sim_event {
     uint64_t at, number; /* equal times: in the order of scheduling */
     enum sim_event_type type;
     uint8_t a, b, shard;
-    uint32_t generation; /* of the node, the connection or the command: of an older one the event is void */
+    /* of the node, the connection or the command: of an older one the event is void */
+    uint32_t generation;
     void *pointer;
 };
 
 /* ---- network ---- */
 struct sim_channel {
     struct sim_queue queue;
-    uint64_t pump_at; /* SIM_FOREVER: no pump is scheduled */
-    uint64_t heard_us; /* the receiver's clock: newest reception */
-    unsigned slowness; /* times */
+    uint64_t pump_at;           /* SIM_FOREVER: no pump is scheduled */
+    uint64_t heard_us;          /* the receiver's clock: newest reception */
+    unsigned slowness;          /* times */
     uint64_t lag_us, lag_until; /* until then each message takes so much longer */
     bool held;
 };
@@ -173,7 +194,8 @@ struct sim_call {
     uint32_t command;      /* the client's count: it may have given up */
     uint8_t client, shard;
     unsigned tries;
-    struct sim_upload *upload;     /* the client's command waits for it, or this is about one of its pieces */
+    /* the client's command waits for it, or this is about one of its pieces */
+    struct sim_upload *upload;
     struct sim_download *download; /* this reads one of its pieces */
     uint8_t piece_key[PIECE_KEY_SIZE];
     bool waits; /* for another try or an answer: not inside the core */
@@ -203,9 +225,10 @@ struct sim_shadow {
     uint64_t inv_ts, inv_token; /* of the last INV that reached this node while it healed */
     uint32_t inv_epoch;
     uint8_t inv_from; /* whose token it is */
-    struct sim_append appends[SIM_APPENDS_MAX]; /* by lsn; the first is the newest durable one, or zeros */
+    /* by lsn; the first is the newest durable one, or zeros */
+    struct sim_append appends[SIM_APPENDS_MAX];
     unsigned count;
-    uint64_t own_ts; /* of this node's last own write of the key */
+    uint64_t own_ts;   /* of this node's last own write of the key */
     uint64_t acked_ts; /* of the newest that it answered */
     /* the current record; kind 0: none */
     uint64_t ts, lsn, content;
@@ -223,26 +246,27 @@ struct sim_mail {
 struct sim_shard {
     struct sim *sim;
     uint8_t node, number;
-    struct medium *medium;       /* lives on when the node dies */
+    struct medium *medium; /* lives on when the node dies */
     struct store *store;
     struct shard *shard;
     void *store_memory, *shard_memory;
-    void *left; /* by a killed process: its index, to be taken over; NULL: none */
+    void *left;     /* by a killed process: its index, to be taken over; NULL: none */
     bool took_over; /* the index, at the last opening */
     uint64_t durable;
-    uint64_t proved; /* then: log_proved() */
+    uint64_t proved;   /* then: log_proved() */
     uint64_t drain_at; /* when the medium is looked at next; SIM_FOREVER: nothing under way */
     uint64_t grace, grace_asked; /* as in the server: sim_reader.c */
     bool turn_pending, soon_pending;
     uint64_t view_at; /* mail is in order */
     uint32_t healed_epoch;
-    uint64_t leased_at; /* a tick last saw a lease */
-    bool stalled;       /* none for long: the shard was told */
-    uint32_t generation; /* of the newest log segment that the aim has seen */
+    uint64_t leased_at;    /* a tick last saw a lease */
+    bool stalled;          /* none for long: the shard was told */
+    uint32_t generation;   /* of the newest log segment that the aim has seen */
     uint64_t floor, clock; /* after the newest step */
     uint64_t kept;         /* the clock that the log's marks say */
-    uint64_t crowded_us;   /* when its log was last nearly full: no grace for readers of pieces then */
-    struct view view; /* installed here */
+    /* when its log was last nearly full: no grace for readers of pieces then */
+    uint64_t crowded_us;
+    struct view view;                        /* installed here */
     struct sim_shadow keys[SIM_KEY_MAX + 1]; /* the last: the flush record */
 };
 
@@ -250,10 +274,11 @@ struct sim_node {
     struct sim *sim;
     uint8_t id;
     bool up;
-    bool damaged;        /* its disk was wiped or corrupted, and it has not been a member since */
-    bool rotten;         /* damaged segments may still lie in its log, though it has healed */
-    bool was_killed;     /* it died without losing power: what was not durable then is readable, but still not durable */
-    uint32_t life;       /* generation */
+    bool damaged; /* its disk was wiped or corrupted, and it has not been a member since */
+    bool rotten;  /* damaged segments may still lie in its log, though it has healed */
+    /* it died without losing power: what was not durable then is readable, but still not durable */
+    bool was_killed;
+    uint32_t life;        /* generation */
     uint64_t incarnation; /* of this life or membership */
     uint64_t incarnation_next;
     uint64_t paused_until;
@@ -262,8 +287,10 @@ struct sim_node {
     int64_t wall_offset;
     struct member member;
     struct gate gates[SIM_NODE_LIMIT]; /* by peer: the real one */
-    uint64_t removed[SIM_NODE_LIMIT];  /* by peer: incarnations up to this one have left the view installed here */
-    uint64_t met[SIM_NODE_LIMIT];      /* by peer: the newest incarnation that was connected to this life */
+    /* by peer: incarnations up to this one have left the view installed here */
+    uint64_t removed[SIM_NODE_LIMIT];
+    /* by peer: the newest incarnation that was connected to this life */
+    uint64_t met[SIM_NODE_LIMIT];
     uint8_t blocked_from; /* set: packets from these do not arrive here */
     struct sim_shard shards[SIM_SHARD_MAX];
     struct sim_call *calls;
@@ -280,8 +307,8 @@ struct sim_node {
 struct sim_client {
     uint32_t command; /* how many so far */
     bool busy;
-    unsigned burst;   /* commands to come without thinking */
-    uint8_t home;     /* 0: any node */
+    unsigned burst; /* commands to come without thinking */
+    uint8_t home;   /* 0: any node */
     uint64_t cas_seen[SIM_KEY_MAX];
     uint32_t operation;
 };
@@ -328,12 +355,14 @@ struct sim {
     size_t heap_count, heap_room;
 
     struct sim_node nodes[SIM_NODE_LIMIT];
-    struct sim_channel channels[SIM_SHARD_MAX][SIM_NODE_LIMIT][SIM_NODE_LIMIT]; /* shard, from, to */
+    /* shard, from, to */
+    struct sim_channel channels[SIM_SHARD_MAX][SIM_NODE_LIMIT][SIM_NODE_LIMIT];
     struct sim_link links[SIM_SHARD_MAX][SIM_NODE_LIMIT][SIM_NODE_LIMIT];
     uint8_t configured;
     bool settling; /* the safety phase is over: no faults any more */
     bool final;    /* the last reads are under way */
-    unsigned fragile; /* a member that lost its disk and is not yet out of the view: nothing else may fail now */
+    /* a member that lost its disk and is not yet out of the view: nothing else may fail now */
+    unsigned fragile;
     uint64_t fragile_incarnation;
     bool silent_death; /* who dies now takes with it what it had sent */
 
@@ -343,10 +372,12 @@ struct sim {
     uint32_t open_count; /* commands without an answer */
     uint64_t stamp;
     uint32_t wall_max;
-    unsigned open_ended[SIM_KEY_MAX]; /* commands that change it with an unknown outcome: the judge's work doubles with each */
+    /* commands that change it with an unknown outcome: the judge's work doubles with each */
+    unsigned open_ended[SIM_KEY_MAX];
     unsigned extended[SIM_KEY_MAX]; /* append and prepend so far: values stay short */
 
-    uint64_t promised[SIM_SHARD_MAX][SIM_KEY_MAX + 1]; /* durable everywhere, says the model: newest ts of each key */
+    /* durable everywhere, says the model: newest ts of each key */
+    uint64_t promised[SIM_SHARD_MAX][SIM_KEY_MAX + 1];
     uint64_t persists;
     uint32_t cold_starts;
     struct sim_era era_draft;
@@ -366,30 +397,33 @@ struct sim {
     struct view newest; /* installed by anybody */
 
     /* counters, for people */
-    uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets, partitions, removals;
+    uint64_t steps, messages, crashes, restarts, wipes, corruptions, power_cuts, pauses, resets,
+        partitions, removals;
     uint64_t cleaned_bytes, forgotten, evictions; /* forgotten: tombstones that were dropped */
     uint64_t uploads, downloads, pieces_read, pieces_late, pieces_deleted;
-    uint64_t local_reads, elsewhere_reads, refused, unknown, late_leases, verifications, judge_steps;
+    uint64_t local_reads, elsewhere_reads, refused, unknown, late_leases, verifications,
+        judge_steps;
 
     jmp_buf out;
     char reason[SIM_REASON_SIZE];
 };
 
 /* ---- sim_schedule.c ---- */
-__attribute__((format(printf, 2, 3), noreturn)) void sim_fail(struct sim *sim, const char *format, ...);
+__attribute__((format(printf, 2, 3), noreturn)) void sim_fail(struct sim *sim, const char *format,
+                                                              ...);
 struct sim_event *sim_at(struct sim *sim, uint64_t at, enum sim_event_type type);
 bool sim_next(struct sim *sim, struct sim_event *event);
-uint64_t sim_below(struct sim *sim, uint64_t bound);                 /* 0 if bound is 0 */
+uint64_t sim_below(struct sim *sim, uint64_t bound);                /* 0 if bound is 0 */
 uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high); /* inclusive */
 bool sim_chance(struct sim *sim, unsigned percent);
 /* Mixes a word into the hash of the run. */
 void sim_mix(struct sim *sim, uint64_t word);
 /* A line of the trace, and its place in the hash. `words`: what tells this event from others. */
-#define sim_note(sim, word, ...)                                                                                      \
-    do {                                                                                                               \
-        sim_mix(sim, word);                                                                                            \
-        if ((sim)->options.trace)                                                                                      \
-            sim_print(sim, __VA_ARGS__);                                                                               \
+#define sim_note(sim, word, ...)                                                                   \
+    do {                                                                                           \
+        sim_mix(sim, word);                                                                        \
+        if ((sim)->options.trace)                                                                  \
+            sim_print(sim, __VA_ARGS__);                                                           \
     } while (0)
 __attribute__((format(printf, 2, 3))) void sim_print(struct sim *sim, const char *format, ...);
 uint64_t sim_mono(const struct sim *sim, unsigned node);
@@ -402,16 +436,20 @@ bool sim_profile_draw(struct sim *sim);
 void sim_scenarios_print(FILE *file);
 
 /* ---- sim_network.c ---- */
-void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard, const struct action *action);
+void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard,
+                      const struct action *action);
 void sim_network_pump(struct sim *sim, unsigned shard, unsigned from, unsigned to);
-void sim_network_wake(struct sim *sim, unsigned to); /* everything that waits for this node: a view, a resume, a healed partition */
+/* everything that waits for this node: a view, a resume, a healed partition */
+void sim_network_wake(struct sim *sim, unsigned to);
 /* What a shard held may find room now. */
 void sim_network_retry(struct sim *sim, unsigned shard, unsigned to);
 void sim_network_reset(struct sim *sim, unsigned shard, unsigned a, unsigned b, bool keep_some);
 void sim_network_reset_node(struct sim *sim, unsigned node);
-void sim_network_died(struct sim *sim, unsigned node); /* what it had sent may still arrive, until its end is noticed */
+/* what it had sent may still arrive, until its end is noticed */
+void sim_network_died(struct sim *sim, unsigned node);
 void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b);
-void sim_network_control(struct sim *sim, unsigned from, unsigned to, const struct member_message *message);
+void sim_network_control(struct sim *sim, unsigned from, unsigned to,
+                         const struct member_message *message);
 void sim_network_listen(struct sim *sim, unsigned node); /* heartbeats */
 bool sim_reaches(const struct sim *sim, unsigned from, unsigned to);
 bool sim_running(const struct sim *sim, unsigned node); /* up and not paused */
@@ -428,14 +466,15 @@ void sim_consensus_free(struct sim *sim);
 void sim_node_start(struct sim *sim, unsigned node);
 void sim_node_crash(struct sim *sim, unsigned node);
 void sim_node_free(struct sim *sim, unsigned node);
-void sim_node_forget(struct sim_shard *shard); /* what a killed process has left */
+void sim_node_forget(struct sim_shard *shard);       /* what a killed process has left */
 void sim_node_count(struct sim *sim, unsigned node); /* adds to the counters what its stores say */
 void sim_node_tick(struct sim *sim, unsigned node);
 void sim_node_mail(struct sim *sim, unsigned node, unsigned shard, const struct sim_mail *mail);
 void sim_node_healed(struct sim *sim, unsigned node, unsigned shard, uint32_t epoch);
 void sim_node_suspects(struct sim *sim, unsigned node, uint8_t nodes, uint32_t epoch);
 void sim_node_pause(struct sim *sim, unsigned node, uint64_t until);
-void sim_node_received(struct sim *sim, unsigned node, unsigned from, const struct member_message *message);
+void sim_node_received(struct sim *sim, unsigned node, unsigned from,
+                       const struct member_message *message);
 struct member_actions sim_node_actions(struct sim *sim, unsigned node);
 
 /* ---- sim_worker.c ---- */
@@ -444,7 +483,8 @@ void sim_worker_turn(struct sim *sim, unsigned node, unsigned shard);
 void sim_worker_drained(struct sim *sim, unsigned node, unsigned shard);
 void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_worker_answer(struct sim *sim, unsigned node, struct sim_call *call);
-void sim_worker_message(struct sim *sim, unsigned node, unsigned shard, const struct message *message);
+void sim_worker_message(struct sim *sim, unsigned node, unsigned shard,
+                        const struct message *message);
 void sim_worker_take_result(struct sim_call *call, const struct record *record);
 void sim_worker_drop_calls(struct sim *sim, unsigned node);
 void sim_worker_notice_lease(struct sim *sim, unsigned node, unsigned number);
@@ -452,7 +492,8 @@ bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at);
 
 /* ---- sim_reader.c ---- */
 void sim_reader_pass_grace(struct sim *sim, struct sim_shard *shard);
-bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call); /* false: to the owner */
+/* false: to the owner */
+bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call);
 void sim_reader_end(struct sim *sim, unsigned node, struct sim_call *call);
 
 /* ---- sim_client.c ---- */
@@ -466,7 +507,8 @@ unsigned sim_key_shard(const struct sim *sim, unsigned key);
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1]);
 
 /* ---- sim_large.c ---- */
-/* The command at this node stores a large value: its pieces go first, then the manifest, whose bytes are the value now. */
+/* The command at this node stores a large value: its pieces go first, then the manifest, whose
+ * bytes are the value now. */
 void sim_large_begin(struct sim *sim, unsigned node, struct sim_call *call);
 /* A piece's call has its outcome. */
 void sim_large_answered(struct sim *sim, const struct sim_call *call, enum outcome outcome);
@@ -474,10 +516,12 @@ void sim_large_answered(struct sim *sim, const struct sim_call *call, enum outco
 void sim_large_over(struct sim *sim, const struct sim_call *call, enum outcome outcome);
 /* The answer to a client was a manifest: its pieces are read one after another. */
 void sim_large_read(struct sim *sim, const struct sim_call *call);
-void sim_large_drop(struct sim *sim, unsigned node); /* the node is gone: its calls are about nothing any more */
+/* the node is gone: its calls are about nothing any more */
+void sim_large_drop(struct sim *sim, unsigned node);
 uint64_t sim_large_floor(const struct sim *sim, unsigned node);
 /* What a key's record names has changed at a node. */
-void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned key, uint64_t former);
+void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned key,
+                       uint64_t former);
 /* After each step. */
 void sim_large_step(struct sim *sim, struct sim_shard *shard);
 /* A piece is about to be deleted: may it? */
@@ -502,24 +546,29 @@ void sim_model_persisted(struct sim *sim, const struct sim_call *call, const str
 
 /* ---- sim_era.c ---- */
 void sim_era_view(struct sim *sim, const struct view *view);
-bool sim_era_before_step(struct sim *sim, const struct sim_shard *shard); /* true: sim_era_after_step has to be called */
+/* true: sim_era_after_step has to be called */
+bool sim_era_before_step(struct sim *sim, const struct sim_shard *shard);
 void sim_era_after_step(struct sim *sim, const struct sim_shard *shard);
-size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number, const struct sim_operation *const *list, size_t count,
+size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number,
+                   const struct sim_operation *const *list, size_t count,
                    struct sim_operation *copies);
 
 /* ---- sim_check.c ---- */
 void sim_check_step(struct sim *sim, unsigned node, unsigned shard);
 void sim_check_sent(struct sim *sim, unsigned node, unsigned shard, const struct action *action);
 void sim_check_durable(struct sim *sim, unsigned node, unsigned shard);
-void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call, enum outcome outcome, bool local);
+void sim_check_reply(struct sim *sim, unsigned node, const struct sim_call *call,
+                     enum outcome outcome, bool local);
 void sim_check_view(struct sim *sim, unsigned node);
 void sim_check_leases(struct sim *sim);
 /* ---- sim_rules.c: what the code's rules promise of its state, looked up without its help ---- */
 /* The log has been opened: of each key's records the one with the highest lsn counts. */
 void sim_rules_opened(struct sim *sim, const struct sim_shard *shard);
 /* The record of a key, a tombstone or a DISCARD, was dropped. */
-void sim_rules_forgotten(struct sim *sim, const struct sim_shard *shard, unsigned key, const struct sim_shadow *former);
-/* A healing node is given an INV; a node sends. What healing acknowledges it must hold, or newer, as the group's. */
+void sim_rules_forgotten(struct sim *sim, const struct sim_shard *shard, unsigned key,
+                         const struct sim_shadow *former);
+/* A healing node is given an INV; a node sends. What healing acknowledges it must hold, or newer,
+ * as the group's. */
 void sim_rules_inv(struct sim_shard *shard, const struct message *message);
 void sim_rules_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action);
 /* After each step: no member's clock is behind a floor that another has adopted. */

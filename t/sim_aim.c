@@ -41,8 +41,8 @@ static bool in_conflict(const struct sim_shard *shard, const struct message *mes
 static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint64_t ts)
 {
     for (unsigned to = 1; to <= sim->profile.node_count; to++) {
-        for (const struct sim_packet *packet = sim->channels[shard][from][to].queue.first; packet != NULL;
-             packet = packet->next) {
+        for (const struct sim_packet *packet = sim->channels[shard][from][to].queue.first;
+             packet != NULL; packet = packet->next) {
             const struct message *message = (const struct message *)packet->bytes;
             if (message->type == MSG_INV && message->ts == ts)
                 return true;
@@ -51,7 +51,8 @@ static bool under_way(const struct sim *sim, unsigned from, unsigned shard, uint
     return false;
 }
 
-/* The node has a record, not durable, that is durable elsewhere: what a round that is stable must not leave out. */
+/* The node has a record, not durable, that is durable elsewhere: what a round that is stable must
+ * not leave out. */
 static bool has_tail(const struct sim *sim, unsigned node, unsigned number)
 {
     const struct sim_shard *shard = &sim->nodes[node].shards[number];
@@ -73,12 +74,13 @@ static bool is_turncoat(struct sim *sim, unsigned to, unsigned shard, const stru
     unsigned permille = sim->profile.aim.turncoat_permille;
     if (message->type != MSG_ACK && message->type != MSG_TAKEN)
         return false;
-    return permille > 0 && is_victim(sim, message->from) && under_way(sim, to, shard, message->ts) &&
-           strikes(sim, permille, 1000);
+    return permille > 0 && is_victim(sim, message->from) &&
+           under_way(sim, to, shard, message->ts) && strikes(sim, permille, 1000);
 }
 
 /* The coordinator of this INV, which not all have yet, is to die of it. */
-static bool dies_of(struct sim *sim, unsigned shard, const struct message *message, unsigned permille)
+static bool dies_of(struct sim *sim, unsigned shard, const struct message *message,
+                    unsigned permille)
 {
     return permille > 0 && is_victim(sim, message->from) &&
            under_way(sim, message->from, shard, message->ts) && strikes(sim, permille, 1000);
@@ -88,7 +90,8 @@ void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct 
 {
     const struct sim_aim *aim = &sim->profile.aim;
     bool own = message->type == MSG_INV && ts_node(message->ts) == message->from;
-    bool manifest = own && message->record_kind == RECORD_VALUE && (message->record_flags & RECORD_LARGE) != 0;
+    bool manifest =
+        own && message->record_kind == RECORD_VALUE && (message->record_flags & RECORD_LARGE) != 0;
     if (is_turncoat(sim, to, shard, message))
         strike_at(sim, message->from, sim->now, false);
     if (own && aim->orphan_permille > 0 && in_conflict(&sim->nodes[to].shards[shard], message) &&
@@ -96,8 +99,8 @@ void sim_aim_message(struct sim *sim, unsigned to, unsigned shard, const struct 
         strike_at(sim, message->from, sim->now, true);
     if (manifest && dies_of(sim, shard, message, aim->manifest_permille))
         strike_at(sim, message->from, sim->now, true);
-    if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) && (!aim->tails || has_tail(sim, to, shard)) &&
-        strikes(sim, aim->stable_percent, 100))
+    if (message->type == MSG_ROUND_STABLE && is_victim(sim, to) &&
+        (!aim->tails || has_tail(sim, to, shard)) && strikes(sim, aim->stable_percent, 100))
         strike_at(sim, to, sim->now, false);
 }
 

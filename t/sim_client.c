@@ -1,4 +1,5 @@
-/* Clients: each has one command under way at a time, at any node, and writes down when it began and what came back. */
+/* Clients: each has one command under way at a time, at any node, and writes down when it began and
+ * what came back. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,14 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-enum { EXTENDED_MAX = 40, PAD_MAX = 150, OPEN_ENDED_MAX = 4, BURST_MAX = 12, LARGE_PAUSES = 4, FINAL_CLIENT = SIM_CLIENT_MAX };
+enum {
+    EXTENDED_MAX = 40,
+    PAD_MAX = 150,
+    OPEN_ENDED_MAX = 4,
+    BURST_MAX = 12,
+    LARGE_PAUSES = 4,
+    FINAL_CLIENT = SIM_CLIENT_MAX
+};
 
 struct slice sim_key_name(unsigned key, char name[SIM_KEY_SIZE + 1])
 {
@@ -45,11 +53,13 @@ static void draw_value(struct sim *sim, struct sim_operation *operation)
     memset(padding, '.', sizeof(padding));
     assert(sim->profile.pad_max <= PAD_MAX);
     if (extends) {
-        unsigned digit = (unsigned)sim_below(sim, 10); /* one draw a statement: the order of arguments is the compiler's */
+        /* one draw a statement: the order of arguments is the compiler's */
+        unsigned digit = (unsigned)sim_below(sim, 10);
         int letter = 'a' + (int)sim_below(sim, 26);
         size = snprintf(value->bytes, sizeof(value->bytes), "%c%u", letter, digit);
     } else if (sim_chance(sim, 60)) {
-        size = snprintf(value->bytes, sizeof(value->bytes), "%u", 1000 + sim->operation_count * 100);
+        size =
+            snprintf(value->bytes, sizeof(value->bytes), "%u", 1000 + sim->operation_count * 100);
     } else {
         size = snprintf(value->bytes, sizeof(value->bytes), "v%u%.*s", sim->operation_count,
                         (int)sim_below(sim, sim->profile.pad_max + 1), padding);
@@ -69,7 +79,8 @@ static unsigned draw_key(struct sim *sim)
     return first;
 }
 
-/* Some commands become their meta counterparts. Recaching compares with exptimes far away, so that it has something to find. */
+/* Some commands become their meta counterparts. Recaching compares with exptimes far away, so that
+ * it has something to find. */
 static void draw_options(struct sim *sim, struct sim_operation *o)
 {
     uint32_t far = SIM_WALL_START + 1000000;
@@ -84,7 +95,9 @@ static void draw_options(struct sim *sim, struct sim_operation *o)
     o->new_exptime = far + (uint32_t)sim_below(sim, 4);
     if (o->type == REQUEST_FETCH) {
         o->options |= sim_chance(sim, 50) ? REQUEST_RECACHES : 0;
-        o->options |= sim_chance(sim, 30) ? REQUEST_EXPTIME_FIRST & -((o->options & REQUEST_SETS_EXPTIME) != 0) : 0;
+        o->options |= sim_chance(sim, 30)
+                          ? REQUEST_EXPTIME_FIRST & -((o->options & REQUEST_SETS_EXPTIME) != 0)
+                          : 0;
         o->recache_at = far + (uint32_t)sim_below(sim, 6);
         o->compare = false;
     }
@@ -101,17 +114,20 @@ static void draw_options(struct sim *sim, struct sim_operation *o)
 
 static void draw_large(struct sim *sim, struct sim_operation *o)
 {
-    o->large = request_stores(o->type) && sim->profile.large_percent > 0 && sim_chance(sim, sim->profile.large_percent);
+    o->large = request_stores(o->type) && sim->profile.large_percent > 0 &&
+               sim_chance(sim, sim->profile.large_percent);
     if (!o->large || !request_extends(o->type))
         return;
-    o->whole = o->compare = true; /* as the server sends it, who has copied the value of this unique */
+    /* as the server sends it, who has copied the value of this unique */
+    o->whole = o->compare = true;
     o->cas = sim->clients[o->client % SIM_CLIENT_MAX].cas_seen[o->key];
 }
 
 static void draw_operation(struct sim *sim, unsigned client, struct sim_operation *operation)
 {
     struct sim_operation *o = operation;
-    *o = (struct sim_operation){.client = (uint8_t)client}; /* one draw a statement: in an initialiser the order is open */
+    *o = (struct sim_operation){
+        .client = (uint8_t)client}; /* one draw a statement: in an initialiser the order is open */
     o->type = draw_type(sim);
     o->key = (uint16_t)draw_key(sim);
     o->flags = (uint32_t)sim_below(sim, 4);
@@ -124,10 +140,12 @@ static void draw_operation(struct sim *sim, unsigned client, struct sim_operatio
         o->type = REQUEST_GET;
     if (request_stores(o->type))
         draw_value(sim, o);
-    if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen && o->type != REQUEST_FLUSH)
+    if (sim_chance(sim, sim->profile.expire_percent) && !sim->profile.wall_frozen &&
+        o->type != REQUEST_FLUSH)
         o->exptime = (uint32_t)(SIM_WALL_START + sim->now / 1000000 + sim_below(sim, 4));
     sim_aim_operation(sim, o);
-    o->compare = o->type != REQUEST_SET && o->type != REQUEST_FLUSH && o->type != REQUEST_GET && sim_chance(sim, 10);
+    o->compare = o->type != REQUEST_SET && o->type != REQUEST_FLUSH && o->type != REQUEST_GET &&
+                 sim_chance(sim, 10);
     o->vivify = (o->type == REQUEST_INCR || o->type == REQUEST_DECR) && sim_chance(sim, 30);
     o->initial = o->delta * 1000;
     if (o->type == REQUEST_CAS || o->compare)
@@ -173,7 +191,8 @@ static struct request request_of(const struct sim_operation *operation, struct s
     };
 }
 
-static void issue(struct sim *sim, unsigned node, unsigned client, const struct sim_operation *drawn, unsigned shard)
+static void issue(struct sim *sim, unsigned node, unsigned client,
+                  const struct sim_operation *drawn, unsigned shard)
 {
     struct sim_node *n = &sim->nodes[node];
     struct sim_operation operation = *drawn;
@@ -184,7 +203,8 @@ static void issue(struct sim *sim, unsigned node, unsigned client, const struct 
     operation.started_us = sim->now;
     operation.wall_max = UINT32_MAX; /* until it is answered */
     operation.evicts = sim->profile.evicts;
-    operation.wall_min = sim->profile.wall_jump != 0 ? 0 : (uint32_t)(sim_wall(sim, node) / 1000000);
+    operation.wall_min =
+        sim->profile.wall_jump != 0 ? 0 : (uint32_t)(sim_wall(sim, node) / 1000000);
     struct sim_call *call = calloc(1, sizeof(*call));
     assert(call != NULL);
     call->operation = record(sim, &operation);
@@ -256,7 +276,8 @@ void sim_client_next(struct sim *sim, unsigned client)
 {
     struct sim_client *c = &sim->clients[client];
     unsigned node = choose_node(sim, c);
-    if (c->busy || sim->settling || sim->operation_count - sim->refused >= sim->profile.operation_count ||
+    if (c->busy || sim->settling ||
+        sim->operation_count - sim->refused >= sim->profile.operation_count ||
         sim->operation_count >= 3 * sim->profile.operation_count)
         return;
     if (!sim->nodes[node].up) {
@@ -270,7 +291,8 @@ void sim_client_next(struct sim *sim, unsigned client)
     /* flush_all is one command a shard; the clients here flush one of them. */
     unsigned shard = sim_key_shard(sim, operation.key);
     issue(sim, node, client, &operation, shard);
-    uint64_t patience = sim->profile.client_patience_us + (operation.large ? LARGE_PAUSES * sim->profile.large_pause_us : 0);
+    uint64_t patience = sim->profile.client_patience_us +
+                        (operation.large ? LARGE_PAUSES * sim->profile.large_pause_us : 0);
     struct sim_event *event = sim_at(sim, sim->now + patience, SIM_EVENT_PATIENCE);
     event->a = (uint8_t)client;
     event->generation = c->command;
@@ -284,7 +306,8 @@ static void never_answered(struct sim *sim, uint32_t number)
     if (operation->type == REQUEST_PERSIST)
         return;
     for (unsigned key = 0; key < sim->profile.key_count; key++)
-        if (operation->type == REQUEST_FLUSH || (key == operation->key && operation->type != REQUEST_GET))
+        if (operation->type == REQUEST_FLUSH ||
+            (key == operation->key && operation->type != REQUEST_GET))
             sim->open_ended[key]++;
 }
 
@@ -300,7 +323,8 @@ void sim_client_patience(struct sim *sim, unsigned client, uint32_t command)
 
 static bool tells_unique(enum outcome outcome)
 {
-    return outcome == OUTCOME_HIT || outcome == OUTCOME_STORED || outcome == OUTCOME_NUMBER || outcome == OUTCOME_TOUCHED;
+    return outcome == OUTCOME_HIT || outcome == OUTCOME_STORED || outcome == OUTCOME_NUMBER ||
+           outcome == OUTCOME_TOUCHED;
 }
 
 static void write_down(struct sim *sim, const struct sim_call *call, enum outcome outcome)
@@ -362,7 +386,8 @@ void sim_client_final_reads(struct sim *sim)
     sim->final = true;
     for (unsigned key = 0; key < sim->profile.key_count; key++) {
         for (unsigned node = 1; node <= sim->profile.node_count; node++) {
-            struct sim_operation operation = {.type = REQUEST_GET, .client = FINAL_CLIENT, .key = (uint16_t)key};
+            struct sim_operation operation = {
+                .type = REQUEST_GET, .client = FINAL_CLIENT, .key = (uint16_t)key};
             issue(sim, node, FINAL_CLIENT, &operation, sim_key_shard(sim, key));
         }
     }

@@ -1,8 +1,10 @@
-/* The oracle in place of raft: one agreed log; a leader that a majority follows; entries reach each node in order, each at
- * its own time. It keeps what raft promises and no more: proposals may be lost, a deposed leader's last proposals may be
- * committed by its successor, and a leader that was cut off or paused believes in itself for a while.
+/* The oracle in place of raft: one agreed log; a leader that a majority follows; entries reach each
+ * node in order, each at its own time. It keeps what raft promises and no more: proposals may be
+ * lost, a deposed leader's last proposals may be committed by its successor, and a leader that was
+ * cut off or paused believes in itself for a while.
  *
- * A node is told that it leads only after a majority was told that the former leader does not (member_role). */
+ * A node is told that it leads only after a majority was told that the former leader does not
+ * (member_role). */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -12,7 +14,8 @@ enum { TURN_US = 5000 };
 
 static bool in_touch(const struct sim *sim, unsigned a, unsigned b)
 {
-    return a == b || (sim_running(sim, a) && sim_running(sim, b) && sim_reaches(sim, a, b) && sim_reaches(sim, b, a));
+    return a == b || (sim_running(sim, a) && sim_running(sim, b) && sim_reaches(sim, a, b) &&
+                      sim_reaches(sim, b, a));
 }
 
 static uint8_t reached_by(const struct sim *sim, unsigned node)
@@ -51,8 +54,9 @@ static void append(struct sim *sim, const struct member_entry *entry)
     }
     sim->log[sim->log_count++] = *entry;
     sim_note(sim, entry->kind * 1000 + entry->next.epoch,
-             "committed %u: kind %u by %u lead %u epoch %u members %02x healing %02x", sim->log_count, entry->kind,
-             entry->leader, entry->lead, entry->next.epoch, entry->next.members, entry->next.healing);
+             "committed %u: kind %u by %u lead %u epoch %u members %02x healing %02x",
+             sim->log_count, entry->kind, entry->leader, entry->lead, entry->next.epoch,
+             entry->next.members, entry->next.healing);
 }
 
 /* Applies some of what the node lacks; `all`: nothing is left out. */
@@ -98,7 +102,8 @@ static void elect(struct sim *sim, unsigned candidate, uint8_t voters)
     tell_role(sim, candidate, candidate);
 }
 
-/* A node that heard nothing of a leader for long enough stands; who votes heard nothing either (pre-vote). */
+/* A node that heard nothing of a leader for long enough stands; who votes heard nothing either
+ * (pre-vote). */
 static void stand(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
@@ -107,7 +112,8 @@ static void stand(struct sim *sim, unsigned node)
     if (!sim_running(sim, node) || sim->now - n->contact_us < patience)
         return;
     for (unsigned other = 1; other <= sim->profile.node_count; other++)
-        if (in_touch(sim, node, other) && sim->now - sim->nodes[other].contact_us >= sim->profile.election_us)
+        if (in_touch(sim, node, other) &&
+            sim->now - sim->nodes[other].contact_us >= sim->profile.election_us)
             voters |= node_bit(other);
     if (majority(sim, voters))
         elect(sim, node, voters);
@@ -127,11 +133,13 @@ static void lead(struct sim *sim)
     }
 }
 
-/* Who believes to lead without a majority gives up after the election time; so do followers of such a one. */
+/* Who believes to lead without a majority gives up after the election time; so do followers of such
+ * a one. */
 static void doubt(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
-    if (sim_running(sim, node) && n->leader != 0 && sim->now - n->contact_us >= 2 * sim->profile.election_us) {
+    if (sim_running(sim, node) && n->leader != 0 &&
+        sim->now - n->contact_us >= 2 * sim->profile.election_us) {
         if (n->leader == node && sim->leader == node)
             sim->leader = 0;
         tell_role(sim, node, 0);
@@ -151,9 +159,10 @@ void sim_consensus_turn(struct sim *sim)
 
 void sim_consensus_propose(struct sim *sim, unsigned node, const struct member_entry *entry)
 {
-    sim_note(sim, entry->kind * 8 + node, "%u: proposes kind %u epoch %u members %02x healing %02x", node, entry->kind,
-             entry->next.epoch, entry->next.members, entry->next.healing);
-    if (sim->leader != node || sim->proposal_count == sizeof(sim->proposals) / sizeof(sim->proposals[0]))
+    sim_note(sim, entry->kind * 8 + node, "%u: proposes kind %u epoch %u members %02x healing %02x",
+             node, entry->kind, entry->next.epoch, entry->next.members, entry->next.healing);
+    if (sim->leader != node ||
+        sim->proposal_count == sizeof(sim->proposals) / sizeof(sim->proposals[0]))
         return;
     struct sim_proposal *proposal = calloc(1, sizeof(*proposal));
     assert(proposal != NULL);

@@ -1,9 +1,12 @@
-/* Runs in which the whole group may lose power, in models that then may lose what was answered (scenario blackout).
+/* Runs in which the whole group may lose power, in models that then may lose what was answered
+ * (scenario blackout).
  *
- * A group that begins anew with what its logs still hold begins an era: nobody serves before all agree on what that is, so there is
- * one moment at which each key has one value everywhere, and no command of the era before can still change it. The judge takes
- * each era by itself, beginning with the values of that moment, exactly. And those values are no older than what the model had promised
- * to keep: what was answered (synch, strict), read (synch, read-enforced), or answered before a persist. */
+ * A group that begins anew with what its logs still hold begins an era: nobody serves before all
+ * agree on what that is, so there is one moment at which each key has one value everywhere, and no
+ * command of the era before can still change it. The judge takes each era by itself, beginning with
+ * the values of that moment, exactly. And those values are no older than what the model had
+ * promised to keep: what was answered (synch, strict), read (synch, read-enforced), or answered
+ * before a persist. */
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
@@ -11,7 +14,8 @@
 #include "base/hash.h"
 #include "t/sim.h"
 
-/* A view is about to be installed for the first time: does anybody who lived in the one before go on in it? */
+/* A view is about to be installed for the first time: does anybody who lived in the one before go
+ * on in it? */
 void sim_era_view(struct sim *sim, const struct view *view)
 {
     const struct view *former = &sim->newest;
@@ -38,14 +42,17 @@ static bool is_forgotten(const struct sim *sim, unsigned number, uint64_t ts)
 }
 
 /* What the key holds, as a set that comes before everything. */
-static struct sim_operation value_of(struct sim *sim, const struct sim_shard *shard, unsigned key, uint64_t *ts)
+static struct sim_operation value_of(struct sim *sim, const struct sim_shard *shard, unsigned key,
+                                     uint64_t *ts)
 {
-    struct sim_operation set = {.type = REQUEST_SET, .outcome = OUTCOME_STORED, .key = (uint16_t)key};
+    struct sim_operation set = {
+        .type = REQUEST_SET, .outcome = OUTCOME_STORED, .key = (uint16_t)key};
     char text[SIM_KEY_SIZE + 1];
     struct slice name = sim_key_name(key, text);
     struct found found;
     *ts = 0;
-    if (!store_find(shard->store, name, hash_key(name), &found) || found.record->kind == RECORD_DISCARD)
+    if (!store_find(shard->store, name, hash_key(name), &found) ||
+        found.record->kind == RECORD_DISCARD)
         return (struct sim_operation){.type = REQUEST_GET};
     *ts = found.record->ts;
     if (found.record->kind != RECORD_VALUE)
@@ -80,22 +87,28 @@ bool sim_era_before_step(struct sim *sim, const struct sim_shard *shard)
 void sim_era_after_step(struct sim *sim, const struct sim_shard *shard)
 {
     struct sim_eras *eras = &sim->eras[shard->number];
-    if (is_cold(shard) || (eras->count > 0 && eras->list[eras->count - 1].cold_start == sim->cold_starts) || sim->cold_starts == 0)
+    if (is_cold(shard) ||
+        (eras->count > 0 && eras->list[eras->count - 1].cold_start == sim->cold_starts) ||
+        sim->cold_starts == 0)
         return;
     assert(eras->count < SIM_ERAS_MAX);
     eras->list[eras->count++] = sim->era_draft;
     for (unsigned key = 0; key < sim->profile.key_count; key++) {
         uint64_t ts = sim->era_draft.ts[key], promised = sim->promised[shard->number][key];
-        if (sim_key_shard(sim, key) == shard->number && ts < promised && !is_forgotten(sim, shard->number, promised))
-            sim_fail(sim, "after all lost power key %u has ts %" PRIu64 ".%u.%u, and %" PRIu64 ".%u.%u was promised to outlive that",
-                     key, ts_version(ts), ts_node(ts), ts_incarnation(ts), ts_version(promised), ts_node(promised),
-                     ts_incarnation(promised));
+        if (sim_key_shard(sim, key) == shard->number && ts < promised &&
+            !is_forgotten(sim, shard->number, promised))
+            sim_fail(sim,
+                     "after all lost power key %u has ts %" PRIu64 ".%u.%u, and %" PRIu64
+                     ".%u.%u was promised to outlive that",
+                     key, ts_version(ts), ts_node(ts), ts_incarnation(ts), ts_version(promised),
+                     ts_node(promised), ts_incarnation(promised));
     }
 }
 
-/* Commands of `list` that belong to the era: answered in it, or not at all and begun in it or in the one before (then they may
- * have waited for it to begin). `copies` has room for one more. */
-size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number, const struct sim_operation *const *list, size_t count,
+/* Commands of `list` that belong to the era: answered in it, or not at all and begun in it or in
+ * the one before (then they may have waited for it to begin). `copies` has room for one more. */
+size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number,
+                   const struct sim_operation *const *list, size_t count,
                    struct sim_operation *copies)
 {
     const struct sim_eras *eras = &sim->eras[sim_key_shard(sim, key)];
@@ -110,7 +123,8 @@ size_t sim_era_cut(const struct sim *sim, unsigned key, unsigned number, const s
     }
     for (size_t i = 0; i < count; i++) {
         bool unknown = list[i]->answered == UINT64_MAX;
-        if (unknown ? list[i]->invoked > end || list[i]->invoked <= former : list[i]->answered > end || list[i]->answered <= begin)
+        if (unknown ? list[i]->invoked > end || list[i]->invoked <= former
+                    : list[i]->answered > end || list[i]->answered <= begin)
             continue;
         copies[taken] = *list[i];
         if (copies[taken].invoked <= begin)

@@ -5,8 +5,9 @@
 #include "base/prng.h"
 #include "t/sim_linear.h"
 
-/* A start or an answer, in a doubly linked list in order of time; those of operations that the search has placed are
- * unlinked. An operation with an unknown outcome has no answer in the list and need not be placed. */
+/* A start or an answer, in a doubly linked list in order of time; those of operations that the
+ * search has placed are unlinked. An operation with an unknown outcome has no answer in the list
+ * and need not be placed. */
 struct entry {
     uint32_t operation;
     bool answer;
@@ -21,7 +22,8 @@ struct placed {
     unsigned variant;
 };
 
-/* A configuration that was reached: which operations are placed (as a sum of random numbers) and the state. */
+/* A configuration that was reached: which operations are placed (as a sum of random numbers) and
+ * the state. */
 struct reached {
     uint64_t set[2];
     uint64_t state;
@@ -67,7 +69,8 @@ static bool memory_put(struct search *search, const struct reached *item)
         struct reached *there = &search->memory[at];
         if (there->set[0] == 0 && there->set[1] == 0)
             break;
-        if (there->set[0] == item->set[0] && there->set[1] == item->set[1] && there->state == item->state)
+        if (there->set[0] == item->set[0] && there->set[1] == item->set[1] &&
+            there->state == item->state)
             return false;
     }
     search->memory[at] = *item;
@@ -126,7 +129,8 @@ static void note_placed(struct search *search, struct entry *start, bool placed)
         search->answers_left += placed ? UINT32_MAX : 1;
 }
 
-static void place(struct search *search, struct entry *start, unsigned variant, const struct sim_state *state)
+static void place(struct search *search, struct entry *start, unsigned variant,
+                  const struct sim_state *state)
 {
     search->stack[search->depth++] = (struct placed){start, search->state, variant};
     search->state = *state;
@@ -155,7 +159,8 @@ static bool try_place(struct search *search, struct entry *start, unsigned varia
     bool cas_seen = group != UINT32_MAX && search->cas_placed[group] > 0;
     for (; variant < SIM_VARIANT_COUNT; variant++) {
         struct sim_state after;
-        if (sim_spec_apply(&search->state, operation, (enum sim_variant)variant, cas_seen, &after) &&
+        if (sim_spec_apply(&search->state, operation, (enum sim_variant)variant, cas_seen,
+                           &after) &&
             remember(search, &after, start->operation)) {
             place(search, start, variant, &after);
             return true;
@@ -173,7 +178,8 @@ static enum sim_verdict run(struct search *search, uint64_t step_count_max, uint
             return SIM_UNDECIDED;
         assert(entry != NULL);
         if (entry->answer) {
-            /* This one was answered before everything that is still ahead began: something before is wrong. */
+            /* This one was answered before everything that is still ahead began: something before
+             * is wrong. */
             if (search->depth == 0)
                 return SIM_VIOLATION;
             struct placed last = take_back(search);
@@ -204,7 +210,8 @@ static bool counts(const struct sim_operation *operation)
     if (operation->answered == UINT64_MAX)
         return operation->type != REQUEST_GET;
     bool full = operation->outcome == OUTCOME_NO_MEMORY && operation->type != REQUEST_SET;
-    return operation->outcome != OUTCOME_REFUSED && operation->outcome != OUTCOME_TOO_LARGE && !full;
+    return operation->outcome != OUTCOME_REFUSED && operation->outcome != OUTCOME_TOO_LARGE &&
+           !full;
 }
 
 static void link_all(struct search *search, uint32_t entry_count)
@@ -235,7 +242,8 @@ static void group_uniques(struct search *search)
             continue;
         search->cas_group[i] = i;
         for (uint32_t j = 0; j < i; j++)
-            if (search->cas_group[j] == j && search->operations[j]->result_cas == operation->result_cas)
+            if (search->cas_group[j] == j &&
+                search->operations[j]->result_cas == operation->result_cas)
                 search->cas_group[i] = j;
     }
 }
@@ -264,7 +272,8 @@ static void fill(struct search *search)
 enum sim_verdict sim_linear_check(const struct sim_operation *const *operations, size_t count,
                                   uint64_t step_count_max, uint64_t *steps)
 {
-    struct search search = {.operations = operations, .count = (uint32_t)count, .memory_mask = 1023};
+    struct search search = {
+        .operations = operations, .count = (uint32_t)count, .memory_mask = 1023};
     search.entries = calloc(2 * count + 1, sizeof(*search.entries));
     search.stack = calloc(count + 1, sizeof(*search.stack));
     search.number = calloc(count + 1, sizeof(*search.number));

@@ -1,6 +1,7 @@
-/* The judge of histories must itself be right. Goal: it says "linearizable" exactly when some order of the operations
- * explains every answer. Method: thousands of small random histories, right ones and ones with one answer falsified,
- * judged by it and by trying every order; and a few classical violations by name. */
+/* The judge of histories must itself be right. Goal: it says "linearizable" exactly when some order
+ * of the operations explains every answer. Method: thousands of small random histories, right ones
+ * and ones with one answer falsified, judged by it and by trying every order; and a few classical
+ * violations by name. */
 #include "base/prng.h"
 #include "t/sim_linear.h"
 #include "t/test.h"
@@ -64,9 +65,10 @@ static struct sim_value value_of(const char *text)
 static struct sim_operation random_command(struct prng *prng)
 {
     static const enum request_type types[] = {
-        REQUEST_GET,    REQUEST_GET,   REQUEST_GET, REQUEST_SET,    REQUEST_SET,   REQUEST_ADD, REQUEST_REPLACE,
-        REQUEST_APPEND, REQUEST_INCR,  REQUEST_CAS, REQUEST_DELETE, REQUEST_TOUCH, REQUEST_GAT, REQUEST_FLUSH,
-        REQUEST_DECR,   REQUEST_PREPEND};
+        REQUEST_GET,  REQUEST_GET,   REQUEST_GET,     REQUEST_SET,
+        REQUEST_SET,  REQUEST_ADD,   REQUEST_REPLACE, REQUEST_APPEND,
+        REQUEST_INCR, REQUEST_CAS,   REQUEST_DELETE,  REQUEST_TOUCH,
+        REQUEST_GAT,  REQUEST_FLUSH, REQUEST_DECR,    REQUEST_PREPEND};
     static const char *const values[] = {"1", "9", "x"};
     struct sim_operation operation = {
         .type = types[prng_below(prng, sizeof(types) / sizeof(types[0]))],
@@ -92,14 +94,16 @@ static void answer(struct sim_operation *operation, struct sim_state *state, uin
     operation->result = state->value;
     operation->result_flags = state->flags;
     operation->result_large = state->large;
-    bool reads = operation->type == REQUEST_GET || operation->type == REQUEST_GAT || operation->type == REQUEST_TOUCH;
+    bool reads = operation->type == REQUEST_GET || operation->type == REQUEST_GAT ||
+                 operation->type == REQUEST_TOUCH;
     operation->result_cas = reads ? state->cas : 0;
     for (operation->outcome = 0; operation->outcome < OUTCOME_UNKNOWN; operation->outcome++)
         for (operation->number = 0; operation->number < 100; operation->number++)
             if (sim_spec_apply(state, operation, (enum sim_variant)expired, false, &after)) {
                 if (after.exists && after.cas == 0)
                     after.cas = ++*version;
-                bool wrote = operation->outcome == OUTCOME_STORED || operation->outcome == OUTCOME_NUMBER;
+                bool wrote =
+                    operation->outcome == OUTCOME_STORED || operation->outcome == OUTCOME_NUMBER;
                 if (wrote && *version % 2 == 0) /* text clients are not told */
                     operation->result_cas = after.cas;
                 else if (operation->outcome != OUTCOME_HIT && operation->outcome != OUTCOME_TOUCHED)
@@ -128,7 +132,8 @@ static void falsify(struct sim_operation *operation, struct prng *prng)
     }
 }
 
-/* Runs commands on one object in the order of their numbers, with starts and answers spread around. */
+/* Runs commands on one object in the order of their numbers, with starts and answers spread
+ * around. */
 static void random_history(struct history *history, struct prng *prng)
 {
     struct sim_state state = {0};
@@ -159,7 +164,8 @@ TEST(sim_linear, agrees_with_trying_every_order)
         uint64_t steps;
         random_history(&history, &prng);
         bool expected = any_order(&history, 0, &empty);
-        enum sim_verdict verdict = sim_linear_check(history.list, history.count, STEP_COUNT_MAX, &steps);
+        enum sim_verdict verdict =
+            sim_linear_check(history.list, history.count, STEP_COUNT_MAX, &steps);
         ASSERT_EQ(verdict, expected ? SIM_LINEARIZABLE : SIM_VIOLATION);
         right += expected;
         wrong += !expected;
@@ -179,8 +185,11 @@ static enum sim_verdict judge(struct sim_operation *operations, unsigned count)
 
 static struct sim_operation set(uint64_t from, uint64_t to, const char *text)
 {
-    return (struct sim_operation){
-        .type = REQUEST_SET, .invoked = from, .answered = to, .outcome = OUTCOME_STORED, .value = value_of(text)};
+    return (struct sim_operation){.type = REQUEST_SET,
+                                  .invoked = from,
+                                  .answered = to,
+                                  .outcome = OUTCOME_STORED,
+                                  .value = value_of(text)};
 }
 
 static struct sim_operation get(uint64_t from, uint64_t to, const char *text, uint64_t cas)
@@ -205,7 +214,8 @@ static struct sim_operation incr(uint64_t from, uint64_t to, uint64_t number)
 
 TEST(sim_linear, refuses_new_then_old)
 {
-    struct sim_operation history[] = {set(1, 2, "a"), set(3, 90, "b"), get(4, 5, "b", 7), get(6, 8, "a", 6)};
+    struct sim_operation history[] = {set(1, 2, "a"), set(3, 90, "b"), get(4, 5, "b", 7),
+                                      get(6, 8, "a", 6)};
     EXPECT_EQ(judge(history, 4), SIM_VIOLATION);
     EXPECT_EQ(judge(history, 3), SIM_LINEARIZABLE);
 }
@@ -228,7 +238,8 @@ TEST(sim_linear, an_unknown_write_shows_late_but_only_once)
 
 TEST(sim_linear, a_unique_names_one_version)
 {
-    struct sim_operation history[] = {set(1, 2, "a"), get(3, 4, "a", 1), set(5, 6, "a"), get(7, 8, "a", 2)};
+    struct sim_operation history[] = {set(1, 2, "a"), get(3, 4, "a", 1), set(5, 6, "a"),
+                                      get(7, 8, "a", 2)};
     EXPECT_EQ(judge(history, 4), SIM_LINEARIZABLE);
     history[3] = get(7, 8, "a", 1);
     EXPECT_EQ(judge(history, 4), SIM_VIOLATION);
@@ -244,7 +255,8 @@ TEST(sim_linear, a_search_that_gives_up_says_so)
 
 TEST(sim_spec, decr_pads_and_incr_reads_what_decr_left)
 {
-    struct sim_operation decr = {.type = REQUEST_DECR, .delta = 1, .outcome = OUTCOME_NUMBER, .number = 9};
+    struct sim_operation decr = {
+        .type = REQUEST_DECR, .delta = 1, .outcome = OUTCOME_NUMBER, .number = 9};
     struct sim_state state = {.exists = true, .value = value_of("10")}, after, last;
     EXPECT(sim_spec_apply(&state, &decr, SIM_AS_IT_IS, false, &after));
     EXPECT_EQ(after.value.size, 2);

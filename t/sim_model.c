@@ -1,5 +1,6 @@
-/* The persistency models: which one a run has, what its answers promise, and what may lose power in it. The checks look at the
- * durable part of the logs, as the shadows know it, not at the code's own word. */
+/* The persistency models: which one a run has, what its answers promise, and what may lose power in
+ * it. The checks look at the durable part of the logs, as the shadows know it, not at the code's
+ * own word. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -37,8 +38,8 @@ static bool is_settled(const struct sim *sim, const struct sim_node *n)
     return true;
 }
 
-/* Another member lives on with everything that was answered, or read. Else the node is only killed: what a group loses that is
- * without power altogether is judged by itself (scenario blackout). */
+/* Another member lives on with everything that was answered, or read. Else the node is only killed:
+ * what a group loses that is without power altogether is judged by itself (scenario blackout). */
 bool sim_model_may_lose_power(const struct sim *sim, unsigned node)
 {
     if (!is_early(sim) || sim->profile.blackout)
@@ -47,7 +48,8 @@ bool sim_model_may_lose_power(const struct sim *sim, unsigned node)
         return false;
     for (unsigned other = 1; other <= sim->profile.node_count; other++) {
         const struct sim_node *n = &sim->nodes[other];
-        bool member = (sim->newest.members & node_bit(other)) != 0 && sim->newest.incarnation[other] == n->incarnation;
+        bool member = (sim->newest.members & node_bit(other)) != 0 &&
+                      sim->newest.incarnation[other] == n->incarnation;
         if (other != node && n->up && member && is_settled(sim, n))
             return true;
     }
@@ -56,11 +58,13 @@ bool sim_model_may_lose_power(const struct sim *sim, unsigned node)
 
 /* ---- what an answer promises ---- */
 
-/* Who has left meanwhile heals anew, and may be given an older record on the way: it no longer counts. */
+/* Who has left meanwhile heals anew, and may be given an older record on the way: it no longer
+ * counts. */
 static bool counts(const struct sim *sim, const struct sim_shard *own, unsigned member)
 {
     return (own->view.members & sim->newest.members & node_bit(member)) != 0 &&
-           sim->newest.incarnation[member] == own->view.incarnation[member] && !sim->nodes[member].damaged;
+           sim->newest.incarnation[member] == own->view.incarnation[member] &&
+           !sim->nodes[member].damaged;
 }
 
 static uint64_t newest_ts(const struct sim_shadow *shadow)
@@ -72,21 +76,27 @@ static uint64_t newest_ts(const struct sim_shadow *shadow)
 }
 
 /* A tombstone that was there, and may go since all have it. */
-static bool is_forgotten(const struct sim_shard *shard, const struct sim_shadow *shadow, uint64_t ts)
+static bool is_forgotten(const struct sim_shard *shard, const struct sim_shadow *shadow,
+                         uint64_t ts)
 {
-    return (shadow->kind == 0 || shadow->kind == RECORD_DISCARD || shadow->appends[0].ts == 0) && ts_version(ts) <= shard->floor;
+    return (shadow->kind == 0 || shadow->kind == RECORD_DISCARD || shadow->appends[0].ts == 0) &&
+           ts_version(ts) <= shard->floor;
 }
 
-static void check_everywhere(struct sim *sim, const struct sim_shard *own, unsigned key, uint64_t ts, bool durable, const char *what)
+static void check_everywhere(struct sim *sim, const struct sim_shard *own, unsigned key,
+                             uint64_t ts, bool durable, const char *what)
 {
     for (unsigned member = 1; member <= sim->profile.node_count; member++) {
         const struct sim_shard *shard = &sim->nodes[member].shards[own->number];
         const struct sim_shadow *shadow = &shard->keys[key];
-        bool died = sim->nodes[member].incarnation != own->view.incarnation[member]; /* with what was not durable */
-        if (!counts(sim, own, member) || (died && !durable) || is_forgotten(shard, shadow, ts) || (durable ? shadow->appends[0].ts : newest_ts(shadow)) >= ts)
+        /* with what was not durable */
+        bool died = sim->nodes[member].incarnation != own->view.incarnation[member];
+        if (!counts(sim, own, member) || (died && !durable) || is_forgotten(shard, shadow, ts) ||
+            (durable ? shadow->appends[0].ts : newest_ts(shadow)) >= ts)
             continue;
-        sim_fail(sim, "node %u %s key %u ts %" PRIu64 ".%u.%u, which is not %s at member %u", own->node, what, key,
-                 ts_version(ts), ts_node(ts), ts_incarnation(ts), durable ? "durable" : "there", member);
+        sim_fail(sim, "node %u %s key %u ts %" PRIu64 ".%u.%u, which is not %s at member %u",
+                 own->node, what, key, ts_version(ts), ts_node(ts), ts_incarnation(ts),
+                 durable ? "durable" : "there", member);
     }
 }
 
@@ -123,7 +133,8 @@ void sim_model_persist(struct sim_call *call, const struct sim_shard *own)
 {
     for (unsigned key = 0; key <= SIM_KEY_MAX; key++) {
         const struct sim_shadow *shadow = &own->keys[key];
-        uint64_t valid = shadow->kind == RECORD_VALUE && shadow->state == STATE_VALID ? shadow->ts : 0;
+        uint64_t valid =
+            shadow->kind == RECORD_VALUE && shadow->state == STATE_VALID ? shadow->ts : 0;
         call->persists[key] = valid > shadow->acked_ts ? valid : shadow->acked_ts;
     }
 }

@@ -1,5 +1,6 @@
-/* The one who breaks things, and in the end mends them. What it breaks must be survivable: never is the last good copy of
- * something acknowledged destroyed. Everything else may fail at once, in any number. */
+/* The one who breaks things, and in the end mends them. What it breaks must be survivable: never is
+ * the last good copy of something acknowledged destroyed. Everything else may fail at once, in any
+ * number. */
 #include <inttypes.h>
 
 #include "t/sim.h"
@@ -29,11 +30,12 @@ static bool is_member(const struct sim *sim, unsigned node)
     return (sim->newest.members & node_bit(node)) != 0;
 }
 
-/* A member whose disk is gone may not become the last of the group: while it counts as a member, nothing else fails. */
+/* A member whose disk is gone may not become the last of the group: while it counts as a member,
+ * nothing else fails. */
 bool sim_fragile(struct sim *sim)
 {
-    if (sim->fragile != 0 &&
-        (!is_member(sim, sim->fragile) || sim->newest.incarnation[sim->fragile] > sim->fragile_incarnation))
+    if (sim->fragile != 0 && (!is_member(sim, sim->fragile) ||
+                              sim->newest.incarnation[sim->fragile] > sim->fragile_incarnation))
         sim->fragile = 0;
     return sim->fragile != 0;
 }
@@ -81,7 +83,8 @@ static bool too_many(const struct sim *sim, unsigned node)
     unsigned well = 0;
     for (unsigned other = 1; other <= sim->profile.node_count; other++)
         well += other != node && sim_running(sim, other);
-    return sim->profile.keep_majority && sim->profile.node_count > 1 && 2 * well <= sim->profile.node_count;
+    return sim->profile.keep_majority && sim->profile.node_count > 1 &&
+           2 * well <= sim->profile.node_count;
 }
 
 static void guard(struct sim *sim, unsigned node)
@@ -152,7 +155,8 @@ static void reset(struct sim *sim)
     if (a == b)
         return;
     sim->resets++;
-    bool keep_some = sim_chance(sim, 50); /* one draw a statement: the order of arguments is the compiler's */
+    /* one draw a statement: the order of arguments is the compiler's */
+    bool keep_some = sim_chance(sim, 50);
     unsigned shard = (unsigned)sim_below(sim, sim->profile.shard_count);
     sim_network_reset(sim, shard, a, b, keep_some);
 }
@@ -182,7 +186,8 @@ void sim_nemesis_heal(struct sim *sim)
         uint8_t blocked = sim->nodes[node].blocked_from;
         sim->nodes[node].blocked_from = 0;
         for (unsigned peer = 1; peer <= sim->profile.node_count && broken; peer++)
-            for (unsigned shard = 0; shard < sim->profile.shard_count && (blocked & node_bit(peer)) != 0; shard++)
+            for (unsigned shard = 0;
+                 shard < sim->profile.shard_count && (blocked & node_bit(peer)) != 0; shard++)
                 if (peer != node)
                     sim_network_reset(sim, shard, node, peer, true);
     }
@@ -194,16 +199,19 @@ static void wall_jump(struct sim *sim)
 {
     struct sim_node *n = &sim->nodes[any_node(sim)];
     n->wall_offset += (int64_t)sim_below(sim, 4000000) - 2000000;
-    sim_note(sim, (uint64_t)n->wall_offset, "%u: wall clock is now off by %" PRId64 " us", n->id, n->wall_offset);
+    sim_note(sim, (uint64_t)n->wall_offset, "%u: wall clock is now off by %" PRId64 " us", n->id,
+             n->wall_offset);
 }
 
 static void lag(struct sim *sim)
 {
     unsigned from = any_node(sim), to = any_node(sim);
-    struct sim_channel *channel = &sim->channels[sim_below(sim, sim->profile.shard_count)][from][to];
+    struct sim_channel *channel =
+        &sim->channels[sim_below(sim, sim->profile.shard_count)][from][to];
     channel->lag_us = 1000 + sim_below(sim, sim->profile.lag_max_us);
     channel->lag_until = sim->now + sim_below(sim, sim->profile.lag_time_max_us);
-    sim_note(sim, channel->lag_us, "%u to %u takes %" PRIu64 " us longer for a while", from, to, channel->lag_us);
+    sim_note(sim, channel->lag_us, "%u to %u takes %" PRIu64 " us longer for a while", from, to,
+             channel->lag_us);
 }
 
 void sim_nemesis_crash(struct sim *sim, unsigned node, bool silent)

@@ -1,6 +1,7 @@
-/* The network. Shards' channels are first in, first out and lose nothing while a connection lasts; a reset loses what is
- * under way, both ways. A partition is silence: what was sent arrives when it ends, unless the connection broke.
- * Between members (control lane) messages may be lost, late, doubled and out of order. */
+/* The network. Shards' channels are first in, first out and lose nothing while a connection lasts;
+ * a reset loses what is under way, both ways. A partition is silence: what was sent arrives when it
+ * ends, unless the connection broke. Between members (control lane) messages may be lost, late,
+ * doubled and out of order. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,8 @@ static void schedule_pump(struct sim *sim, unsigned shard, unsigned from, unsign
     event->b = (uint8_t)to;
 }
 
-void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard, const struct action *action)
+void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shard,
+                      const struct action *action)
 {
     struct sim_channel *channel = &sim->channels[shard][from][to];
     if (!link_of(sim, shard, from, to)->up)
@@ -55,7 +57,8 @@ void sim_network_send(struct sim *sim, unsigned from, unsigned to, unsigned shar
     if (action->key.size > 0)
         memcpy(packet->bytes + sizeof(action->header), action->key.data, action->key.size);
     if (action->value.size > 0)
-        memcpy(packet->bytes + sizeof(action->header) + action->key.size, action->value.data, action->value.size);
+        memcpy(packet->bytes + sizeof(action->header) + action->key.size, action->value.data,
+               action->value.size);
     sim_queue_put(&channel->queue, packet);
     sim->messages++;
     if (channel->queue.first == packet && !channel->held)
@@ -103,7 +106,9 @@ void sim_network_wake(struct sim *sim, unsigned to)
             channel->held = false;
             if (channel->queue.first != NULL && may_deliver(sim, from, to))
                 schedule_pump(sim, shard, from, to,
-                              channel->queue.first->deliver_at > sim->now ? channel->queue.first->deliver_at : sim->now);
+                              channel->queue.first->deliver_at > sim->now
+                                  ? channel->queue.first->deliver_at
+                                  : sim->now);
         }
     }
 }
@@ -132,7 +137,8 @@ static void schedule_connect(struct sim *sim, unsigned shard, unsigned a, unsign
 static void cut_channel(struct sim *sim, unsigned shard, unsigned from, unsigned to, bool keep_some)
 {
     struct sim_channel *channel = &sim->channels[shard][from][to];
-    uint64_t keep = keep_some && !channel->held ? sim_below(sim, sim_queue_count(&channel->queue) + 1) : 0;
+    uint64_t keep =
+        keep_some && !channel->held ? sim_below(sim, sim_queue_count(&channel->queue) + 1) : 0;
     struct sim_packet *kept = sim_queue_cut(&channel->queue, keep, sim->now);
     channel->held = false;
     while (kept != NULL) {
@@ -212,8 +218,8 @@ void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b
     struct sim_link *link = link_of(sim, shard, a, b);
     if (link->up)
         return;
-    if (!sim_running(sim, a) || !sim_running(sim, b) || !sim_reaches(sim, a, b) || !sim_reaches(sim, b, a) ||
-        fenced(sim, a, b)) {
+    if (!sim_running(sim, a) || !sim_running(sim, b) || !sim_reaches(sim, a, b) ||
+        !sim_reaches(sim, b, a) || fenced(sim, a, b)) {
         schedule_connect(sim, shard, a, b, sim->now + sim_between(sim, 5000, 20000));
         return;
     }
@@ -225,7 +231,8 @@ void sim_network_connect(struct sim *sim, unsigned shard, unsigned a, unsigned b
     tell_up(sim, b, a, shard);
 }
 
-void sim_network_control(struct sim *sim, unsigned from, unsigned to, const struct member_message *message)
+void sim_network_control(struct sim *sim, unsigned from, unsigned to,
+                         const struct member_message *message)
 {
     unsigned copies = sim_chance(sim, sim->profile.control_loss_percent) && !sim->settling ? 0 : 1;
     if (sim_chance(sim, 2))

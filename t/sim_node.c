@@ -60,8 +60,8 @@ static void on_install(void *user, const struct view *view)
 {
     struct sim_node *n = user;
     struct sim *sim = n->sim;
-    sim_note(sim, view->epoch * 64 + view->members, "%u: view %u members %02x healing %02x", n->id, view->epoch,
-             view->members, view->healing);
+    sim_note(sim, view->epoch * 64 + view->members, "%u: view %u members %02x healing %02x", n->id,
+             view->epoch, view->members, view->healing);
     if (view->epoch > sim->newest.epoch) {
         sim_check_cold(sim, view);
         sim_era_view(sim, view);
@@ -113,8 +113,10 @@ static void quiet_removed(void *user)
 struct member_actions sim_node_actions(struct sim *sim, unsigned node)
 {
     if (node == 0)
-        return (struct member_actions){
-            .send = quiet_send, .propose = quiet_propose, .install = quiet_install, .removed = quiet_removed};
+        return (struct member_actions){.send = quiet_send,
+                                       .propose = quiet_propose,
+                                       .install = quiet_install,
+                                       .removed = quiet_removed};
     return (struct member_actions){.send = on_send,
                                    .propose = on_propose,
                                    .install = on_install,
@@ -162,17 +164,19 @@ static enum status open_store(struct sim *sim, struct sim_shard *shard, struct l
                                     .node = shard->node,
                                     .shard = shard->number,
                                     .shard_count = (uint16_t)sim->profile.shard_count};
-    uint64_t index_size = store_index_size((uint64_t)sim->profile.segment_size * sim_segment_count(sim, shard->node));
+    uint64_t index_size =
+        store_index_size((uint64_t)sim->profile.segment_size * sim_segment_count(sim, shard->node));
     uint32_t bad_segment;
     shard->store_memory = shard->left != NULL ? shard->left : take_memory(index_size);
-    struct store_options options = {.log = {.identity = identity,
-                                            .medium = shard->medium,
-                                            .segment_count_max = sim_segment_count(sim, shard->node),
-                                            .readers = true,
-                                            .life = (uint32_t)sim->nodes[shard->node].incarnation},
-                                    .index = shard->store_memory,
-                                    .index_size = index_size,
-                                    .keep = sim->profile.take_percent > 0 ? &keep : NULL};
+    struct store_options options = {
+        .log = {.identity = identity,
+                .medium = shard->medium,
+                .segment_count_max = sim_segment_count(sim, shard->node),
+                .readers = true,
+                .life = (uint32_t)sim->nodes[shard->node].incarnation},
+        .index = shard->store_memory,
+        .index_size = index_size,
+        .keep = sim->profile.take_percent > 0 ? &keep : NULL};
     shard->took_over = shard->left != NULL && take_over(sim, shard, &options, report);
     if (shard->took_over)
         return STATUS_OK;
@@ -200,16 +204,20 @@ void sim_node_forget(struct sim_shard *shard)
     shard->left = NULL;
 }
 
-/* What an operator does with a disk that is refused: it is replaced. Only a damaged one may be refused. */
-static void open_or_replace(struct sim *sim, struct sim_node *n, struct sim_shard *shard, bool *blank)
+/* What an operator does with a disk that is refused: it is replaced. Only a damaged one may be
+ * refused. */
+static void open_or_replace(struct sim *sim, struct sim_node *n, struct sim_shard *shard,
+                            bool *blank)
 {
     struct log_report report;
     enum status status = open_store(sim, shard, &report);
     sim_note(sim, (uint64_t)status * 1000 + report.record_count,
-             "%u.%u opens its log: %s, %" PRIu64 " records, %" PRIu64 " torn bytes, %u damaged", n->id, shard->number,
-             status_text(status), report.record_count, report.torn_bytes, report.corrupt_count);
+             "%u.%u opens its log: %s, %" PRIu64 " records, %" PRIu64 " torn bytes, %u damaged",
+             n->id, shard->number, status_text(status), report.record_count, report.torn_bytes,
+             report.corrupt_count);
     if (!n->rotten && (status != STATUS_OK || report.corrupt_count > 0))
-        sim_fail(sim, "node %u: an undamaged log is refused: %s, %u", n->id, status_text(status), report.corrupt_count);
+        sim_fail(sim, "node %u: an undamaged log is refused: %s, %u", n->id, status_text(status),
+                 report.corrupt_count);
     *blank |= status != STATUS_OK || report.corrupt_count > 0;
     if (status == STATUS_OK && report.corrupt_count > 0) {
         status = store_drop_marks_nodrain(shard->store);
@@ -354,7 +362,8 @@ static void leave_indexes(struct sim *sim, struct sim_node *n)
 void sim_node_crash(struct sim *sim, unsigned node)
 {
     struct sim_node *n = &sim->nodes[node];
-    bool power = sim_chance(sim, 70) && sim_model_may_lose_power(sim, node) && !sim->profile.only_kills;
+    bool power =
+        sim_chance(sim, 70) && sim_model_may_lose_power(sim, node) && !sim->profile.only_kills;
     assert(n->up);
     sim_note(sim, node, "%u: %s", node, power ? "loses power" : "is killed");
     n->up = false;
@@ -407,7 +416,8 @@ static void heard_of(const struct sim *sim, unsigned node, uint64_t heard_us[MEM
 static void check_some(struct sim *sim, const struct sim_node *n, struct sim_shard *shard)
 {
     uint32_t bad_segment;
-    if (store_wants_check(shard->store) && store_check(shard->store, CHECK_BUDGET, &bad_segment) != STATUS_OK)
+    if (store_wants_check(shard->store) &&
+        store_check(shard->store, CHECK_BUDGET, &bad_segment) != STATUS_OK)
         sim_fail(sim, "node %u: an index that was taken over does not hold", n->id);
 }
 
@@ -432,7 +442,8 @@ void sim_node_tick(struct sim *sim, unsigned node)
     schedule_tick(sim, n, sim->now + TICK_US / 2 + sim_below(sim, TICK_US / 2));
 }
 
-void sim_node_received(struct sim *sim, unsigned node, unsigned from, const struct member_message *message)
+void sim_node_received(struct sim *sim, unsigned node, unsigned from,
+                       const struct member_message *message)
 {
     struct member_actions actions = sim_node_actions(sim, node);
     const char *why = member_message_invalid(slice_make(message, sizeof(*message)));
@@ -453,8 +464,8 @@ void sim_node_mail(struct sim *sim, unsigned node, unsigned number, const struct
         event.view = &mail->view;
         shard->view = mail->view;
     }
-    sim_note(sim, mail->view.epoch, "%u.%u %s epoch %u", node, number, mail->restart ? "RESTART" : "VIEW",
-             mail->view.epoch);
+    sim_note(sim, mail->view.epoch, "%u.%u %s epoch %u", node, number,
+             mail->restart ? "RESTART" : "VIEW", mail->view.epoch);
     sim_worker_step(sim, node, number, &event);
     sim_network_wake(sim, node);
 }

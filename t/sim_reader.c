@@ -1,5 +1,6 @@
-/* Reads by another worker of the same node (replica/reading.h): one that is stopped between finding a record and copying it, while
- * the owner goes on, however long: the node may be removed meanwhile, and be back. */
+/* Reads by another worker of the same node (replica/reading.h): one that is stopped between finding
+ * a record and copying it, while the owner goes on, however long: the node may be removed
+ * meanwhile, and be back. */
 #include <inttypes.h>
 
 #include "t/sim.h"
@@ -7,7 +8,8 @@
 /* Who was inside when the log asked, and still is. */
 static bool is_read(const struct sim *sim, const struct sim_shard *shard)
 {
-    for (const struct sim_call *call = sim->nodes[shard->node].calls; call != NULL; call = call->next)
+    for (const struct sim_call *call = sim->nodes[shard->node].calls; call != NULL;
+         call = call->next)
         if (call->inside && call->shard == shard->number && call->inside_since < shard->grace_asked)
             return true;
     return false;
@@ -30,8 +32,8 @@ bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call)
 {
     struct sim_shard *shard = &sim->nodes[node].shards[call->shard];
     uint32_t now = (uint32_t)(sim_wall(sim, node) / 1000000);
-    if (sim->profile.elsewhere_percent == 0 || call->upload != NULL || call->download != NULL || call->tries > 0 ||
-        !sim_chance(sim, sim->profile.elsewhere_percent) ||
+    if (sim->profile.elsewhere_percent == 0 || call->upload != NULL || call->download != NULL ||
+        call->tries > 0 || !sim_chance(sim, sim->profile.elsewhere_percent) ||
         !shard_read_begin_any(shard->shard, &call->request, now, &call->reading))
         return false;
     uint64_t delay = sim_below(sim, 300);
@@ -47,9 +49,12 @@ bool sim_reader_begin(struct sim *sim, unsigned node, struct sim_call *call)
     event->shard = call->shard;
     event->generation = sim->nodes[node].life;
     event->pointer = call;
-    sim_note(sim, delay, "%u.%u FOUND by another worker, for client %u: key '%s' ts %" PRIu64 ".%u.%u, goes on after %" PRIu64 " us",
+    sim_note(sim, delay,
+             "%u.%u FOUND by another worker, for client %u: key '%s' ts %" PRIu64
+             ".%u.%u, goes on after %" PRIu64 " us",
              node, call->shard, call->client, call->key, ts_version(call->reading.found.record->ts),
-             ts_node(call->reading.found.record->ts), ts_incarnation(call->reading.found.record->ts), delay);
+             ts_node(call->reading.found.record->ts),
+             ts_incarnation(call->reading.found.record->ts), delay);
     return true;
 }
 
@@ -67,8 +72,8 @@ void sim_reader_end(struct sim *sim, unsigned node, struct sim_call *call)
     bool read = sim_lease_holds(sim, node, sim->now) &&
                 shard_read_end_any(shard->shard, &call->request, now, &call->reading);
     call->inside = false;
-    sim_note(sim, read, "%u.%u %s for client %u", node, call->shard, read ? "READ by another worker" : "to be read by the owner",
-             call->client);
+    sim_note(sim, read, "%u.%u %s for client %u", node, call->shard,
+             read ? "READ by another worker" : "to be read by the owner", call->client);
     if (!read) {
         sim_worker_request(sim, node, call);
         return;

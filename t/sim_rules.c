@@ -26,7 +26,8 @@ static uint64_t newest_of(const struct log *log, struct slice name, bool *delete
         uint32_t offset = 0;
         place_t place;
         enum segment_state state = log_segment(log, i)->state;
-        bool in_use = state == SEGMENT_OPEN || state == SEGMENT_SEALED; /* after a take-over some are still given back */
+        /* after a take-over some are still given back */
+        bool in_use = state == SEGMENT_OPEN || state == SEGMENT_SEALED;
         while (in_use && (record = log_segment_next(log, i, &offset, &place)) != NULL)
             if (is_of(record, name) && log_lsn(log, place) > newest) {
                 newest = log_lsn(log, place);
@@ -36,7 +37,8 @@ static uint64_t newest_of(const struct log *log, struct slice name, bool *delete
     return newest;
 }
 
-/* An index that was taken over does without what cleaning had dropped from a segment that is still there. */
+/* An index that was taken over does without what cleaning had dropped from a segment that is still
+ * there. */
 void sim_rules_opened(struct sim *sim, const struct sim_shard *shard)
 {
     const struct log *log = store_log(shard->store);
@@ -155,9 +157,11 @@ void sim_rules_floor(struct sim *sim, struct sim_shard *shard)
                      behind->node, behind->clock, ahead->node, ahead->floor);
         if (behind->kept < ahead->floor || ahead->kept < behind->floor)
             sim_fail(sim,
-                     "member %u or %u would reuse versions after a restart: their logs say clocks %" PRIu64 " and %" PRIu64
-                     ", and they have forgotten up to %" PRIu64 " and %" PRIu64,
-                     behind->node, ahead->node, behind->kept, ahead->kept, behind->floor, ahead->floor);
+                     "member %u or %u would reuse versions after a restart: their logs say clocks "
+                     "%" PRIu64 " and %" PRIu64 ", and they have forgotten up to %" PRIu64
+                     " and %" PRIu64,
+                     behind->node, ahead->node, behind->kept, ahead->kept, behind->floor,
+                     ahead->floor);
     }
 }
 

@@ -10,7 +10,9 @@
 enum {
     SETTLE_US = 20000000, /* after the faults, all must be at rest within */
     FIRST_FAULT_US = 300000,
-    SECONDS_MAX = 60, /* of real time: only a run that hangs needs them, so that the verdict does not depend on them */
+    /* of real time: only a run that hangs needs them, so that the verdict does not depend on
+     * them */
+    SECONDS_MAX = 60,
 };
 
 static struct sim *running;
@@ -164,31 +166,22 @@ static void on_cut(struct sim *sim, const struct sim_event *event)
         sim_network_reset(sim, event->shard, event->a, event->b, false);
 }
 
-/* What happens inside a node, `of_node`, does not happen when that is down, or had to start again, and waits while it is paused. */
+/* What happens inside a node, `of_node`, does not happen when that is down, or had to start again,
+ * and waits while it is paused. */
 static const struct kind {
     void (*handle)(struct sim *sim, const struct sim_event *event);
     bool of_node;
 } kinds[] = {
-    [SIM_EVENT_TURN] = {on_turn, true},
-    [SIM_EVENT_DRAINED] = {on_drained, true},
-    [SIM_EVENT_TICK] = {on_tick, true},
-    [SIM_EVENT_SOON] = {on_soon, true},
-    [SIM_EVENT_VIEW] = {on_view, true},
-    [SIM_EVENT_REQUEST] = {on_request, true},
-    [SIM_EVENT_READ] = {on_read, true},
-    [SIM_EVENT_ANSWER] = {on_answer, true},
-    [SIM_EVENT_RESUME] = {on_resume, true},
-    [SIM_EVENT_PUMP] = {on_pump, false},
-    [SIM_EVENT_CONNECT] = {on_connect, false},
-    [SIM_EVENT_CONTROL] = {on_control, false},
-    [SIM_EVENT_CLIENT] = {on_client, false},
-    [SIM_EVENT_PATIENCE] = {on_patience, false},
-    [SIM_EVENT_START] = {on_start, false},
-    [SIM_EVENT_HEAL] = {on_heal, false},
-    [SIM_EVENT_FAULT] = {on_fault, false},
-    [SIM_EVENT_CONSENSUS] = {on_consensus, false},
-    [SIM_EVENT_COMMIT] = {on_commit, false},
-    [SIM_EVENT_STRIKE] = {on_strike, false},
+    [SIM_EVENT_TURN] = {on_turn, true},        [SIM_EVENT_DRAINED] = {on_drained, true},
+    [SIM_EVENT_TICK] = {on_tick, true},        [SIM_EVENT_SOON] = {on_soon, true},
+    [SIM_EVENT_VIEW] = {on_view, true},        [SIM_EVENT_REQUEST] = {on_request, true},
+    [SIM_EVENT_READ] = {on_read, true},        [SIM_EVENT_ANSWER] = {on_answer, true},
+    [SIM_EVENT_RESUME] = {on_resume, true},    [SIM_EVENT_PUMP] = {on_pump, false},
+    [SIM_EVENT_CONNECT] = {on_connect, false}, [SIM_EVENT_CONTROL] = {on_control, false},
+    [SIM_EVENT_CLIENT] = {on_client, false},   [SIM_EVENT_PATIENCE] = {on_patience, false},
+    [SIM_EVENT_START] = {on_start, false},     [SIM_EVENT_HEAL] = {on_heal, false},
+    [SIM_EVENT_FAULT] = {on_fault, false},     [SIM_EVENT_CONSENSUS] = {on_consensus, false},
+    [SIM_EVENT_COMMIT] = {on_commit, false},   [SIM_EVENT_STRIKE] = {on_strike, false},
     [SIM_EVENT_CUT] = {on_cut, false},
 };
 
@@ -235,14 +228,16 @@ static void prepare(struct sim *sim)
             shard->sim = sim;
             shard->node = (uint8_t)node;
             shard->number = (uint8_t)number;
-            shard->medium = sim_medium_open(p->segment_size, sim_segment_count(sim, node), prng_next(&sim->prng));
+            shard->medium = sim_medium_open(p->segment_size, sim_segment_count(sim, node),
+                                            prng_next(&sim->prng));
         }
     }
     for (unsigned shard = 0; shard < SIM_SHARD_MAX; shard++)
         for (unsigned from = 0; from < SIM_NODE_LIMIT; from++)
             for (unsigned to = 0; to < SIM_NODE_LIMIT; to++) {
                 sim->channels[shard][from][to].pump_at = SIM_FOREVER;
-                sim->channels[shard][from][to].slowness = sim_chance(sim, p->slow_link_percent) ? p->slow_factor : 1;
+                sim->channels[shard][from][to].slowness =
+                    sim_chance(sim, p->slow_link_percent) ? p->slow_factor : 1;
             }
     for (unsigned node = 1; node <= p->node_count; node++)
         sim_network_reset_node(sim, node); /* which begins to dial */
@@ -281,7 +276,8 @@ static void run(struct sim *sim)
 {
     struct sim_event event;
     if (!sim_profile_draw(sim))
-        sim_fail(sim, "no such scenario or model: %s, %s", sim->options.scenario, sim->options.model);
+        sim_fail(sim, "no such scenario or model: %s, %s", sim->options.scenario,
+                 sim->options.model);
     prepare(sim);
     while (sim_next(sim, &event)) {
         dispatch(sim, &event);
@@ -322,14 +318,20 @@ static void summarize(const struct sim *sim, struct sim_result *result)
 {
     const struct sim_profile *p = &sim->profile;
     snprintf(result->summary, sizeof(result->summary),
-             "%s, %" PRIu64 " persists, %u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64 " refused, %" PRIu64
-             " unknown, %" PRIu64 " local reads, %" PRIu64 " by other workers, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
-             " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64 " power cuts %" PRIu64
-             " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64 " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", evicted %" PRIu64 ", judge %" PRIu64,
-             model_name(p->model), sim->persists, p->node_count, p->shard_count, p->key_count, p->client_count, (double)sim->now / 1e6, sim->operation_count,
-             sim->refused, sim->unknown, sim->local_reads, sim->elsewhere_reads, sim->late_leases, sim->steps, sim->messages,
-             sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions, sim->power_cuts, sim->pauses, sim->resets,
-             sim->partitions, sim->removals, sim->cleaned_bytes, sim->forgotten, sim->evictions, sim->judge_steps);
+             "%s, %" PRIu64
+             " persists, %u nodes, %u shards, %u keys, %u clients, %.1f s: %u commands (%" PRIu64
+             " refused, %" PRIu64 " unknown, %" PRIu64 " local reads, %" PRIu64
+             " by other workers, %" PRIu64 " late leases), %" PRIu64 " steps, %" PRIu64
+             " messages, epoch %u; crashes %" PRIu64 " wipes %" PRIu64 " corruptions %" PRIu64
+             " power cuts %" PRIu64 " pauses %" PRIu64 " resets %" PRIu64 " partitions %" PRIu64
+             " removals %" PRIu64 "; cleaned %" PRIu64 ", forgotten %" PRIu64 ", evicted %" PRIu64
+             ", judge %" PRIu64,
+             model_name(p->model), sim->persists, p->node_count, p->shard_count, p->key_count,
+             p->client_count, (double)sim->now / 1e6, sim->operation_count, sim->refused,
+             sim->unknown, sim->local_reads, sim->elsewhere_reads, sim->late_leases, sim->steps,
+             sim->messages, sim->newest.epoch, sim->crashes, sim->wipes, sim->corruptions,
+             sim->power_cuts, sim->pauses, sim->resets, sim->partitions, sim->removals,
+             sim->cleaned_bytes, sim->forgotten, sim->evictions, sim->judge_steps);
 }
 
 void sim_run(const struct sim_options *options, struct sim_result *result)

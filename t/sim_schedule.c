@@ -117,5 +117,6 @@ uint64_t sim_wall(const struct sim *sim, unsigned node)
     int64_t drift = (int64_t)sim->now * n->drift_ppm / 1000000;
     if (sim->profile.wall_frozen)
         return (uint64_t)((int64_t)SIM_WALL_START * 1000000 + n->wall_offset);
-    return (uint64_t)((int64_t)SIM_WALL_START * 1000000 + (int64_t)sim->now + drift + n->wall_offset);
+    return (uint64_t)((int64_t)SIM_WALL_START * 1000000 + (int64_t)sim->now + drift +
+                      n->wall_offset);
 }

@@ -1,4 +1,5 @@
-/* What memcached promises of one key, one command at a time. Written from its protocol, not from our code. */
+/* What memcached promises of one key, one command at a time. Written from its protocol, not from
+ * our code. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -6,7 +7,8 @@
 
 #include "t/sim_linear.h"
 
-/* Ours, not memcached's: what is longer is no number, whatever stands behind its first white space. */
+/* Ours, not memcached's: what is longer is no number, whatever stands behind its first white
+ * space. */
 enum { NUMBER_SIZE_MAX = 31 };
 
 static bool number_of(const struct sim_value *value, uint64_t *number)
@@ -58,7 +60,8 @@ static void stored(struct sim_state *state, const struct sim_operation *operatio
 static bool hit(struct sim_state *state, const struct sim_operation *operation, bool cas_seen)
 {
     if (!state->exists || !values_equal(&state->value, &operation->result) ||
-        state->large != operation->result_large || state->flags != operation->result_flags || operation->result_cas == 0)
+        state->large != operation->result_large || state->flags != operation->result_flags ||
+        operation->result_cas == 0)
         return false;
     if (state->cas == 0) {
         if (cas_seen)
@@ -68,7 +71,8 @@ static bool hit(struct sim_state *state, const struct sim_operation *operation, 
     return state->cas == operation->result_cas;
 }
 
-static bool join(struct sim_value *value, const struct sim_value *head, const struct sim_value *tail)
+static bool join(struct sim_value *value, const struct sim_value *head,
+                 const struct sim_value *tail)
 {
     struct sim_value joined = {0};
     if (head->size + tail->size > SIM_VALUE_SIZE_MAX)
@@ -80,7 +84,8 @@ static bool join(struct sim_value *value, const struct sim_value *head, const st
     return true;
 }
 
-static enum outcome store_if(bool wanted, struct sim_state *state, const struct sim_operation *operation)
+static enum outcome store_if(bool wanted, struct sim_state *state,
+                             const struct sim_operation *operation)
 {
     if (wanted)
         stored(state, operation);
@@ -120,17 +125,20 @@ static void set_exptime(struct sim_state *state, const struct sim_operation *ope
         state->exptime = operation->new_exptime;
 }
 
-static enum outcome create_number(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+static enum outcome create_number(struct sim_state *state, const struct sim_operation *operation,
+                                  uint64_t *number)
 {
     if (!operation->vivify)
         return OUTCOME_NOT_FOUND;
-    *state = (struct sim_state){.exists = true, .flags = operation->flags, .exptime = operation->exptime};
+    *state = (struct sim_state){
+        .exists = true, .flags = operation->flags, .exptime = operation->exptime};
     number_to(&state->value, operation->initial);
     *number = operation->initial;
     return OUTCOME_NUMBER;
 }
 
-static enum outcome count(struct sim_state *state, const struct sim_operation *operation, uint64_t *number)
+static enum outcome count(struct sim_state *state, const struct sim_operation *operation,
+                          uint64_t *number)
 {
     if (!state->exists)
         return create_number(state, operation, number);
@@ -146,12 +154,15 @@ static enum outcome count(struct sim_state *state, const struct sim_operation *o
     return OUTCOME_NUMBER;
 }
 
-static enum outcome compare_and_store(struct sim_state *state, const struct sim_operation *operation)
+static enum outcome compare_and_store(struct sim_state *state,
+                                      const struct sim_operation *operation)
 {
     if (!state->exists)
         return OUTCOME_NOT_FOUND;
-    bool equal = state->cas != 0 && state->cas == operation->cas; /* a unique that nobody saw is no one's guess */
-    bool older = operation->cas != 0 && (operation->options & REQUEST_MARKS_STALE); /* what was seen before must be older */
+    /* a unique that nobody saw is no one's guess */
+    bool equal = state->cas != 0 && state->cas == operation->cas;
+    /* what was seen before must be older */
+    bool older = operation->cas != 0 && (operation->options & REQUEST_MARKS_STALE);
     if (!equal && !older)
         return OUTCOME_EXISTS;
     struct sim_state old = *state;
@@ -165,7 +176,8 @@ static enum outcome compare_and_store(struct sim_state *state, const struct sim_
 }
 
 /* Meta get: who finds it stale or soon to expire is told once to replace it. */
-static enum outcome fetch(struct sim_state *state, const struct sim_operation *operation, uint8_t *marks)
+static enum outcome fetch(struct sim_state *state, const struct sim_operation *operation,
+                          uint8_t *marks)
 {
     if (!state->exists) {
         if (!operation->vivify)
@@ -177,8 +189,11 @@ static enum outcome fetch(struct sim_state *state, const struct sim_operation *o
     uint32_t before = state->exptime;
     set_exptime(state, operation);
     uint32_t compared = (operation->options & REQUEST_EXPTIME_FIRST) ? state->exptime : before;
-    bool soon = (operation->options & REQUEST_RECACHES) && compared != 0 && compared < operation->recache_at;
-    *marks = (state->stale ? SEEN_STALE : 0) | (state->won ? SEEN_TAKEN : state->stale || soon ? SEEN_WON : 0);
+    bool soon = (operation->options & REQUEST_RECACHES) && compared != 0 &&
+                compared < operation->recache_at;
+    *marks = (state->stale ? SEEN_STALE : 0) | (state->won             ? SEEN_TAKEN
+                                                : state->stale || soon ? SEEN_WON
+                                                                       : 0);
     state->won = state->won || (*marks & SEEN_WON) != 0;
     return OUTCOME_HIT;
 }
@@ -195,8 +210,10 @@ static enum outcome remove_or_mark(struct sim_state *state, const struct sim_ope
         return OUTCOME_DELETED;
     }
     if (empties)
-        *state = (struct sim_state){
-            .exists = true, .flags = operation->flags, .exptime = operation->exptime, .cas = state->cas};
+        *state = (struct sim_state){.exists = true,
+                                    .flags = operation->flags,
+                                    .exptime = operation->exptime,
+                                    .cas = state->cas};
     else
         set_exptime(state, operation);
     state->stale = stale;
@@ -206,8 +223,8 @@ static enum outcome remove_or_mark(struct sim_state *state, const struct sim_ope
     return OUTCOME_DELETED;
 }
 
-static enum outcome touch(struct sim_state *state, const struct sim_operation *operation, enum outcome yes,
-                          enum outcome no)
+static enum outcome touch(struct sim_state *state, const struct sim_operation *operation,
+                          enum outcome yes, enum outcome no)
 {
     if (!state->exists)
         return no;
@@ -237,8 +254,8 @@ static bool written(struct sim_state *state, const struct sim_operation *operati
 }
 
 /* Executes; the answer that memcached would give. */
-static enum outcome execute(struct sim_state *state, const struct sim_operation *operation, uint64_t *number,
-                            uint8_t *marks)
+static enum outcome execute(struct sim_state *state, const struct sim_operation *operation,
+                            uint64_t *number, uint8_t *marks)
 {
     bool exists = state->exists;
     if (is_of_another(state, operation))
@@ -280,8 +297,8 @@ static enum outcome execute(struct sim_state *state, const struct sim_operation 
     return OUTCOME_UNKNOWN;
 }
 
-bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation, enum sim_variant variant,
-                    bool cas_seen, struct sim_state *after)
+bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *operation,
+                    enum sim_variant variant, bool cas_seen, struct sim_state *after)
 {
     bool expired = variant == SIM_EXPIRED_FIRST;
     uint64_t number = 0;
@@ -291,7 +308,8 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
     }
     *after = *before;
     if (operation->answered != UINT64_MAX && operation->outcome == OUTCOME_NO_MEMORY) {
-        if (expired) /* a set that finds no memory deletes the old value, if there is room for that */
+        /* a set that finds no memory deletes the old value, if there is room for that */
+        if (expired)
             *after = (struct sim_state){0};
         return operation->type == REQUEST_SET;
     }
@@ -319,28 +337,33 @@ bool sim_spec_apply(const struct sim_state *before, const struct sim_operation *
 }
 
 static const char *const request_names[] = {
-    "get", "set", "add",   "replace", "append", "prepend", "cas",
-    "incr", "decr", "touch", "gat",     "delete", "flush",   "expire", "fetch", "persist", "evict"};
+    "get",   "set", "add",    "replace", "append", "prepend", "cas",     "incr", "decr",
+    "touch", "gat", "delete", "flush",   "expire", "fetch",   "persist", "evict"};
 
-static const char *const outcome_names[] = {
-    "HIT",    "MISS",        "STORED",    "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED",
-    "NUMBER", "NON_NUMERIC", "LARGE",       "TOO_LARGE", "NO_MEMORY",  "OK",     "REFUSED",   "UNKNOWN"};
+static const char *const outcome_names[] = {"HIT",       "MISS",        "STORED",  "NOT_STORED",
+                                            "EXISTS",    "NOT_FOUND",   "DELETED", "TOUCHED",
+                                            "NUMBER",    "NON_NUMERIC", "LARGE",   "TOO_LARGE",
+                                            "NO_MEMORY", "OK",          "REFUSED", "UNKNOWN"};
 
 void sim_operation_print(const struct sim_operation *operation, char *text, size_t size)
 {
     const struct sim_operation *o = operation;
     bool open = o->answered == UINT64_MAX;
-    int at = snprintf(text, size, "%10.6f..%10.6f client %u node %u: %s key%u", (double)o->started_us / 1e6,
-                      (double)o->ended_us / 1e6, o->client, o->node, request_names[o->type], o->key);
-    at += snprintf(text + at, size - (size_t)at, " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64 "%s%s options %x",
-                   o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta, o->compare ? " compare" : "",
-                   o->vivify ? " vivify" : "", o->options);
+    int at = snprintf(text, size, "%10.6f..%10.6f client %u node %u: %s key%u",
+                      (double)o->started_us / 1e6, (double)o->ended_us / 1e6, o->client, o->node,
+                      request_names[o->type], o->key);
+    at += snprintf(text + at, size - (size_t)at,
+                   " '%.*s' flags %u exptime %u cas %" PRIx64 " delta %" PRIu64 "%s%s options %x",
+                   o->value.size, o->value.bytes, o->flags, o->exptime, o->cas, o->delta,
+                   o->compare ? " compare" : "", o->vivify ? " vivify" : "", o->options);
     if (o->options & (REQUEST_SETS_EXPTIME | REQUEST_RECACHES))
-        at += snprintf(text + at, size - (size_t)at, " new exptime %u recache at %u", o->new_exptime, o->recache_at);
+        at += snprintf(text + at, size - (size_t)at, " new exptime %u recache at %u",
+                       o->new_exptime, o->recache_at);
     if (open)
         snprintf(text + at, size - (size_t)at, " -> ?");
     else
-        snprintf(text + at, size - (size_t)at, " -> %s '%.*s' flags %u cas %" PRIx64 " number %" PRIu64 " marks %x",
-                 outcome_names[o->outcome], o->result.size, o->result.bytes, o->result_flags, o->result_cas,
-                 o->number, o->result_marks);
+        snprintf(text + at, size - (size_t)at,
+                 " -> %s '%.*s' flags %u cas %" PRIx64 " number %" PRIu64 " marks %x",
+                 outcome_names[o->outcome], o->result.size, o->result.bytes, o->result_flags,
+                 o->result_cas, o->number, o->result_marks);
 }

@@ -1,4 +1,5 @@
-/* A worker thread of the server: takes events, executes actions, drains the log at the end of a turn. */
+/* A worker thread of the server: takes events, executes actions, drains the log at the end of a
+ * turn. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ struct answering {
     uint8_t copy[sizeof(struct record) + 16 + RECORD_KEY_SIZE_MAX + 1024];
 };
 
-/* A lease held at a shard: its node's lease, and the shard must serve in the view that it was given for. */
+/* A lease held at a shard: its node's lease, and the shard must serve in the view that it was given
+ * for. */
 bool sim_lease_holds(const struct sim *sim, unsigned node, uint64_t at)
 {
     uint64_t until = member_lease_until_us(&sim->nodes[node].member);
@@ -108,8 +110,9 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     struct sim_call *call = (struct sim_call *)action->request;
     struct answering reading = {.sim = sim, .node = shard->node, .answer_at = sim->now};
     unsigned node = shard->node;
-    sim_note(sim, (uint64_t)action->outcome * 4 + action->local, "%u.%u   reply to client %u: outcome %d%s", node,
-             shard->number, call->client, (int)action->outcome, action->local ? ", local" : "");
+    sim_note(sim, (uint64_t)action->outcome * 4 + action->local,
+             "%u.%u   reply to client %u: outcome %d%s", node, shard->number, call->client,
+             (int)action->outcome, action->local ? ", local" : "");
     sim_check_reply(sim, node, call, action->outcome, action->local);
     call->outcome = action->outcome;
     call->number = action->number;
@@ -124,11 +127,13 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     }
     sim->local_reads++;
     memset(reading.copy, POISON, sizeof(struct record));
-    if (!sim->settling && !sim_fragile(sim) && sim_below(sim, 1000) < sim->profile.pause_in_reply_permille) {
+    if (!sim->settling && !sim_fragile(sim) &&
+        sim_below(sim, 1000) < sim->profile.pause_in_reply_permille) {
         reading.answer_at = sim->now + sim_between(sim, 1000, sim->profile.pause_max_us);
         sim_node_pause(sim, node, reading.answer_at);
     }
-    bool holds = lease_copy(reading.copy, slice_make(action->record, reading.size), lease_holds, &reading);
+    bool holds =
+        lease_copy(reading.copy, slice_make(action->record, reading.size), lease_holds, &reading);
     if (!holds) {
         lease_ended(sim, node, call, reading.answer_at);
         return;
@@ -149,10 +154,12 @@ static void take_send(struct sim *sim, struct sim_shard *shard, const struct act
 {
     const struct message *m = &action->header;
     sim_note(sim, m->ts ^ ((uint64_t)m->type << 8) ^ action->to,
-             "%u.%u   send %s to %02x epoch %u key '%.*s' ts %" PRIu64 ".%u.%u flags %x numbers %" PRIu64 " %" PRIu64,
-             shard->node, shard->number, message_name(m->type), action->to, m->epoch, (int)key_text(action->key).size,
-             (const char *)key_text(action->key).data, ts_version(m->ts), ts_node(m->ts),
-             ts_incarnation(m->ts), m->flags, m->number[0], m->number[1]);
+             "%u.%u   send %s to %02x epoch %u key '%.*s' ts %" PRIu64
+             ".%u.%u flags %x numbers %" PRIu64 " %" PRIu64,
+             shard->node, shard->number, message_name(m->type), action->to, m->epoch,
+             (int)key_text(action->key).size, (const char *)key_text(action->key).data,
+             ts_version(m->ts), ts_node(m->ts), ts_incarnation(m->ts), m->flags, m->number[0],
+             m->number[1]);
     sim_check_sent(sim, shard->node, shard->number, action);
     sim_rules_sent(sim, shard, action);
     sim_large_sent(sim, shard, action);
@@ -174,21 +181,23 @@ static void take(void *user, const struct action *action)
         take_reply(sim, shard, action);
         break;
     case ACTION_HEALED:
-        sim_note(sim, action->epoch, "%u.%u   healed in epoch %u", shard->node, shard->number, action->epoch);
+        sim_note(sim, action->epoch, "%u.%u   healed in epoch %u", shard->node, shard->number,
+                 action->epoch);
         sim_node_healed(sim, shard->node, shard->number, action->epoch);
         break;
     case ACTION_EVICTED:
         sim->evictions++;
         break;
     case ACTION_SUSPECT:
-        sim_note(sim, action->epoch, "%u.%u   suspects %02x in epoch %u", shard->node, shard->number, action->to,
-                 action->epoch);
+        sim_note(sim, action->epoch, "%u.%u   suspects %02x in epoch %u", shard->node,
+                 shard->number, action->to, action->epoch);
         sim_node_suspects(sim, shard->node, action->to, action->epoch);
         break;
     }
 }
 
-static struct sim_event *schedule(struct sim *sim, const struct sim_shard *shard, uint64_t at, enum sim_event_type type)
+static struct sim_event *schedule(struct sim *sim, const struct sim_shard *shard, uint64_t at,
+                                  enum sim_event_type type)
 {
     struct sim_event *event = sim_at(sim, at, type);
     event->a = shard->node;
@@ -268,7 +277,8 @@ void sim_worker_turn(struct sim *sim, unsigned node, unsigned number)
     }
 }
 
-void sim_worker_message(struct sim *sim, unsigned node, unsigned number, const struct message *message)
+void sim_worker_message(struct sim *sim, unsigned node, unsigned number,
+                        const struct message *message)
 {
     struct event event = {.type = EVENT_MESSAGE, .message = message};
     const char *why = message_invalid(slice_make(message, message_size(message)));
@@ -276,9 +286,10 @@ void sim_worker_message(struct sim *sim, unsigned node, unsigned number, const s
         sim_fail(sim, "node %u sent a message that is refused: %s", message->from, why);
     sim_note(sim, message->ts ^ ((uint64_t)message->from << 56) ^ message->type,
              "%u.%u MESSAGE %s from %u epoch %u key '%.*s' ts %" PRIu64 ".%u.%u", node, number,
-             message_name(message->type), message->from, message->epoch, (int)key_text(message_key(message)).size,
-             (const char *)key_text(message_key(message)).data, ts_version(message->ts), ts_node(message->ts),
-             ts_incarnation(message->ts));
+             message_name(message->type), message->from, message->epoch,
+             (int)key_text(message_key(message)).size,
+             (const char *)key_text(message_key(message)).data, ts_version(message->ts),
+             ts_node(message->ts), ts_incarnation(message->ts));
     sim_rules_inv(&sim->nodes[node].shards[number], message);
     sim_worker_step(sim, node, number, &event);
 }
@@ -286,8 +297,9 @@ void sim_worker_message(struct sim *sim, unsigned node, unsigned number, const s
 void sim_worker_request(struct sim *sim, unsigned node, struct sim_call *call)
 {
     struct event event = {.type = EVENT_REQUEST, .request = &call->request};
-    sim_note(sim, ((uint64_t)call->request.type << 8) + call->client, "%u.%u REQUEST of client %u: type %d key '%s'",
-             node, call->shard, call->client, (int)call->request.type, call->key);
+    sim_note(sim, ((uint64_t)call->request.type << 8) + call->client,
+             "%u.%u REQUEST of client %u: type %d key '%s'", node, call->shard, call->client,
+             (int)call->request.type, call->key);
     if (sim_reader_begin(sim, node, call))
         return;
     call->waits = false;

@@ -19,7 +19,7 @@ struct box {
     void *index;
     uint32_t segment_count;
     uint32_t lives;
-    uint64_t version; /* of the last put */
+    uint64_t version;                             /* of the last put */
     void (*broken)(void *user, uint32_t segment); /* from the next start on */
 };
 

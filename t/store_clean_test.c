@@ -281,8 +281,9 @@ static void on_broken(void *user, uint32_t segment)
     siglongjmp(broken_end, 1);
 }
 
-/* The store is full of what lives when a byte of a sealed segment rots, under the running process. Then every second key is overwritten,
- * until cleaning comes by. `at`: in the record. Returns the segment that it named. */
+/* The store is full of what lives when a byte of a sealed segment rots, under the running process.
+ * Then every second key is overwritten, until cleaning comes by. `at`: in the record. Returns the
+ * segment that it named. */
 static uint32_t rot_and_clean(uint32_t at, uint8_t byte)
 {
     struct box box;
@@ -319,11 +320,13 @@ TEST(clean, a_value_that_has_rotted_is_not_copied)
 
 TEST(clean, a_segment_whose_records_are_not_found_is_not_given_back)
 {
-    EXPECT(rot_and_clean(offsetof(struct record, crc) + 16, 0x10) != UINT32_MAX); /* the value's size */
+    /* the value's size */
+    EXPECT(rot_and_clean(offsetof(struct record, crc) + 16, 0x10) != UINT32_MAX);
     EXPECT(rot_and_clean(sizeof(struct record), 1) != UINT32_MAX); /* the key */
 }
 
-/* Once the group's records are here again, the damaged segment is cleaned away, and the next start finds no damage. */
+/* Once the group's records are here again, the damaged segment is cleaned away, and the next start
+ * finds no damage. */
 TEST(clean, takes_damaged_segments_after_a_repair)
 {
     struct box box;

@@ -1,5 +1,6 @@
-/* Goal: the index touches no memory that it has not asked for, and asks for little at a time; without it the store goes on, and is not
- * taken over. Method: the memory cannot be touched until it was asked for. */
+/* Goal: the index touches no memory that it has not asked for, and asks for little at a time;
+ * without it the store goes on, and is not taken over. Method: the memory cannot be touched until
+ * it was asked for. */
 #include <sys/mman.h>
 
 #include "base/hash.h"
@@ -55,8 +56,11 @@ static void check_all(const struct store *store)
 
 static void run(bool refuses)
 {
-    struct guarded memory = {.size = (store_index_size((uint64_t)SEGMENT_SIZE * SEGMENT_COUNT) + PAGE - 1) / PAGE * PAGE};
-    memory.at = mmap(NULL, memory.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct guarded memory = {
+        .size =
+            (store_index_size((uint64_t)SEGMENT_SIZE * SEGMENT_COUNT) + PAGE - 1) / PAGE * PAGE};
+    memory.at =
+        mmap(NULL, memory.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ASSERT(memory.at != MAP_FAILED);
     const struct store_keep keep = {.whose = "me", .grow = grow, .user = &memory};
     struct store_options options = {.index = memory.at, .index_size = memory.size, .keep = &keep};

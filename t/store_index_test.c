@@ -205,7 +205,8 @@ TEST(store, forgets_its_marks_for_good)
     box_turn(&box);
     for (int life = 0; life < 2; life++) {
         EXPECT(!store_mark_last(box.store, &mark));
-        store_mark_kept(box.store, &mark.clock, &mark.floor); /* not these: what was given out stays given out */
+        /* not these: what was given out stays given out */
+        store_mark_kept(box.store, &mark.clock, &mark.floor);
         EXPECT_EQ(mark.clock, 9);
         EXPECT_EQ(mark.floor, 8);
         for (unsigned node = 1; node <= NODE_COUNT_MAX; node++)

@@ -1,7 +1,9 @@
-/* Goal: whenever the process is killed, at any instruction of any change, the memory that it leaves is taken over as it was
- * before the change or after it, or is known to be wrong. Method: a child works in shared memory and is stepped through its
- * changes one machine instruction at a time (ptrace); each time the memory has changed, a copy of it, at another address, is taken
- * over and compared: keys and values, counts, the space of each segment, and what a scan of the same segments would find. */
+/* Goal: whenever the process is killed, at any instruction of any change, the memory that it leaves
+ * is taken over as it was before the change or after it, or is known to be wrong. Method: a child
+ * works in shared memory and is stepped through its changes one machine instruction at a time
+ * (ptrace); each time the memory has changed, a copy of it, at another address, is taken over and
+ * compared: keys and values, counts, the space of each segment, and what a scan of the same
+ * segments would find. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -75,7 +77,8 @@ static enum status drained(struct medium *medium, uint64_t *cookie)
     return STATUS_OK;
 }
 
-static const struct medium_ops ops = {.map = map, .flush = flush, .drain = drain, .drained = drained};
+static const struct medium_ops ops = {
+    .map = map, .flush = flush, .drain = drain, .drained = drained};
 static const struct store_keep keep = {.whose = "this boot, this directory"};
 
 static struct arena *arena_make(bool shared)
@@ -222,7 +225,8 @@ static void add_marks(struct sums *sums)
         uint32_t offset = 0;
         place_t place;
         const struct record *record;
-        bool used = log_segment(log, i)->state == SEGMENT_OPEN || log_segment(log, i)->state == SEGMENT_SEALED;
+        bool used = log_segment(log, i)->state == SEGMENT_OPEN ||
+                    log_segment(log, i)->state == SEGMENT_SEALED;
         while (used && (record = log_segment_next(log, i, &offset, &place)) != NULL)
             if (record->kind == RECORD_MARK && mark_is_current(sums->store, place)) {
                 sums->live[i] += record_size(record);
@@ -259,13 +263,16 @@ static bool key_is(const struct store *store, uint32_t key, uint32_t expected)
     uint8_t value[SEGMENT_SIZE];
     struct found found;
     struct slice slice = slice_make(&key, sizeof(key));
-    bool any = store_find(store, slice, hash_key(slice), &found) && found.record->kind == RECORD_VALUE;
-    if (any && found.state != (found.lsn < mark_confirmed_below(store) ? STATE_VALID : STATE_UNCONFIRMED))
+    bool any =
+        store_find(store, slice, hash_key(slice), &found) && found.record->kind == RECORD_VALUE;
+    if (any &&
+        found.state != (found.lsn < mark_confirmed_below(store) ? STATE_VALID : STATE_UNCONFIRMED))
         return false;
     if (!any || expected == 0)
         return !any && expected == 0;
     value_of(expected, plan.steps[expected - 1].size, value);
-    return slice_equal(record_value(found.record), slice_make(value, plan.steps[expected - 1].size));
+    return slice_equal(record_value(found.record),
+                       slice_make(value, plan.steps[expected - 1].size));
 }
 
 /* As before the step under way, or as after it: one key differs at most. */
@@ -282,7 +289,9 @@ static const char *compare_keys(const struct store *store, uint32_t phase)
 static struct found *found_of(const struct store *store, uint32_t key, struct found *found)
 {
     struct slice slice = slice_make(&key, sizeof(key));
-    return store_find(store, slice, hash_key(slice), found) && found->record->kind == RECORD_VALUE ? found : NULL;
+    return store_find(store, slice, hash_key(slice), found) && found->record->kind == RECORD_VALUE
+               ? found
+               : NULL;
 }
 
 /* Power is lost later: the scan finds what was taken over. */
@@ -366,7 +375,8 @@ static size_t gather(const struct arena *arena, uint8_t *out)
         {log, sizeof(struct log) + SEGMENT_COUNT * sizeof(struct segment) + 64},
         {log + log_memory_size() - SEGMENT_COUNT_MAX * sizeof(struct segment_more) - 64,
          SEGMENT_COUNT * sizeof(struct segment_more) + 64},
-        {(const uint8_t *)store + ((const uint8_t *)log - arena->index) + log_memory_size(), 64 * BUCKET_SIZE},
+        {(const uint8_t *)store + ((const uint8_t *)log - arena->index) + log_memory_size(),
+         64 * BUCKET_SIZE},
     };
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         memcpy(out + size, parts[i].at, parts[i].size);
@@ -399,8 +409,9 @@ static void run_stepped(void)
         const char *wrong = judge(arena, image);
         totals.images++;
         if (wrong != NULL) {
-            test_fail(__FILE__, __LINE__, "killed in step %u (%d), image %llu: %s is wrong", arena->phase,
-                      (int)plan.steps[arena->phase].what, (unsigned long long)totals.images, wrong);
+            test_fail(__FILE__, __LINE__, "killed in step %u (%d), image %llu: %s is wrong",
+                      arena->phase, (int)plan.steps[arena->phase].what,
+                      (unsigned long long)totals.images, wrong);
             kill(child, SIGKILL);
             waitpid(child, &state, 0);
             break;
@@ -419,9 +430,10 @@ static void begin_plan(void)
 
 static void say(void)
 {
-    printf("%llu instructions, %llu different images, %llu refused, %llu to %llu entries\n", (unsigned long long)totals.steps,
-           (unsigned long long)totals.images, (unsigned long long)totals.refused,
-           (unsigned long long)totals.entries_min, (unsigned long long)totals.entries_max);
+    printf("%llu instructions, %llu different images, %llu refused, %llu to %llu entries\n",
+           (unsigned long long)totals.steps, (unsigned long long)totals.images,
+           (unsigned long long)totals.refused, (unsigned long long)totals.entries_min,
+           (unsigned long long)totals.entries_max);
 }
 
 /* ---- tests ---- */
@@ -463,7 +475,8 @@ TEST(take, splits_and_new_segments_are_done_or_not_done)
     EXPECT_EQ(totals.refused, 0);
 }
 
-/* Dead space of all kinds, and tombstones that go: entries leave the index and chains become shorter. */
+/* Dead space of all kinds, and tombstones that go: entries leave the index and chains become
+ * shorter. */
 TEST(take, cleaning_is_done_or_not_done)
 {
     begin_plan();
@@ -512,7 +525,8 @@ static const struct segment *sealed_segment(const struct store *store, uint32_t 
     abort();
 }
 
-/* Taken over with a bit changed in the first record of a sealed segment, which is the newest of its key or, `dead`, is not. */
+/* Taken over with a bit changed in the first record of a sealed segment, which is the newest of its
+ * key or, `dead`, is not. */
 static struct store *take_damaged(struct arena *arena, bool dead, uint32_t *damaged)
 {
     struct store *store;

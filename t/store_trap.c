@@ -56,14 +56,28 @@ static void on_store(const volatile void *at, size_t size)
 
 /* ---- what the instrumentation calls ---- */
 
-#define PLAIN(name) void name(void *at); void name(void *at)
-#define IGNORED(name) PLAIN(name) { (void)at; }
-#define WRITTEN(name, size) PLAIN(name) { on_store(at, size); }
+#define PLAIN(name)                                                                                \
+    void name(void *at);                                                                           \
+    void name(void *at)
+#define IGNORED(name)                                                                              \
+    PLAIN(name)                                                                                    \
+    {                                                                                              \
+        (void)at;                                                                                  \
+    }
+#define WRITTEN(name, size)                                                                        \
+    PLAIN(name)                                                                                    \
+    {                                                                                              \
+        on_store(at, size);                                                                        \
+    }
 
 void __tsan_init(void);
-void __tsan_init(void) {}
+void __tsan_init(void)
+{
+}
 void __tsan_func_exit(void);
-void __tsan_func_exit(void) {}
+void __tsan_func_exit(void)
+{
+}
 IGNORED(__tsan_func_entry)
 IGNORED(__tsan_read1)
 IGNORED(__tsan_read2)
@@ -118,54 +132,62 @@ void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
-#define FETCH(bits, what)                                                                                              \
-    uint##bits##_t __tsan_atomic##bits##_fetch_##what(volatile uint##bits##_t *at, uint##bits##_t value, int order);   \
-    uint##bits##_t __tsan_atomic##bits##_fetch_##what(volatile uint##bits##_t *at, uint##bits##_t value, int order)    \
-    {                                                                                                                  \
-        (void)order;                                                                                                   \
-        on_store(at, sizeof(*at));                                                                                     \
-        return __atomic_fetch_##what(at, value, __ATOMIC_SEQ_CST);                                                     \
+#define FETCH(bits, what)                                                                          \
+    uint##bits##_t __tsan_atomic##bits##_fetch_##what(volatile uint##bits##_t *at,                 \
+                                                      uint##bits##_t value, int order);            \
+    uint##bits##_t __tsan_atomic##bits##_fetch_##what(volatile uint##bits##_t *at,                 \
+                                                      uint##bits##_t value, int order)             \
+    {                                                                                              \
+        (void)order;                                                                               \
+        on_store(at, sizeof(*at));                                                                 \
+        return __atomic_fetch_##what(at, value, __ATOMIC_SEQ_CST);                                 \
     }
 
-#define EXCHANGE(bits, strength, weak)                                                                                 \
-    int __tsan_atomic##bits##_compare_exchange_##strength(volatile uint##bits##_t *at, uint##bits##_t *expected,       \
-                                                          uint##bits##_t value, int order, int order_else);            \
-    int __tsan_atomic##bits##_compare_exchange_##strength(volatile uint##bits##_t *at, uint##bits##_t *expected,       \
-                                                          uint##bits##_t value, int order, int order_else)             \
-    {                                                                                                                  \
-        (void)order;                                                                                                   \
-        (void)order_else;                                                                                              \
-        on_store(at, sizeof(*at));                                                                                     \
-        return __atomic_compare_exchange_n(at, expected, value, weak, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);             \
+#define EXCHANGE(bits, strength, weak)                                                             \
+    int __tsan_atomic##bits##_compare_exchange_##strength(                                         \
+        volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value, int order,    \
+        int order_else);                                                                           \
+    int __tsan_atomic##bits##_compare_exchange_##strength(                                         \
+        volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value, int order,    \
+        int order_else)                                                                            \
+    {                                                                                              \
+        (void)order;                                                                               \
+        (void)order_else;                                                                          \
+        on_store(at, sizeof(*at));                                                                 \
+        return __atomic_compare_exchange_n(at, expected, value, weak, __ATOMIC_SEQ_CST,            \
+                                           __ATOMIC_SEQ_CST);                                      \
     }
 
-#define ATOMIC(bits)                                                                                                   \
-    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order);                           \
-    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order)                            \
-    {                                                                                                                  \
-        (void)order;                                                                                                   \
-        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                                                  \
-    }                                                                                                                  \
-    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order);                    \
-    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order)                     \
-    {                                                                                                                  \
-        (void)order;                                                                                                   \
-        on_store(at, sizeof(*at));                                                                                     \
-        __atomic_store_n(at, value, __ATOMIC_SEQ_CST);                                                                 \
-    }                                                                                                                  \
-    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at, uint##bits##_t value, int order);       \
-    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at, uint##bits##_t value, int order)        \
-    {                                                                                                                  \
-        (void)order;                                                                                                   \
-        on_store(at, sizeof(*at));                                                                                     \
-        return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);                                                       \
-    }                                                                                                                  \
-    EXCHANGE(bits, strong, false)                                                                                      \
-    EXCHANGE(bits, weak, true)                                                                                         \
-    FETCH(bits, add)                                                                                                   \
-    FETCH(bits, sub)                                                                                                   \
-    FETCH(bits, and)                                                                                                   \
-    FETCH(bits, or)                                                                                                    \
+#define ATOMIC(bits)                                                                               \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order);       \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order)        \
+    {                                                                                              \
+        (void)order;                                                                               \
+        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                              \
+    }                                                                                              \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value,            \
+                                     int order);                                                   \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order) \
+    {                                                                                              \
+        (void)order;                                                                               \
+        on_store(at, sizeof(*at));                                                                 \
+        __atomic_store_n(at, value, __ATOMIC_SEQ_CST);                                             \
+    }                                                                                              \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at,                     \
+                                                  uint##bits##_t value, int order);                \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at,                     \
+                                                  uint##bits##_t value, int order)                 \
+    {                                                                                              \
+        (void)order;                                                                               \
+        on_store(at, sizeof(*at));                                                                 \
+        return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);                                   \
+    }                                                                                              \
+    EXCHANGE(bits, strong, false)                                                                  \
+    EXCHANGE(bits, weak, true)                                                                     \
+    FETCH(bits, add)                                                                               \
+    FETCH(bits, sub)                                                                               \
+    FETCH(bits, and)                                                                               \
+    FETCH(bits, or)                                                                                \
     FETCH(bits, xor)
 
 ATOMIC(8)

@@ -1,15 +1,18 @@
-/* store_trap.h: a test is called before every single store that the code under test makes to memory of its choice.
+/* store_trap.h: a test is called before every single store that the code under test makes to memory
+ * of its choice.
  *
- * In a build with VARIANT=trap the objects of the folders are compiled with gcc's instrumentation for ThreadSanitizer, and
- * this file stands in for its run time: each write, atomic or not, comes by here first. memcpy, memmove and memset are
- * taken apart into stores of eight aligned bytes, in rising order. In every other build nothing is called.
+ * In a build with VARIANT=trap the objects of the folders are compiled with gcc's instrumentation
+ * for ThreadSanitizer, and this file stands in for its run time: each write, atomic or not, comes
+ * by here first. memcpy, memmove and memset are taken apart into stores of eight aligned bytes, in
+ * rising order. In every other build nothing is called.
  *
  *     store_trap_begin(on_store, user);
  *     store_trap_watch(base, size);
  *     ... code under test ...
  *     store_trap_end();
  *
- * One thread. While the callback runs the trap is off; it may begin one of its own, which ends with it. */
+ * One thread. While the callback runs the trap is off; it may begin one of its own, which ends with
+ * it. */
 #ifndef T_STORE_TRAP_H
 #define T_STORE_TRAP_H
 

@@ -15,8 +15,13 @@ std::vector<std::string> directories;
 class CTest : public ::testing::Test
 {
   public:
-    explicit CTest(void (*body_given)(void)) : body(body_given) {}
-    void TestBody() override { body(); }
+    explicit CTest(void (*body_given)(void)) : body(body_given)
+    {
+    }
+    void TestBody() override
+    {
+        body();
+    }
     void TearDown() override
     {
         for (const auto &directory : directories)
@@ -54,7 +59,8 @@ extern "C" bool test_failed(void)
 
 extern "C" const char *test_directory(void)
 {
-    std::string pattern = (std::filesystem::temp_directory_path() / "healcached-test-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "healcached-test-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr)
         return "/nonexistent";
     directories.push_back(pattern);

@@ -63,7 +63,7 @@ const char *test_directory(void);
         }                                                                                          \
     } while (0)
 #define EXPECT_EQ(actual, expected) TEST_COMPARE_INTEGERS(actual, expected, (void)0)
-#define ASSERT_EQ(actual, expected) TEST_COMPARE_INTEGERS(actual, expected, return)
+#define ASSERT_EQ(actual, expected) TEST_COMPARE_INTEGERS(actual, expected, return )
 
 #define EXPECT_TEXT(actual, expected)                                                              \
     do {                                                                                           \

@@ -1,5 +1,6 @@
-/* Preloaded into a node by cases_media.py: msync(2) fails with EIO while the file exists whose path FAILING_SYNC holds. With
- * FAILING_SYNC_ONCE it fails one time: what comes behind it would succeed, as on a real disk. */
+/* Preloaded into a node by cases_media.py: msync(2) fails with EIO while the file exists whose path
+ * FAILING_SYNC holds. With FAILING_SYNC_ONCE it fails one time: what comes behind it would succeed,
+ * as on a real disk. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -12,9 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct hello_side side = {
-    .transports = HELLO_TCP,
-    .self = 1, .known = 0x0e, .lane_count = 3, .message_size_max = 4096, .configuration = 7};
+static const struct hello_side side = {.transports = HELLO_TCP,
+                                       .self = 1,
+                                       .known = 0x0e,
+                                       .lane_count = 3,
+                                       .message_size_max = 4096,
+                                       .configuration = 7};
 
 static void walk(const struct frame_header *header, const uint8_t *payload)
 {

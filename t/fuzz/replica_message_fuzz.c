@@ -1,4 +1,5 @@
-/* Any bytes: message_invalid either refuses them or they are one whole message whose parts lie inside. */
+/* Any bytes: message_invalid either refuses them or they are one whole message whose parts lie
+ * inside. */
 #include <stdlib.h>
 
 #include "replica/message.h"
@@ -7,7 +8,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct message *message = malloc(size > 0 ? size : 1); /* aligned, and no byte behind it is ours */
+    /* aligned, and no byte behind it is ours */
+    struct message *message = malloc(size > 0 ? size : 1);
     volatile uint8_t sum = 0;
     memcpy(message, data, size);
     if (message_invalid(slice_make(message, size)) == NULL) {
