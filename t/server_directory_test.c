@@ -144,8 +144,10 @@ TEST(directory, damaged_or_of_another_version_is_refused_and_unchanged)
     const char *path = test_directory();
     uint32_t version = 99;
     ASSERT_EQ(open_as(&directory, path, &mine), STATUS_OK);
+    uint64_t incarnation = directory.node.incarnation + 1;
     directory_close(&directory);
-    overwrite(path, offsetof(struct directory_node, incarnation), "x", 1);
+    overwrite(path, offsetof(struct directory_node, incarnation), &incarnation,
+              sizeof(incarnation));
     expect_refused(path, &mine, STATUS_CORRUPT, "damaged");
     overwrite(path, offsetof(struct directory_node, format_version), &version, sizeof(version));
     expect_refused(path, &mine, STATUS_VERSION, "version 99");
