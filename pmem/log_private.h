@@ -21,8 +21,10 @@ enum {
     SEGMENT_RECORDS = 2 * SEGMENT_LINE, /* where the first record lies */
     SEGMENT_COUNT_MAX = LOG_SEGMENT_COUNT_MAX,
     SEGMENT_SIZE_MIN = 4096,
-    /* free segments above those in use, where the limit is smaller than these */
+    /* free segments at a start where those in use are nearly all that the limit allows, or more...
+     */
     LIMIT_HEADROOM = 8,
+    LIMIT_NEAR_SHARE = 8, /* ...nearly: but for one, and this part of them */
     DRAIN_COUNT_MAX = 64,
     PROGRESS_STEPS = 16,
     KIND_MAX = RECORD_SEAL,
@@ -249,7 +251,9 @@ void segment_erase_first(struct log *log, uint32_t number);
 enum status log_scan(struct log *log, log_scan_t scan, void *user, struct log_report *report,
                      uint32_t *bad_segment) MUST_CHECK;
 
-/* What `count` segments in use come to where the limit is smaller than that. */
-uint32_t log_with_headroom(const struct log *log, uint32_t count);
+/* How many segments the log has where the last one in use, or the limit, makes `count`, and `used`
+ * of them are in use: some more if hardly any of the others is left, so that deletes and cleaning
+ * have where to begin. */
+uint32_t log_with_headroom(const struct log *log, uint32_t count, uint32_t used);
 
 #endif

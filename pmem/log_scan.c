@@ -229,7 +229,7 @@ static enum status look_at_headers(struct scan *scan, uint32_t *bad_segment)
             return status;
     }
     look_for_missing(scan);
-    log->segment_count = log_with_headroom(log, log->segment_count);
+    log->segment_count = log_with_headroom(log, log->segment_count, scan->found_count);
     return STATUS_OK;
 }
 

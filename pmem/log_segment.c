@@ -284,10 +284,14 @@ uint32_t log_segment_limit(const struct log *log)
     return log->segment_count < max ? log->segment_count : max;
 }
 
-uint32_t log_with_headroom(const struct log *log, uint32_t count)
+uint32_t log_with_headroom(const struct log *log, uint32_t count, uint32_t used)
 {
+    uint32_t near = 1 + log->options.segment_count_max / LIMIT_NEAR_SHARE;
+    near = near < LIMIT_HEADROOM ? near : LIMIT_HEADROOM;
     if (count > log->options.segment_count_max)
         count += LIMIT_HEADROOM;
+    else if (count - used < near)
+        count = used + LIMIT_HEADROOM;
     return count < SEGMENT_COUNT_MAX ? count : SEGMENT_COUNT_MAX;
 }
 

@@ -100,7 +100,10 @@ static uint32_t count_segments(const struct log *log)
     uint32_t count = SEGMENT_COUNT_MAX;
     while (count > log->options.segment_count_max && log->segments[count - 1].state == SEGMENT_FREE)
         count--;
-    return log_with_headroom(log, count);
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; i++)
+        used += log->segments[i].state != SEGMENT_FREE;
+    return log_with_headroom(log, count, used);
 }
 
 /* An append that was undone may not be found by a later scan either. */

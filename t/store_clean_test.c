@@ -430,3 +430,23 @@ TEST(clean, more_data_than_a_smaller_limit_is_kept_and_may_not_grow)
     EXPECT(box_find(&box, slice_make(&more, 4), &found));
     box_close(&box);
 }
+
+/* Just as many segments in use as the new limit allows is the case that needs most. */
+TEST(clean, what_a_smaller_limit_leaves_is_enough_for_a_mark_and_for_making_the_data_less)
+{
+    for (uint32_t limit = COUNT / 2; limit <= COUNT; limit++) {
+        struct box box;
+        struct mark mark = {.lsn = 1, .round = limit, .members = 1, .configured = 1};
+        box_make(&box, COUNT);
+        uint32_t keys = fill(&box, 80);
+        ASSERT(keys > 0);
+        reopen_smaller(&box, limit);
+        enum status status = store_put_mark_nodrain(box.store, &mark);
+        if (status != STATUS_OK)
+            test_fail(__FILE__, __LINE__, "limit %u: no room for a mark", limit);
+        for (uint32_t key = 0; key < keys; key++)
+            ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, 0), STATUS_OK);
+        EXPECT(!store_is_full(box.store));
+        box_close(&box);
+    }
+}

@@ -115,6 +115,7 @@ def case_a_smaller_m_on_one_of_three_nodes_loses_nothing():
         with cluster.nodes[0].connect() as connection:
             wait_until("nobody lets the data grow",
                        lambda: connection.set(b"one-more", VALUE) == NO_MEMORY, 30)
+            check(connection.ask(b"delete large0") == b"DELETED", "it can be made smaller")
 
 
 def case_an_empty_node_with_less_memory_than_the_data_says_why_it_does_not_heal():
