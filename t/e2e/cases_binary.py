@@ -335,7 +335,8 @@ def talk_at_random(port, seed, until):
 
 def case_binary_clients_that_talk_at_random_leave_a_node_whole():
     seed = random.randrange(1 << 30)
-    with one_node("-I", "2m") as node:
+    with one_node("-I", "2m") as node, Binary(node.port, timeout=30) as c:
+        alone = c.stats()[b"curr_connections"]
         until = time.monotonic() + 4
         threads = [threading.Thread(target=talk_at_random, args=(node.port, seed + i, until)) for i in range(3)]
         for thread in threads:
@@ -343,11 +344,11 @@ def case_binary_clients_that_talk_at_random_leave_a_node_whole():
         for thread in threads:
             thread.join()
         try:
-            with Binary(node.port, timeout=10) as c:
-                # what was begun of large values goes when their clients have gone
-                wait_until("there is room again", lambda: c.set(b"k0", b"v").status == OK, 30)
-                same("get", c.get(b"k0").value, b"v")
-                check(c.stats().get(b"curr_connections") is not None, "no statistics")
+            # what they sent last is still executed, and may have to wait for room
+            wait_until("they have gone", lambda: c.stats()[b"curr_connections"] == alone, 60)
+            # what was begun of large values goes when their clients have gone
+            wait_until("there is room again", lambda: c.set(b"k0", b"v").status == OK, 30)
+            same("get", c.get(b"k0").value, b"v")
             code, took = node.stop()
             check(code == 0 and took < 10, f"it stopped with {code} after {took:.1f} s")
         except (OSError, Failure) as failure:
