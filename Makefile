@@ -88,7 +88,7 @@ TESTS := $(patsubst t/%.c,$(B)/t/%,$(filter-out $(NOT_TESTS),$(wildcard t/*_test
 
 # Parts that several tests share, for the tests of these folders. As an archive: a test links what it uses.
 T_HELPERS         := t/store_trap.c t/crash_medium.c t/crash_log.c t/sim_medium.c t/log_trace.c t/store_trace.c t/cluster.c \
-                     t/net_sim_wire.c $(wildcard t/fake_*.c)
+                     t/store_arena.c t/net_sim_wire.c $(wildcard t/fake_*.c)
 T_HELPER_FOLDERS  := pmem store replica recovery net
 $(B)/libthelpers.a: $(T_HELPERS:%.c=$(B)/%.o)
 	@rm -f $@

@@ -8,183 +8,28 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "base/ts.h"
 #include "pmem/log_private.h"
 #include "store/store_private.h"
+#include "t/store_arena.h"
 #include "t/test.h"
 
 enum {
-    SEGMENT_SIZE = 4096,
-    SEGMENT_COUNT = 16,
     KEY_COUNT = 160,
-    OP_COUNT_MAX = 4096,
     WATCHED_MAX = 1 << 16,
     SCAN_EVERY = 8, /* images */
     ROUNDS_BEFORE = 8,
 };
 
-/* Everything that a killed process leaves. */
-struct arena {
-    struct medium medium; /* first; its pointer is each process's own */
-    uint64_t cookie;
-    uint32_t phase; /* steps of the plan that are done */
-    bool exists[SEGMENT_COUNT];
-    _Alignas(4096) uint8_t segments[SEGMENT_COUNT][SEGMENT_SIZE];
-    _Alignas(4096) uint8_t index[];
-};
-
-static uint64_t index_size(void)
-{
-    return store_index_size((uint64_t)SEGMENT_COUNT * SEGMENT_SIZE);
-}
-
-static size_t arena_size(void)
-{
-    return sizeof(struct arena) + index_size();
-}
-
-static enum status map(struct medium *medium, uint32_t number, bool create, void **base)
-{
-    struct arena *arena = (struct arena *)medium;
-    if (number >= SEGMENT_COUNT || (!arena->exists[number] && !create))
-        return STATUS_NOT_FOUND;
-    arena->exists[number] = true;
-    *base = arena->segments[number];
-    return STATUS_OK;
-}
-
-static void flush(struct medium *medium, const void *at, size_t size)
-{
-    (void)medium;
-    (void)at;
-    (void)size;
-}
-
-static void drain(struct medium *medium, uint64_t cookie)
-{
-    ((struct arena *)medium)->cookie = cookie;
-}
-
-static enum status drained(struct medium *medium, uint64_t *cookie)
-{
-    *cookie = ((struct arena *)medium)->cookie;
-    return STATUS_OK;
-}
-
-static const struct medium_ops ops = {
-    .map = map, .flush = flush, .drain = drain, .drained = drained};
-static const struct store_keep keep = {.whose = "this boot, this directory"};
-
-static struct arena *arena_make(bool shared)
-{
-    struct arena *arena = mmap(NULL, arena_size(), PROT_READ | PROT_WRITE,
-                               (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
-    arena->medium = (struct medium){.ops = &ops, .segment_size = SEGMENT_SIZE};
-    return arena;
-}
-
-static struct store_options options_of(struct arena *arena)
-{
-    return (struct store_options){
-        .log = {.identity = {.cluster = 1, .node = 1, .shard_count = 1},
-                .medium = &arena->medium,
-                .segment_count_max = SEGMENT_COUNT},
-        .index = arena->index,
-        .index_size = index_size(),
-        .keep = &keep,
-    };
-}
-
-/* ---- the plan: what the child does, and what the keys are worth after each step ---- */
-
-struct step {
-    enum { STEP_PUT, STEP_DELETE, STEP_MARK, STEP_CLEAN, STEP_INVALID, STEP_TURN } what;
-    uint32_t key;
-    uint32_t size;
-};
-
-static struct plan {
-    struct step steps[OP_COUNT_MAX];
-    uint32_t count;
-    uint32_t stepped_from; /* what is before is done at full speed */
-} plan;
-
-static void add(int what, uint32_t key, uint32_t size)
-{
-    plan.steps[plan.count++] = (struct step){.what = what, .key = key, .size = size};
-}
-
-/* A value is its step's number, over and over. 0: none. */
-static void value_of(uint32_t step, uint32_t size, uint8_t value[SEGMENT_SIZE])
-{
-    for (uint32_t i = 0; i < size; i++)
-        value[i] = (uint8_t)(step >> (i % 4 * 8));
-}
-
-static uint32_t worth(uint32_t phase, uint32_t key)
-{
-    for (uint32_t i = phase; i-- > 0;)
-        if (plan.steps[i].key == key && plan.steps[i].what <= STEP_DELETE)
-            return plan.steps[i].what == STEP_PUT ? i + 1 : 0;
-    return 0;
-}
-
-static void put(struct store *store, uint32_t number, const struct step *step)
-{
-    uint8_t value[SEGMENT_SIZE];
-    value_of(number + 1, step->size, value);
-    struct slice key = slice_make(&step->key, sizeof(step->key));
-    struct record_spec spec = {.kind = step->what == STEP_PUT ? RECORD_VALUE : RECORD_TOMBSTONE,
-                               .ts = ts_make(number + 1, 1, 0),
-                               .key = key,
-                               .value = slice_make(value, step->what == STEP_PUT ? step->size : 0)};
-    struct found found;
-    if (store_put_nodrain(store, &spec, hash_key(key), STATE_VALID, true, &found) != STATUS_OK)
-        abort();
-}
-
-static void take_step(struct store *store, uint32_t number)
-{
-    const struct step *step = &plan.steps[number];
-    struct mark mark = {.round = number, .epoch = 1, .members = 1, .configured = 1};
-    const struct store_drop drop = {.lsn = UINT64_MAX, .floor = UINT64_MAX};
-    struct slice key = slice_make(&step->key, sizeof(step->key));
-    struct found found;
-    uint64_t durable;
-    switch (step->what) {
-    case STEP_PUT:
-    case STEP_DELETE:
-        put(store, number, step);
-        break;
-    case STEP_MARK:
-        mark.lsn = log_tail(store_log(store));
-        if (store_put_mark_nodrain(store, &mark) != STATUS_OK)
-            abort();
-        break;
-    case STEP_CLEAN:
-        store_clean(store, &drop, step->size);
-        break;
-    case STEP_INVALID:
-        if (store_find(store, key, hash_key(key), &found))
-            store_set_state(store, &found, STATE_INVALID);
-        break;
-    case STEP_TURN:
-        log_drain(store_log(store));
-        if (log_durable(store_log(store), &durable) != STATUS_OK)
-            abort();
-        break;
-    }
-}
+static struct plan plan;
 
 static void work(struct arena *arena)
 {
-    struct store_options options = options_of(arena);
+    struct store_options options = arena_options(arena);
     struct log_report report;
     struct store *store;
     uint32_t bad;
@@ -194,7 +39,7 @@ static void work(struct arena *arena)
     for (uint32_t i = 0; i < plan.count; i++) {
         if (i == plan.stepped_from)
             raise(SIGSTOP);
-        take_step(store, i);
+        plan_do(&plan, i, store);
         *(volatile uint32_t *)&arena->phase = i + 1;
     }
     _exit(0);
@@ -204,7 +49,7 @@ static void work(struct arena *arena)
 
 struct sums {
     const struct store *store;
-    uint64_t live[SEGMENT_COUNT];
+    uint64_t live[ARENA_SEGMENT_COUNT];
     uint64_t bytes, values, others;
 };
 
@@ -221,7 +66,7 @@ static void add_found(void *user, const struct found *found)
 static void add_marks(struct sums *sums)
 {
     const struct log *log = sums->store->log;
-    for (uint32_t i = 0; i < SEGMENT_COUNT; i++) {
+    for (uint32_t i = 0; i < ARENA_SEGMENT_COUNT; i++) {
         uint32_t offset = 0;
         place_t place;
         const struct record *record;
@@ -249,7 +94,7 @@ static const char *compare_counts(const struct store *store)
         return "counts of records";
     if (stats.live_bytes != sums.bytes)
         return "live bytes";
-    for (uint32_t i = 0; i < SEGMENT_COUNT; i++) {
+    for (uint32_t i = 0; i < ARENA_SEGMENT_COUNT; i++) {
         const struct segment *segment = log_segment(store->log, i);
         bool used = segment->state == SEGMENT_OPEN || segment->state == SEGMENT_SEALED;
         if (used && segment->live != sums.live[i])
@@ -260,7 +105,7 @@ static const char *compare_counts(const struct store *store)
 
 static bool key_is(const struct store *store, uint32_t key, uint32_t expected)
 {
-    uint8_t value[SEGMENT_SIZE];
+    uint8_t value[ARENA_SEGMENT_SIZE];
     struct found found;
     struct slice slice = slice_make(&key, sizeof(key));
     bool any =
@@ -270,9 +115,7 @@ static bool key_is(const struct store *store, uint32_t key, uint32_t expected)
         return false;
     if (!any || expected == 0)
         return !any && expected == 0;
-    value_of(expected, plan.steps[expected - 1].size, value);
-    return slice_equal(record_value(found.record),
-                       slice_make(value, plan.steps[expected - 1].size));
+    return slice_equal(record_value(found.record), plan_value(&plan, expected, value));
 }
 
 /* As before the step under way, or as after it: one key differs at most. */
@@ -280,7 +123,8 @@ static const char *compare_keys(const struct store *store, uint32_t phase)
 {
     for (uint32_t key = 0; key < KEY_COUNT; key++) {
         uint32_t after = phase < plan.count ? phase + 1 : phase;
-        if (!key_is(store, key, worth(phase, key)) && !key_is(store, key, worth(after, key)))
+        if (!key_is(store, key, plan_worth(&plan, phase, key)) &&
+            !key_is(store, key, plan_worth(&plan, after, key)))
             return "a key";
     }
     return NULL;
@@ -298,13 +142,13 @@ static struct found *found_of(const struct store *store, uint32_t key, struct fo
 static const char *compare_scan(struct arena *image, const struct store *taken)
 {
     static void *memory;
-    struct store_options options = options_of(image);
+    struct store_options options = arena_options(image);
     struct log_report report;
     struct store *scanned;
     uint32_t bad;
     if (memory == NULL)
-        memory = aligned_alloc(4096, (index_size() + 4095) / 4096 * 4096);
-    memset(memory, 0, index_size());
+        memory = aligned_alloc(4096, (arena_index_size() + 4095) / 4096 * 4096);
+    memset(memory, 0, arena_index_size());
     options.index = memory;
     options.keep = NULL;
     image->cookie = 0;
@@ -335,7 +179,7 @@ static const char *judge(const struct arena *arena, struct arena *image)
     const char *why;
     memcpy(image, arena, arena_size());
     image->cookie = 0;
-    struct store_options options = options_of(image);
+    struct store_options options = arena_options(image);
     if (store_take_over(&store, &options, &report, &bad, &why) != STATUS_OK) {
         totals.refused++;
         return ((const struct store *)(const void *)arena->index)->notes.lost != 0 ? NULL : why;
@@ -372,9 +216,9 @@ static size_t gather(const struct arena *arena, uint8_t *out)
         {&store->header, sizeof(store->header)},
         {&store->notes, 16},
         {&store->journal, sizeof(*store) - offsetof(struct store, journal)},
-        {log, sizeof(struct log) + SEGMENT_COUNT * sizeof(struct segment) + 64},
+        {log, sizeof(struct log) + ARENA_SEGMENT_COUNT * sizeof(struct segment) + 64},
         {log + log_memory_size() - SEGMENT_COUNT_MAX * sizeof(struct segment_more) - 64,
-         SEGMENT_COUNT * sizeof(struct segment_more) + 64},
+         ARENA_SEGMENT_COUNT * sizeof(struct segment_more) + 64},
         {(const uint8_t *)store + ((const uint8_t *)log - arena->index) + log_memory_size(),
          64 * BUCKET_SIZE},
     };
@@ -410,7 +254,7 @@ static void run_stepped(void)
         totals.images++;
         if (wrong != NULL) {
             test_fail(__FILE__, __LINE__, "killed in step %u (%d), image %llu: %s is wrong",
-                      arena->phase, (int)plan.steps[arena->phase].what,
+                      arena->phase, (int)plan.steps[arena->phase].action,
                       (unsigned long long)totals.images, wrong);
             kill(child, SIGKILL);
             waitpid(child, &state, 0);
@@ -418,8 +262,8 @@ static void run_stepped(void)
         }
     }
     EXPECT(WIFEXITED(state) || test_failed());
-    munmap(arena, arena_size());
-    munmap(image, arena_size());
+    arena_free(arena);
+    arena_free(image);
 }
 
 static void begin_plan(void)
@@ -442,18 +286,18 @@ TEST(take, puts_are_done_or_not_done)
 {
     begin_plan();
     for (uint32_t key = 0; key < 20; key++)
-        add(STEP_PUT, key, 20 + key);
-    add(STEP_TURN, 0, 0);
+        plan_add(&plan, STEP_PUT, key, 20 + key);
+    plan_add(&plan, STEP_TURN, 0, 0);
     plan.stepped_from = plan.count;
-    add(STEP_PUT, 3, 50);
-    add(STEP_PUT, 100, 60);
-    add(STEP_DELETE, 4, 0);
-    add(STEP_MARK, KEY_COUNT, 0);
-    add(STEP_PUT, 5, 10);
-    add(STEP_INVALID, 5, 0);
-    add(STEP_PUT, 5, 11);
-    add(STEP_MARK, KEY_COUNT, 0);
-    add(STEP_TURN, 0, 0);
+    plan_add(&plan, STEP_PUT, 3, 50);
+    plan_add(&plan, STEP_PUT, 100, 60);
+    plan_add(&plan, STEP_DELETE, 4, 0);
+    plan_add(&plan, STEP_MARK, KEY_COUNT, 0);
+    plan_add(&plan, STEP_PUT, 5, 10);
+    plan_add(&plan, STEP_INVALID, 5, 0);
+    plan_add(&plan, STEP_PUT, 5, 11);
+    plan_add(&plan, STEP_MARK, KEY_COUNT, 0);
+    plan_add(&plan, STEP_TURN, 0, 0);
     run_stepped();
     say();
     EXPECT(totals.images > 100);
@@ -465,10 +309,10 @@ TEST(take, splits_and_new_segments_are_done_or_not_done)
 {
     begin_plan();
     for (uint32_t key = 0; key < 76; key++)
-        add(STEP_PUT, key, 30);
+        plan_add(&plan, STEP_PUT, key, 30);
     plan.stepped_from = plan.count;
     for (uint32_t key = 76; key < 120; key++)
-        add(STEP_PUT, key, 40);
+        plan_add(&plan, STEP_PUT, key, 40);
     run_stepped();
     say();
     EXPECT(totals.images > 500);
@@ -481,23 +325,23 @@ TEST(take, cleaning_is_done_or_not_done)
 {
     begin_plan();
     for (uint32_t key = 0; key < KEY_COUNT; key++)
-        add(STEP_PUT, key, 110);
+        plan_add(&plan, STEP_PUT, key, 110);
     for (uint32_t key = 0; key < KEY_COUNT; key++)
         if (key % 8 != 1)
-            add(STEP_DELETE, key, 0);
+            plan_add(&plan, STEP_DELETE, key, 0);
     for (uint32_t i = 0; i < ROUNDS_BEFORE; i++) { /* old versions leave first */
         for (uint32_t key = 1; key < KEY_COUNT; key += 8)
-            add(STEP_PUT, key, 150);
-        add(STEP_MARK, KEY_COUNT, 0);
-        add(STEP_CLEAN, 0, 2000);
-        add(STEP_TURN, 0, 0);
+            plan_add(&plan, STEP_PUT, key, 150);
+        plan_add(&plan, STEP_MARK, KEY_COUNT, 0);
+        plan_add(&plan, STEP_CLEAN, 0, 2000);
+        plan_add(&plan, STEP_TURN, 0, 0);
     }
     plan.stepped_from = plan.count;
     for (uint32_t i = 0; i < 5; i++) {
         for (uint32_t key = 1; key < KEY_COUNT; key += 40)
-            add(STEP_PUT, key, 140);
-        add(STEP_CLEAN, 0, 3000);
-        add(STEP_TURN, 0, 0);
+            plan_add(&plan, STEP_PUT, key, 140);
+        plan_add(&plan, STEP_CLEAN, 0, 3000);
+        plan_add(&plan, STEP_TURN, 0, 0);
     }
     run_stepped();
     say();
@@ -519,7 +363,7 @@ static void on_broken(void *user, uint32_t segment)
 
 static const struct segment *sealed_segment(const struct store *store, uint32_t *number)
 {
-    for (*number = 0; *number < SEGMENT_COUNT; ++*number)
+    for (*number = 0; *number < ARENA_SEGMENT_COUNT; ++*number)
         if (log_segment(store->log, *number)->state == SEGMENT_SEALED)
             return log_segment(store->log, *number);
     abort();
@@ -533,16 +377,16 @@ static struct store *take_damaged(struct arena *arena, bool dead, uint32_t *dama
     struct log_report report;
     uint32_t bad;
     const char *why;
-    struct store_options options = options_of(arena);
+    struct store_options options = arena_options(arena);
     begin_plan();
     for (uint32_t key = 0; key < KEY_COUNT; key++)
-        add(STEP_PUT, key, 100);
+        plan_add(&plan, STEP_PUT, key, 100);
     for (uint32_t key = 0; dead && key < KEY_COUNT; key += 2)
-        add(STEP_PUT, key, 100);
+        plan_add(&plan, STEP_PUT, key, 100);
     if (store_open(&store, &options, &report, &bad) != STATUS_OK)
         abort();
     for (uint32_t i = 0; i < plan.count; i++)
-        take_step(store, i);
+        plan_do(&plan, i, store);
     (void)sealed_segment(store, damaged);
     arena->segments[*damaged][SEGMENT_RECORDS + sizeof(struct record) + 20] ^= 1;
     options.broken = on_broken;
@@ -570,12 +414,12 @@ TEST(take, a_damaged_record_is_named_when_it_is_used_and_nothing_is_taken_over_a
     if (sigsetjmp(broken_end, 0) == 0)
         look_for_all(store);
     EXPECT_EQ(broken_segment, damaged);
-    struct store_options options = options_of(arena);
+    struct store_options options = arena_options(arena);
     struct log_report report;
     uint32_t bad;
     const char *why;
     EXPECT(store_take_over(&store, &options, &report, &bad, &why) == STATUS_NOT_FOUND);
-    munmap(arena, arena_size());
+    arena_free(arena);
 }
 
 /* No entry leads there, so only a walk meets it; and might lose its way. */
@@ -592,7 +436,7 @@ TEST(take, a_damaged_record_that_is_not_current_is_found_by_who_walks)
         while (store_walk(store, &cursor, 0, &budget, &found))
             continue;
     EXPECT_EQ(broken_segment, damaged);
-    munmap(arena, arena_size());
+    arena_free(arena);
 }
 
 TEST(take, a_damaged_record_that_is_not_current_is_found_by_cleaning)
@@ -601,10 +445,10 @@ TEST(take, a_damaged_record_that_is_not_current_is_found_by_cleaning)
     uint32_t damaged;
     struct store *store = take_damaged(arena, true, &damaged);
     if (sigsetjmp(broken_end, 0) == 0)
-        for (uint32_t key = 0; key < OP_COUNT_MAX && broken_segment == UINT32_MAX; key++) {
-            add(STEP_PUT, key % KEY_COUNT, 100);
-            take_step(store, plan.count - 1);
+        for (uint32_t key = 0; key < PLAN_STEP_MAX && broken_segment == UINT32_MAX; key++) {
+            plan_add(&plan, STEP_PUT, key % KEY_COUNT, 100);
+            plan_do(&plan, plan.count - 1, store);
         }
     EXPECT_EQ(broken_segment, damaged);
-    munmap(arena, arena_size());
+    arena_free(arena);
 }
