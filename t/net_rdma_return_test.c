@@ -153,6 +153,14 @@ TEST(rdma_return, a_device_that_goes_during_a_greeting_makes_no_queue_pair)
     cluster_close(&cluster);
 }
 
+/* Until the node has said so many lines of its device, the last of them that it is back. */
+static void await_return(struct cluster *cluster, unsigned id, unsigned lines)
+{
+    RUN_UNTIL(cluster, lines_chosen(&cluster->nodes[id]) == lines);
+    EXPECT(has_chosen(&cluster->nodes[id], "the RDMA device is back"));
+    RUN_UNTIL(cluster, all_rdma(cluster));
+}
+
 /* It was not removed, only of no use: a completion queue overflowed. */
 TEST(rdma_return, a_device_that_never_went_is_opened_anew)
 {
@@ -164,8 +172,7 @@ TEST(rdma_return, a_device_that_never_went_is_opened_anew)
         rdma_lose(cluster.nodes[1].net, "and says so twice");
         EXPECT(has_chosen(&cluster.nodes[1], "the test wants it: on over TCP, until it is back"));
         EXPECT(does(&cluster.nodes[1], "tcp: the test wants it"));
-        RUN_UNTIL(&cluster, lines_chosen(&cluster.nodes[1]) == lines + 2);
-        RUN_UNTIL(&cluster, all_rdma(&cluster));
+        await_return(&cluster, 1, lines + 2);
     }
     cluster_close(&cluster);
 }
@@ -180,10 +187,8 @@ TEST(rdma_return, a_device_that_is_there_and_cannot_be_used_is_tried_again)
         settings.fail_reg_mr = nth;
         fake_verbs_set(&settings);
         rdma_lose(cluster.nodes[2].net, "the test wants it");
-        RUN_UNTIL(&cluster, lines_chosen(&cluster.nodes[2]) == lines + 2);
-        EXPECT(has_chosen(&cluster.nodes[2], "is back"));
+        await_return(&cluster, 2, lines + 2);
         EXPECT(cluster.nodes[2].net->rdma->tries > 1);
-        RUN_UNTIL(&cluster, all_rdma(&cluster));
     }
     cluster_close(&cluster);
 }
@@ -200,8 +205,7 @@ TEST(rdma_return, a_lane_that_gets_no_queue_on_it_means_that_it_is_not_back)
         fake_verbs_set(&settings);
         rdma_lose(cluster.nodes[1].net, "the test wants it");
         RUN_UNTIL(&cluster, has_chosen(&cluster.nodes[1], "no completion queue can be made"));
-        RUN_UNTIL(&cluster, lines_chosen(&cluster.nodes[1]) == lines + 4);
-        RUN_UNTIL(&cluster, all_rdma(&cluster));
+        await_return(&cluster, 1, lines + 4);
     }
     cluster_close(&cluster);
 }
