@@ -4,20 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pmem/log.h"
-#include "pmem/log_private.h"
-#include "t/sim_medium.h"
-#include "t/test.h"
+#include "t/log_life.h"
 
-enum {
-    SIZE = 65536,
-    COUNT = 16,
-    KEYS = 20,
-    RECORDS = 100,
-    VALUE_SIZE = 1500,
-    SEEDS = 1500,
-    HURT_MAX = 4
-};
+enum { KEYS = 20, RECORDS = 100, VALUE_SIZE = 1500, SEEDS = 1500, HURT_MAX = 4 };
 
 /* What a scan finds: the newest version of each key. */
 struct versions {
@@ -25,18 +14,6 @@ struct versions {
     struct log *log;
     uint64_t count;
 };
-
-static struct log_options options_of(struct medium *medium, bool refuse)
-{
-    static uint32_t lives;
-    return (struct log_options){
-        .identity = {.cluster = 77, .node = 1, .shard_count = 1},
-        .medium = medium,
-        .segment_count_max = COUNT,
-        .refuse_damage = refuse,
-        .life = ++lives,
-    };
-}
 
 static void on_record(void *user, const struct record *record, place_t place)
 {
@@ -54,8 +31,9 @@ static void on_record(void *user, const struct record *record, place_t place)
 static enum status open_log(struct medium *medium, bool refuse, struct versions *versions,
                             struct log_report *report)
 {
-    struct log_options options = options_of(medium, refuse);
+    struct log_options options = options_of(medium);
     uint32_t bad;
+    options.refuse_damage = refuse;
     *versions = (struct versions){.count = 0};
     enum status status = log_open(&versions->log, &options, on_record, versions, report, &bad);
     if (report->corrupt_count > 0)
@@ -82,15 +60,12 @@ static struct medium *make_log(uint64_t seed)
     struct medium *medium = sim_medium_open(SIZE, COUNT, seed);
     struct versions versions;
     struct log_report report;
-    uint64_t durable;
     EXPECT_EQ(open_log(medium, true, &versions, &report), STATUS_OK);
     for (uint64_t version = 1; version <= RECORDS; version++)
         (void)put(versions.log, version);
     log_prove(versions.log);
-    for (int turn = 0; turn < 3; turn++) {
-        log_drain(versions.log);
-        EXPECT_EQ(log_durable(versions.log, &durable), STATUS_OK);
-    }
+    for (int i = 0; i < 3; i++)
+        (void)turn(versions.log);
     EXPECT(log_proved(versions.log) > RECORDS);
     log_close(versions.log);
     sim_medium_cut(medium);
@@ -197,8 +172,7 @@ TEST(refusal, is_not_given_for_a_torn_tail)
     ASSERT_EQ(open_log(medium, true, &versions, &report), STATUS_OK);
     EXPECT_EQ(versions.count, RECORDS);
     EXPECT(report.torn_bytes > 0);
-    log_close(versions.log);
-    medium->ops->close(medium);
+    end(medium, versions.log);
 }
 
 /* It was given back once, with what could be read of it copied: nobody asks again. */
@@ -207,19 +181,17 @@ TEST(refusal, is_given_no_more_when_the_damage_was_taken_and_repaired)
     struct medium *medium = make_log(1);
     struct versions versions;
     struct log_report report;
-    uint64_t durable;
     sim_medium_poke(medium, 0, 10000, 0xff);
     ASSERT_EQ(open_log(medium, false, &versions, &report), STATUS_OK);
     EXPECT_EQ(report.missing_count, 1);
     log_segment_give(versions.log, 0);
-    for (int turn = 0; turn < 3; turn++)
-        ASSERT_EQ(log_durable(versions.log, &durable), STATUS_OK);
+    for (int i = 0; i < 3; i++)
+        (void)durable_of(versions.log);
     log_close(versions.log);
     sim_medium_cut(medium);
     ASSERT_EQ(open_log(medium, true, &versions, &report), STATUS_OK);
     EXPECT_EQ(report.corrupt_count, 0);
-    log_close(versions.log);
-    medium->ops->close(medium);
+    end(medium, versions.log);
 }
 
 TEST(refusal, is_given_or_damage_has_cost_no_newest_version)
@@ -249,7 +221,7 @@ TEST(refusal, is_given_or_damage_has_cost_no_newest_version)
 TEST(refusal, of_what_a_killed_process_knew_is_left_to_a_scan)
 {
     struct medium *medium = make_log(1);
-    struct log_options options = options_of(medium, false);
+    struct log_options options = options_of(medium);
     struct versions versions = {.count = 0};
     struct log_report report;
     uint32_t bad;
