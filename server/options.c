@@ -120,6 +120,9 @@ static bool parse_short(struct parse *parse, int count, char **arguments, int *a
 {
     for (const char *letter = arguments[*at] + 1; *letter != 0 && !parse->exit; letter++) {
         const struct option_row *row = find_letter(*letter);
+        if (row == NULL && *letter == '=')
+            return options_refuse(parse, EXIT_WRONG, "'%s': '=' stands only behind a long name",
+                                  arguments[*at]);
         if (row == NULL)
             return options_refuse(parse, EXIT_WRONG, "unknown option -%c (-h lists all)", *letter);
         if (option_needs_argument(row))

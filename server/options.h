@@ -93,6 +93,7 @@ struct options {
     struct tls_options tls;
 
     unsigned self;                                  /* 1 without --peers */
+    bool self_given;                                /* --node */
     struct options_address peers[OPTIONS_PEER_MAX]; /* in the order of their ids */
     uint32_t peer_count;                            /* 0: a single node */
     uint8_t configured;                             /* node set */

@@ -2,9 +2,12 @@
  * together. */
 #include "server/options_take.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/slice.h"
+#include "pmem/log.h"
+#include "server/raft_driver.h"
 
 TAKER(delimiter)
 {
@@ -22,32 +25,63 @@ TAKER(node)
         return false;
     parse->nodes = text;
     parse->options->self = (unsigned)number;
+    parse->options->self_given = true;
     return true;
 }
 
-static bool take_peer(struct options *options, struct slice piece)
+/* NULL, or what is wrong with it. */
+static const char *take_peer(struct options *options, struct slice piece)
 {
     const char *begin = piece.data;
     struct options_address peer = {.id = 0};
     if (piece.size < 3 || begin[0] < '1' || begin[0] > '7' || begin[1] != '@')
-        return false;
+        return "does not begin with an id and @";
     if (!options_split_address(slice_make(begin + 2, piece.size - 2), &peer))
-        return false;
+        return "has no good address";
     peer.id = (unsigned)(begin[0] - '0');
     uint8_t bit = (uint8_t)(1u << (peer.id - 1));
-    if (peer.port == 0 || peer.host[0] == 0 || options->peer_count == OPTIONS_PEER_MAX ||
-        (options->configured & bit) != 0)
-        return false;
+    if (peer.host[0] == 0)
+        return "has no host";
+    if (peer.port == 0)
+        return "has no port";
+    if ((options->configured & bit) != 0)
+        return "has the id of another";
     uint32_t at = options->peer_count++;
     for (; at > 0 && options->peers[at - 1].id > peer.id; at--)
         options->peers[at] = options->peers[at - 1];
     options->peers[at] = peer;
     options->configured |= bit;
+    return NULL;
+}
+
+/* On one host no two may listen at the same port, nor one where another's raft does. */
+static bool ports_meet(const struct options_address *a, const struct options_address *b)
+{
+    uint16_t a_raft = raft_driver_port(a->port), b_raft = raft_driver_port(b->port);
+    return strcmp(a->host, b->host) == 0 &&
+           (a->port == b->port || a->port == b_raft || a_raft == b->port || a_raft == b_raft);
+}
+
+static bool check_ports(struct parse *parse)
+{
+    const struct options *options = parse->options;
+    for (uint32_t i = 0; i < options->peer_count; i++) {
+        const struct options_address *a = &options->peers[i];
+        for (uint32_t j = 0; j < i; j++) {
+            const struct options_address *b = &options->peers[j];
+            if (ports_meet(a, b))
+                return options_refuse(parse, EXIT_USAGE,
+                                      "--peers: nodes %u and %u cannot both listen on %s: each "
+                                      "needs its port (%u and %u) and the one 10000 away",
+                                      b->id, a->id, a->host, b->port, a->port);
+        }
+    }
     return true;
 }
 
 TAKER(peers)
 {
+    (void)row;
     static const char allowed[] =
         "ID@HOST:PORT,... with different ids from 1 to 7; 1, 3, 5 or 7 nodes";
     struct options *options = parse->options;
@@ -55,10 +89,15 @@ TAKER(peers)
     options->peer_count = 0;
     options->configured = 0;
     for (const char *list = text; options_next_piece(&list, &piece);) {
-        if (!take_peer(options, piece))
-            return options_refuse_argument(parse, row, text, allowed);
+        const char *wrong = take_peer(options, piece);
+        if (wrong != NULL)
+            return options_refuse(parse, EXIT_USAGE, "--peers: '%.*s' %s; it must be %s",
+                                  (int)piece.size, (const char *)piece.data, wrong, allowed);
     }
-    return options->peer_count % 2 == 1 || options_refuse_argument(parse, row, text, allowed);
+    if (options->peer_count % 2 == 0)
+        return options_refuse(parse, EXIT_USAGE, "--peers: %u nodes; it must be %s",
+                              options->peer_count, allowed);
+    return check_ports(parse);
 }
 
 TAKER(data)
@@ -70,8 +109,9 @@ TAKER(data)
 TAKER(segment)
 {
     uint32_t *size = &parse->options->segment_size;
-    return (options_read_size(text, 65536, 1u << 31, size) && (*size & (*size - 1)) == 0) ||
-           options_refuse_argument(parse, row, text, "a power of two from 64k to 2048m");
+    return (options_read_size(text, 2u << 20, LOG_SEGMENT_SIZE_MAX, size) &&
+            (*size & (*size - 1)) == 0) ||
+           options_refuse_argument(parse, row, text, "a power of two from 2m to 256m");
 }
 
 TAKER(secret)
@@ -79,7 +119,8 @@ TAKER(secret)
     char *secret = parse->options->secret;
     FILE *file = fopen(text, "re");
     if (file == NULL)
-        return options_refuse_argument(parse, row, text, "a file that can be read");
+        return options_refuse(parse, EXIT_USAGE, "--secret-file: '%s' cannot be read: %s", text,
+                              strerror(errno));
     size_t size = fread(secret, 1, OPTIONS_SECRET_SIZE_MAX, file);
     fclose(file);
     while (size > 0 && (secret[size - 1] == '\n' || secret[size - 1] == '\r'))
@@ -103,6 +144,9 @@ static bool take_force(struct parse *parse)
 {
     struct options *options = parse->options;
     struct slice piece;
+    if (parse->force[0] == 0)
+        return options_refuse_argument(parse, &option_rows[OPTION_FORCE], "",
+                                       "a comma list of ids in --peers");
     for (const char *list = parse->force; options_next_piece(&list, &piece);) {
         unsigned id = piece.size == 1 ? (unsigned)(((const char *)piece.data)[0] - '0') : 0;
         if (id < 1 || id > 7 || (options->configured & (1u << (id - 1))) == 0)

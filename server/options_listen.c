@@ -109,8 +109,11 @@ TAKER(listen)
 {
     struct options *options = parse->options;
     struct slice piece;
+    uint32_t before = options->listen_count;
     for (const char *list = text; options_next_piece(&list, &piece);) {
         struct options_listen *listen = &options->listen[options->listen_count];
+        if (piece.size == 0)
+            continue;
         if (options->listen_count == OPTIONS_LISTEN_MAX)
             return options_refuse_argument(parse, row, text, "16 addresses at most");
         while (take_prefix(&piece, listen))
@@ -122,7 +125,9 @@ TAKER(listen)
                 "notls:, btls:, mtls:, proto[ascii|binary|auto]: or tag[NAME]:");
         options->listen_count++;
     }
-    return true;
+    /* Not all interfaces, by a variable that is empty. */
+    return options->listen_count > before ||
+           options_refuse_argument(parse, row, text, "an address");
 }
 
 /* ---- ports ---- */

@@ -41,8 +41,11 @@ TAKER(switch)
 
 TAKER(count)
 {
-    (void)text;
-    ++*(uint32_t *)field(parse, row);
+    uint32_t *count = field(parse, row);
+    uint64_t number = (uint64_t)*count + 1;
+    if (text != NULL && !options_read_number(parse, row, text, 0, 9, &number))
+        return false;
+    *count = (uint32_t)number;
     return true;
 }
 

@@ -6,10 +6,12 @@
 
 /* ---- the nearest name ---- */
 
-/* Edit distance of two short words. */
+/* Edit distance of two short words; 2 where the first begins the other. */
 static unsigned distance(const char *a, size_t a_size, const char *b, size_t b_size)
 {
     unsigned row[64];
+    if (a_size >= 3 && a_size < b_size && memcmp(a, b, a_size) == 0)
+        return 2;
     if (a_size > 40 || b_size >= sizeof(row) / sizeof(row[0]))
         return 99;
     for (size_t j = 0; j <= b_size; j++)
@@ -42,6 +44,9 @@ bool options_refuse_unknown(struct parse *parse, const char *word, size_t size, 
         }
     }
     const char *dashes = extended ? "-o " : "--";
+    if (best > 1 + size / 3)
+        return options_refuse(parse, EXIT_WRONG, "unknown option %s%.*s (-h lists all)", dashes,
+                              (int)size, word);
     return options_refuse(parse, EXIT_WRONG,
                           "unknown option %s%.*s; the nearest is %s%s (-h lists all)", dashes,
                           (int)size, word, dashes, nearest);
@@ -101,8 +106,8 @@ static void print_row(FILE *out, const struct option_row *row)
 {
     char form[OPTION_NAME_SIZE], help[HELP_SIZE];
     print_form(form, row);
-    size_t column = (size_t)fprintf(out, "  %-*s", HELP_INDENT - 2, form);
-    if (column > HELP_INDENT)
+    fprintf(out, "  %-*s", HELP_INDENT - 2, form);
+    if (strlen(form) + 2 >= HELP_INDENT) /* it reaches the column of the help */
         fprintf(out, "\n%*s", HELP_INDENT, "");
     print_wrapped(out, HELP_INDENT, help_text(help, row));
     fputc('\n', out);
@@ -202,6 +207,8 @@ static const char manual_tail[] =
     ".SH ENVIRONMENT\n"
     ".TP\n.B SASL_CONF_PATH\n"
     "With \\-S: the directory of memcached.conf, the configuration of libsasl2.\n"
+    ".TP\n.B MEMCACHED_PORT_FILENAME\n"
+    "A file that gets the ports on which clients are served, for \\-p \\-1.\n"
     ".TP\n.B MEMCACHED_SASL_PWDB\n"
     "With \\-S: a file like that of \\-Y; its users may use the mechanism PLAIN.\n"
     ".SH EXIT STATUS\n"
@@ -212,7 +219,7 @@ static const char manual_tail[] =
     ".TP\n.B 71\ncannot listen, or a failure of the system while running\n"
     ".TP\n.B 74\nthe medium of the log failed, or cannot be read; doc/operations.md\n"
     ".TP\n.B 78\nthe data directory belongs to another node, cannot be used, or is damaged "
-    "(\\-\\-damaged)\n"
+    "(\\-\\-damaged); or \\-\\-net=rdma without a device\n"
     ".SH SEE ALSO\n"
     "memcached(1), memcstat(1), memcdump(1)\n";
 

@@ -80,6 +80,9 @@ TEST(options, addresses_have_many_forms)
     EXPECT(refused("-l [::1", "--listen"));
     EXPECT(refused("-l host:99999", "--listen"));
     EXPECT(refused("-p 0 -l host", "no port"));
+    ASSERT_EQ(parse("-l a,,b,"), OPTIONS_RUN);
+    EXPECT_EQ(options.listen_count, 2);
+    EXPECT(refused("--listen=", "an address"));
     EXPECT_EQ(parse("-p 0"), OPTIONS_RUN);
     EXPECT_EQ(options.listen_count, 0);
 }
@@ -99,6 +102,10 @@ TEST(options, a_group_has_an_odd_number_of_different_nodes)
     EXPECT(refused("--node=4 --peers=1@a:1,2@b:2,3@c:3", "--node=4"));
     EXPECT(refused("--peers=1@a:1,2@b:2,3@c:3", "--node"));
     EXPECT(refused("--node=8", "1 to 7"));
+    EXPECT(refused("--node=1 --peers=1@a:1,2@b:2,3@a:1", "nodes 1 and 3"));
+    EXPECT(refused("--node=1 --peers=1@a:1,2@b:2,3@a:10001", "nodes 1 and 3"));
+    EXPECT(refused("--node=1 --peers=1@a:40000,2@b:2,3@a:60000", "nodes 1 and 3"));
+    EXPECT(refused("--node=1 --peers=1@a:1,2@b:2,3@c:3 --force-members=", "--force-members"));
     EXPECT(refused("--node=1 --peers=1@a:1,2@b:2,3@c:3 --force-members=1,4", "--force-members"));
 }
 
@@ -106,6 +113,9 @@ TEST(options, unknown_ones_get_the_nearest_name)
 {
     EXPECT(refused("--prot=1", "--port"));
     EXPECT(refused("--thread=1", "--threads"));
+    EXPECT(refused("--memory=1", "--memory-limit"));
+    EXPECT(refused("--bogus", "--bogus (-h"));
+    EXPECT(refused("-v=2", "long name"));
     EXPECT(refused("-Q", "-Q"));
     EXPECT(refused("word", "word"));
     EXPECT(refused("--daemon=1", "no argument"));
