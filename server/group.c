@@ -15,7 +15,9 @@ enum {
     HEARTBEATS_PER_ELECTION = 5,
     PROGRESS_US = 1000000,
     NO_ROOM_US = 60000000,
-    AWAITS_US = 5000000, /* say so often whom a start waits for */
+    AWAITS_US = 5000000,            /* say so often whom a start waits for */
+    LEADERLESS_US = 5000000,        /* an election takes less, also on a slow machine */
+    LEADERLESS_AGAIN_US = 60000000, /* say so often that there is none */
 };
 
 static const char *node_names(uint8_t nodes, char out[16])
@@ -187,6 +189,11 @@ static void on_role(void *user, unsigned leader)
     struct group *group = user;
     group->now_us = clock_mono_us();
     log_info("membership: the agreed log is led by node %u (0: nobody)", leader);
+    if (leader != 0 && group->told_leaderless_us != 0) {
+        group->told_leaderless_us = 0;
+        log_note("a majority of the nodes is here again");
+    }
+    group->leaderless_us = leader != 0 ? 0 : group->now_us;
     member_role(&group->member, leader, group->now_us, &group->actions);
     follow(group);
 }
@@ -316,6 +323,36 @@ static void tell_awaited(struct group *group)
                  node_names(nodes, names));
 }
 
+/* Without a majority nothing is agreed upon and nobody serves; nobody else would say so. */
+static void tell_leaderless(struct group *group)
+{
+    const struct options *options = &group->node->options;
+    uint64_t told_us = group->told_leaderless_us;
+    if (group->raft == NULL || group->leaderless_us == 0 ||
+        group->now_us - group->leaderless_us < LEADERLESS_US ||
+        (told_us != 0 && group->now_us - told_us < LEADERLESS_AGAIN_US))
+        return;
+    group->told_leaderless_us = group->now_us;
+    uint8_t away = 0;
+    unsigned here = 1;
+    for (uint32_t i = 0; i < options->peer_count; i++) {
+        unsigned id = options->peers[i].id;
+        bool up = id != options->self && net_is_up(group->lane, id);
+        here += up;
+        if (!up && id != options->self)
+            away |= node_bit(id);
+    }
+    char names[16];
+    if (here <= options->peer_count / 2)
+        log_warn("not serving: no connection to node %s; it takes %u of the %u nodes. Are they "
+                 "running, and reachable as --peers says?",
+                 node_names(away, names), options->peer_count / 2 + 1, options->peer_count);
+    else
+        log_warn("not serving: %u of the %u nodes are connected, but they agree on no leader. Can "
+                 "they reach each other at the port 10000 away from that in --peers?",
+                 here, options->peer_count);
+}
+
 void group_flush(struct group *group)
 {
     if (group->lane != NULL)
@@ -334,6 +371,7 @@ void group_tick(struct group *group)
     follow(group);
     tell_progress(group);
     tell_awaited(group);
+    tell_leaderless(group);
 }
 
 static void on_healed(struct group *group, unsigned shard, uint32_t epoch)
@@ -419,6 +457,7 @@ enum status group_open(struct group *group, struct node *node, struct event_base
     };
     look_at_logs(node, &member.last_epoch, &member.blank);
     *group = (struct group){.node = node, .now_us = clock_mono_us()};
+    group->leaderless_us = group->now_us;
     group->actions = (struct member_actions){.send = on_send,
                                              .propose = on_propose,
                                              .install = on_install,

@@ -32,6 +32,8 @@ struct group {
     bool told_no_room;
     uint64_t awaited_us; /* the newest line about a start that waits */
     uint64_t awaits_since_us;
+    uint64_t leaderless_us;      /* since when the agreed log has no leader; 0: it has one */
+    uint64_t told_leaderless_us; /* the newest line about that; 0: none since there was one */
 };
 
 enum status group_open(struct group *group, struct node *node, struct event_base *base) MUST_CHECK;
