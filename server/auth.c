@@ -14,7 +14,7 @@ static enum status read_file(const char *path, uint8_t bytes[READ_SIZE], size_t 
 {
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        log_error("%s: %s", path, strerror(errno));
+        log_error("password file '%s': %s", path, strerror(errno));
         return STATUS_IO;
     }
     setvbuf(file, NULL, _IONBF, 0); /* no copy of it stays behind */
@@ -22,7 +22,7 @@ static enum status read_file(const char *path, uint8_t bytes[READ_SIZE], size_t 
     bool good = ferror(file) == 0;
     fclose(file);
     if (!good)
-        log_error("%s: cannot be read", path);
+        log_error("password file '%s': cannot be read", path);
     return good ? STATUS_OK : STATUS_IO;
 }
 
@@ -35,7 +35,7 @@ static enum status load(const char *path, struct passwords *passwords)
     if (status == STATUS_OK) {
         enum password_error error = password_read(passwords, slice_make(bytes, size), &line);
         if (error != PASSWORD_GOOD) {
-            log_error("%s:%u: %s", path, line, password_error_text(error));
+            log_error("password file %s:%u: %s", path, line, password_error_text(error));
             status = STATUS_INVALID;
         }
     }
@@ -51,7 +51,7 @@ enum status auth_open(struct auth *auth, const char *path)
         return STATUS_OK;
     enum status status = load(path, &auth->passwords);
     if (status == STATUS_OK && (auth->path = realpath(path, NULL)) == NULL) {
-        log_error("%s: %s", path, strerror(errno));
+        log_error("password file '%s': %s", path, strerror(errno));
         status = STATUS_IO;
     }
     if (status != STATUS_OK)

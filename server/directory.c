@@ -87,7 +87,7 @@ static enum status read_node(const struct directory *directory, struct directory
 }
 
 /* What an operator can always do. */
-#define BEGIN_ANEW "or give it an empty directory, which the node fills from the others"
+#define BEGIN_ANEW "or give it an empty directory, which a node of a group fills from the others"
 
 /* Is what is there ours? */
 static enum status compare(const char *path, const struct directory_node *there,
@@ -201,8 +201,10 @@ static void tell_busy(const struct directory *directory, const char *name, char 
 static enum status take_lock(struct directory *directory, char *why, size_t size)
 {
     char name[4200];
-    if (strlen(directory->path) > 4096 || (mkdir(directory->path, 0700) != 0 && errno != EEXIST)) {
-        snprintf(why, size, "--data=%s: %s", directory->path, strerror(errno));
+    errno = strlen(directory->path) > 4096 ? ENAMETOOLONG : 0;
+    if (errno != 0 || (mkdir(directory->path, 0700) != 0 && errno != EEXIST)) {
+        snprintf(why, size, "--data=%s: the directory cannot be made: %s", directory->path,
+                 strerror(errno));
         return STATUS_IO;
     }
     join(name, sizeof(name), directory->path, "lock");

@@ -82,7 +82,10 @@ static bool open_network(struct listeners *listeners, enum listener_kind kind, u
     }
     freeaddrinfo(found);
     if (listeners->count == before || error == EADDRINUSE || error == EACCES)
-        return refuse(name, &listen->at, port_number, strerror(error));
+        return refuse(name, &listen->at, port_number,
+                      error == EADDRINUSE ? "address already in use; stop who listens there, or "
+                                            "choose another port (-p, -l)"
+                                          : strerror(error));
     return true;
 }
 

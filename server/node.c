@@ -118,14 +118,20 @@ static void on_chosen(void *user, const char *text)
     log_note("net: %s", text);
 }
 
-static void tell_no_net(enum status status)
+static void tell_no_net(const struct options *options, enum status status)
 {
+    const struct options_address *own = options->peers;
+    const char *advice = "it must be an address of this machine, or a name of one";
+    while (own->id != options->self)
+        own++;
+    if (errno == EADDRINUSE)
+        advice = "free it, or give the node another port there, for all nodes";
     if (status == STATUS_NOT_FOUND)
         log_error("--net=rdma: RDMA cannot be used here, the line above says why; put that right, "
                   "or start with --net=auto");
     else
-        log_error("--peers: this node's own address cannot be used: %s (%s)", status_text(status),
-                  strerror(errno));
+        log_error("--peers: cannot listen on %s:%u, which stands there for this node: %s; %s",
+                  own->host, own->port, strerror(errno), advice);
 }
 
 static enum status open_net(struct node *node)
@@ -155,7 +161,7 @@ static enum status open_net(struct node *node)
     }
     enum status status = net_open(&net, &node->net);
     if (status != STATUS_OK)
-        tell_no_net(status);
+        tell_no_net(options, status);
     return status;
 }
 
@@ -284,6 +290,20 @@ static void say_too_small(const struct node *node)
                    "would be");
 }
 
+/* Other options that do not fit what is there. A value lies in one shard. */
+static void say_unfit(const struct node *node)
+{
+    const struct options *options = &node->options;
+    struct store_stats stats;
+    store_stats(node->workers[0].store, &stats);
+    if (options->item_size_max > stats.live_max)
+        log_warn("-I lets clients store up to %u MB, but a shard has room for %llu MB (-m over "
+                 "-t): what is larger is refused as out of memory",
+                 options->item_size_max >> 20, (unsigned long long)stats.live_max >> 20);
+    if (options->self_given && options->peer_count == 0)
+        log_warn("--node=%u without --peers: a single node, of no group", options->self);
+}
+
 static int run(struct node *node, struct listeners *listeners)
 {
     static struct control control;
@@ -328,6 +348,7 @@ static int open_and_run(struct node *node, struct listeners *listeners)
     if (open_workers(node) != STATUS_OK)
         goto close_mailbox;
     say_too_small(node);
+    say_unfit(node);
     code = run(node, listeners);
     close_workers(node, node->worker_count);
     free(node->workers);

@@ -46,6 +46,10 @@ static bool refuse(struct build *build, const char *what, const char *file, cons
 static const char *library_reason(void)
 {
     unsigned long error = ERR_peek_last_error();
+    if (ERR_GET_REASON(error) == ERR_R_PEM_LIB)
+        error = ERR_peek_error(); /* the last says only which part of OpenSSL has found it */
+    if (ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE)
+        return "nothing of that kind is in it (PEM)";
     const char *reason = ERR_reason_error_string(error);
     if (ERR_SYSTEM_ERROR(error))
         reason = strerror(ERR_GET_REASON(error));
