@@ -248,6 +248,10 @@ static bool create(struct index_memory *memory, const char *directory, uint64_t 
     (void)unlink(memory->link);
     remove_left_over(memory->where);
     bool made = is_ram(directory) ? create_here(memory) : create_elsewhere(memory);
+    if (made && !is_ram(directory) && !is_ram(memory->where))
+        log_warn("--index-dir=%s is on a disk, which every change of the index is written to; give "
+                 "it a RAM file system, or none",
+                 memory->where);
     if (!made) {
         log_warn("%s: %s: the index cannot outlive the process: a restart will scan the log",
                  memory->path, strerror(errno));

@@ -65,6 +65,22 @@ def case_a_node_without_a_majority_says_so_and_when_it_is_over():
         check(not first.serves(), "it serves alone")
 
 
+def case_an_index_directory_on_a_disk_is_used_with_a_warning():
+    with Cluster(1, arguments=("-m", "32", "-t", "1")) as cluster:
+        node = cluster.nodes[0]
+        node.start(f"--index-dir={cluster.directory}")
+        node.wait_serving()
+        with node.connect() as connection:
+            if connection.stats()["log_medium"] != "file":
+                return  # the index is beside the log
+        check(lines_matching(node.log_text(), f"--index-dir={cluster.directory} is on a disk"), node.log_text())
+        size = len(node.log_text())
+        node.kill()
+        node.start(f"--index-dir={cluster.directory}")
+        node.wait_serving()
+        check(lines_matching(node.log_since(size), "index taken over"), node.log_since(size))
+
+
 def case_a_start_says_which_options_do_not_fit():
     with one_node("-m", "64", "-t", "4", "-I", "100m", "--node=1") as node:
         check(lines_matching(node.log_text(), "-I lets clients store up to 100 MB, but a shard has room for [12][0-9] MB"), node.log_text())
