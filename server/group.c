@@ -194,6 +194,7 @@ static void on_role(void *user, unsigned leader)
         log_note("a majority of the nodes is here again");
     }
     group->leaderless_us = leader != 0 ? 0 : group->now_us;
+    group->leader = leader;
     member_role(&group->member, leader, group->now_us, &group->actions);
     follow(group);
 }
@@ -353,6 +354,29 @@ static void tell_leaderless(struct group *group)
                  here, options->peer_count);
 }
 
+/* The leader's log has the reason, as for whom a start waits; this one has to say where to look. */
+static void tell_absent(struct group *group)
+{
+    struct node_view now;
+    unsigned self = group->node->options.self;
+    node_view_any(group->node, &now);
+    bool absent = group->leader != 0 && group->leader != self &&
+                  ((now.view.members | now.view.healing) & node_bit(self)) == 0;
+    if (!absent) {
+        group->absent_us = group->told_absent_us = 0;
+        return;
+    }
+    if (group->absent_us == 0)
+        group->absent_us = group->now_us;
+    uint64_t since_us = group->told_absent_us != 0 ? group->told_absent_us : group->absent_us;
+    uint64_t wait_us = group->told_absent_us != 0 ? LEADERLESS_AGAIN_US : LEADERLESS_US;
+    if (group->now_us - since_us < wait_us)
+        return;
+    group->told_absent_us = group->now_us;
+    log_warn("not serving: node %u, which leads, has not taken this node in yet; its log says why",
+             group->leader);
+}
+
 void group_flush(struct group *group)
 {
     if (group->lane != NULL)
@@ -372,6 +396,7 @@ void group_tick(struct group *group)
     tell_progress(group);
     tell_awaited(group);
     tell_leaderless(group);
+    tell_absent(group);
 }
 
 static void on_healed(struct group *group, unsigned shard, uint32_t epoch)

@@ -32,7 +32,10 @@ struct group {
     bool told_no_room;
     uint64_t awaited_us; /* the newest line about a start that waits */
     uint64_t awaits_since_us;
-    uint64_t leaderless_us;      /* since when the agreed log has no leader; 0: it has one */
+    uint64_t leaderless_us; /* since when the agreed log has no leader; 0: it has one */
+    unsigned leader;        /* of the agreed log; 0: nobody */
+    uint64_t absent_us; /* since when another leads, and has not taken this node in; 0: not so */
+    uint64_t told_absent_us;
     uint64_t told_leaderless_us; /* the newest line about that; 0: none since there was one */
 };
 

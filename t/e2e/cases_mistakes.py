@@ -2,6 +2,7 @@
 import os
 import subprocess
 
+from cases_borders import fill
 from cluster import PROGRAM, Cluster, check, free_ports, lines_matching, wait_until
 from single import one_node, same
 
@@ -63,6 +64,25 @@ def case_a_node_without_a_majority_says_so_and_when_it_is_over():
             node.kill()
         wait_until("it says so later", lambda: lines_matching(first.log_since(size), warning), 60)
         check(not first.serves(), "it serves alone")
+
+
+def case_a_node_that_waits_says_whose_log_says_why():
+    with Cluster(3) as cluster:
+        fill(cluster.start().nodes[0], 10)
+        for node in cluster.nodes:
+            node.stop()
+        here = cluster.nodes[:2]
+        sizes = [len(node.log_text()) for node in here]
+        for node in here:
+            node.start()
+
+        def lines(pattern):
+            return [bool(lines_matching(node.log_since(size), pattern)) for node, size in zip(here, sizes)]
+        wait_until("one says for whom the start waits", lambda: any(lines("waiting for node 3 of the last view")), 60)
+        leader = lines("waiting for node 3 of the last view").index(True)
+        wait_until("the other names it", lambda: lines(f"not serving: node {leader + 1}, which leads, .* its log says why")[1 - leader], 60)
+        cluster.nodes[2].start()
+        cluster.wait_serving()
 
 
 def case_an_index_directory_on_a_disk_is_used_with_a_warning():
