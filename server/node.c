@@ -300,8 +300,19 @@ static void say_unfit(const struct node *node)
         log_warn("-I lets clients store up to %u MB, but a shard has room for %llu MB (-m over "
                  "-t): what is larger is refused as out of memory",
                  options->item_size_max >> 20, (unsigned long long)stats.live_max >> 20);
-    if (options->self_given && options->peer_count == 0)
-        log_warn("--node=%u without --peers: a single node, of no group", options->self);
+    const struct {
+        bool given;
+        const char *name;
+    } of_groups[] = {{options->self_given, "--node"},
+                     {options->secret[0] != 0, "--secret-file"},
+                     {options->recovery_full, "--recovery=full"},
+                     {options->force_members != 0, "--force-members"},
+                     {options->net == NET_CHOOSE_RDMA, "--net=rdma"}};
+    for (size_t i = 0; i < sizeof(of_groups) / sizeof(of_groups[0]); i++) {
+        if (of_groups[i].given && options->peer_count == 0)
+            log_warn("%s without --peers has no effect: this is a single node, of no group",
+                     of_groups[i].name);
+    }
 }
 
 static int run(struct node *node, struct listeners *listeners)

@@ -11,6 +11,7 @@ LOAD = os.path.join(ROOT, "build", "bench", "load")
 
 def load(ports, *arguments):
     servers = ",".join(f"127.0.0.1:{port}" for port in ports)
+    check(os.access(LOAD, os.X_OK), f"{LOAD} is not there: make load")
     done = subprocess.run([LOAD, f"--servers={servers}", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, timeout=120, check=False)
     return done.returncode, done.stdout

@@ -102,9 +102,10 @@ def case_an_index_directory_on_a_disk_is_used_with_a_warning():
 
 
 def case_a_start_says_which_options_do_not_fit():
-    with one_node("-m", "64", "-t", "4", "-I", "100m", "--node=1") as node:
+    with one_node("-m", "64", "-t", "4", "-I", "100m", "--node=1", "--net=rdma") as node:
         check(lines_matching(node.log_text(), "-I lets clients store up to 100 MB, but a shard has room for [12][0-9] MB"), node.log_text())
-        check(lines_matching(node.log_text(), "--node=1 without --peers: a single node"), node.log_text())
+        check(lines_matching(node.log_text(), "--node without --peers has no effect: this is a single node"), node.log_text())
+        check(lines_matching(node.log_text(), "--net=rdma without --peers has no effect"), node.log_text())
         with node.connect() as connection:
             same("too large for a shard", connection.set(b"k", b"x" * (40 << 20)), b"SERVER_ERROR out of memory storing object")
             same("as much as fits", connection.set(b"k", b"x" * (8 << 20)), b"STORED")
