@@ -144,17 +144,6 @@ static void note_gain(struct replica *replica, uint64_t gain)
     replica->starved -= gain < replica->starved ? gain : replica->starved;
 }
 
-/* While a configured node is away tombstones stay, for its return. When they hold half of the room,
- * more of them would only displace what is left: then the store is full. */
-static bool is_all_graves(const struct replica *replica)
-{
-    struct store_stats stats;
-    if (replica->view.members == replica->view.configured)
-        return false;
-    store_stats(replica->store, &stats);
-    return stats.tombstone_bytes > stats.live_max / 2;
-}
-
 /* ---- deleting ---- */
 
 static void note_evicted(struct evict *evict, struct replica *replica,
@@ -413,6 +402,13 @@ static void choose(struct evict *evict, struct replica *replica)
     }
 }
 
+static void search_anew(struct evict *evict)
+{
+    evict->barren = false;
+    evict->vain_us = 0;
+    evict->turns = 0;
+}
+
 /* The hand has found nothing that could go. If nothing is about to go either, whoever waits for
  * room is told so. */
 static void note_barren(struct evict *evict, const struct replica *replica)
@@ -426,11 +422,8 @@ static void note_barren(struct evict *evict, const struct replica *replica)
     uint64_t patience_us = other_members(replica) != 0 ? PEERS_US : 0;
     evict->barren = vain_us >= patience_us && going_bytes(replica) == 0 &&
                     evict->deletes.free_count == DELETES_MAX;
-    if (vain_us < patience_us + VAIN_US)
-        return;
-    evict->barren = false;
-    evict->vain_us = 0;
-    evict->turns = 0;
+    if (vain_us >= patience_us + VAIN_US)
+        search_anew(evict);
 }
 
 void evict_advance(struct evict *evict, struct replica *replica)
@@ -445,9 +438,10 @@ void evict_advance(struct evict *evict, struct replica *replica)
     move_level(evict, replica);
     if (need(evict, replica) == 0) {
         replica->starved = 0;
+        search_anew(evict);
         return;
     }
-    if (is_all_graves(replica)) {
+    if (replica_is_all_graves(replica)) {
         replica->may_evict = false;
         return;
     }

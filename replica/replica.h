@@ -281,6 +281,10 @@ static inline uint64_t replica_excess(const struct replica *replica)
     return replica->options.evicts ? store_excess(replica->store, level) : 0;
 }
 
+/* While a configured node is away tombstones stay, for its return. When they hold half of the room,
+ * more of them would only displace what is left: then the store is full. */
+bool replica_is_all_graves(const struct replica *replica);
+
 /* Somebody would have no room for more. */
 static inline bool replica_group_is_full(const struct replica *replica)
 {

@@ -2,6 +2,8 @@
  * replica_plan.c. */
 #include "replica/plan.h"
 
+enum { RETURN_SHARE = 8 }; /* of the room for live data */
+
 /* ---- writing ---- */
 
 static uint64_t next_ts(struct replica *replica, const struct plan *plan, uint64_t base)
@@ -75,13 +77,37 @@ static void note_replaced(struct replica *replica, const struct plan *plan)
 static enum execute write_start(struct replica *replica, struct request *request, struct plan *plan,
                                 uint64_t base);
 
+bool replica_is_all_graves(const struct replica *replica)
+{
+    struct store_stats stats;
+    if (replica->view.members == replica->view.configured)
+        return false;
+    store_stats(replica->store, &stats);
+    return stats.tombstone_bytes > stats.live_max / 2;
+}
+
+/* The rest of the room is for the return of who is away: it has records of its own that the group
+ * no longer has, until it has exchanged them. */
+static bool grows_over_graves(const struct replica *replica, uint64_t growth)
+{
+    struct store_stats stats;
+    if (!replica_is_all_graves(replica) || FAULT(GRAVES_TO_THE_BRIM))
+        return false;
+    store_stats(replica->store, &stats);
+    return stats.live_bytes + growth > stats.live_max - stats.live_max / RETURN_SHARE;
+}
+
 /* A follower cannot refuse an INV, so growth stops here while some member is full, and what is
  * under way stays within what the others keep free for it. STATUS_BUSY: when some of it is
  * complete. */
 static enum status may_grow(const struct replica *replica, uint64_t growth)
 {
     unsigned peers = (unsigned)__builtin_popcount(replica_peers(replica));
-    if (growth == 0 || peers == 0)
+    if (growth == 0)
+        return STATUS_OK;
+    if (grows_over_graves(replica, growth))
+        return STATUS_NO_SPACE;
+    if (peers == 0)
         return STATUS_OK;
     if (replica_group_is_full(replica))
         return STATUS_NO_SPACE;
@@ -122,7 +148,8 @@ static enum execute without_room(struct replica *replica, struct request *reques
 {
     bool removes = plan->spec.kind == RECORD_TOMBSTONE;
     struct found found;
-    if (put == STATUS_NO_SPACE && replica->may_evict && !removes) {
+    bool may_wait = replica->may_evict && !removes && !replica_is_all_graves(replica);
+    if (put == STATUS_NO_SPACE && may_wait) {
         if (!replica_group_is_full(replica)) /* else the others say what they have too much */
             replica->starved = larger(replica->starved, growth);
         /* A piece is tried again by its uploader. Here it would keep all others waiting, perhaps
@@ -411,6 +438,23 @@ static void block(struct replica *replica, struct request *request)
     replica->blocked_last = request;
 }
 
+static void block_first(struct replica *replica, struct request *request)
+{
+    request->next = replica->blocked_first;
+    replica->blocked_first = request;
+    if (request->next == NULL)
+        replica->blocked_last = request;
+}
+
+static struct request *unblock_first(struct replica *replica)
+{
+    struct request *request = replica->blocked_first;
+    replica->blocked_first = request->next;
+    if (replica->blocked_first == NULL)
+        replica->blocked_last = NULL;
+    return request;
+}
+
 /* It stores a large value, or a piece of one, and its upload began before this node was removed:
  * meanwhile the others have deleted the pieces that no manifest named. Whoever waits when that
  * happens is refused then, so this is asked once. */
@@ -425,6 +469,14 @@ static bool is_of_former_upload(const struct replica *replica, const struct requ
     return !replica_takes_upload(replica, piece_key_upload(request->key));
 }
 
+/* Who is blocked may be waiting for the room of pieces that go. No order is lost: whoever deletes or
+ * reads a piece has seen that it is stored. */
+static bool may_overtake(const struct request *request)
+{
+    return key_is_piece(request->key) && request->type != REQUEST_SET && !FAULT(PIECE_DELETE_WAITS);
+}
+
+/* Else nothing overtakes who is blocked: a client's commands on a key keep their order. */
 void replica_on_request(struct replica *replica, struct request *request)
 {
     request->next = NULL;
@@ -433,14 +485,14 @@ void replica_on_request(struct replica *replica, struct request *request)
         replica_reply(replica, request, OUTCOME_REFUSED, NULL, 0, false);
         return;
     }
+    bool overtakes = may_overtake(request);
     struct op *op = op_find(replica, request->key, request->hash);
-    if (replica->blocked_first != NULL)
-        block(replica,
-              request); /* nothing overtakes: a client's commands on a key keep their order */
+    if (replica->blocked_first != NULL && !overtakes)
+        block(replica, request);
     else if (op != NULL && op->wait_first != NULL)
         op_wait(replica, op, request, false);
     else if (replica_execute(replica, request) == EXECUTE_BLOCKED)
-        block(replica, request);
+        (overtakes ? block_first : block)(replica, request);
 }
 
 bool replica_try_request(struct replica *replica, struct request *request)
@@ -463,17 +515,13 @@ bool replica_try_request(struct replica *replica, struct request *request)
 void replica_unblock(struct replica *replica)
 {
     while (replica->blocked_first != NULL) {
-        struct request *request = replica->blocked_first;
-        struct request *rest = request->next;
+        struct request *request = unblock_first(replica);
         struct op *op = op_find(replica, request->key, request->hash);
         if (op != NULL && op->wait_first != NULL)
             op_wait(replica, op, request, false);
         else if (replica_execute(replica, request) == EXECUTE_BLOCKED) {
-            request->next = rest;
+            block_first(replica, request);
             return;
         }
-        replica->blocked_first = rest;
-        if (rest == NULL)
-            replica->blocked_last = NULL;
     }
 }

@@ -223,58 +223,135 @@ TEST(evict, what_a_lost_channel_or_a_dead_member_was_asked_for_does_not_stop_it)
     cluster_close(cluster);
 }
 
-/* An upload that fills the store: its pieces have no value yet that could be evicted. */
-TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
+static uint8_t piece_keys[KEYS][PIECE_KEY_SIZE];
+static char big[2000];
+
+static void wait_for(struct cluster *cluster, unsigned reply)
 {
-    struct cluster *cluster =
-        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
-    static uint8_t keys[KEYS][PIECE_KEY_SIZE];
-    static char big[2000];
+    cluster_settle(cluster);
+    for (int i = 0; i < 200 && !cluster->replies[reply].done; i++) {
+        cluster->traced = 0;
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+    }
+}
+
+/* Of an upload for the key "k". */
+static unsigned request_piece(struct cluster *cluster, enum request_type type, unsigned number)
+{
+    piece_key(ts_make(1, 1, 1), number, piece_keys[number]);
+    memset(big, 'b', sizeof(big));
+    big[0] = 1, big[1] = 'k';
+    struct request piece = {.type = type, .key = slice_make(piece_keys[number], PIECE_KEY_SIZE)};
+    if (type == REQUEST_SET)
+        piece.value = slice_make(big, sizeof(big));
+    cluster->traced = 0;
+    return cluster_request_full(cluster, 1, &piece);
+}
+
+static unsigned set_big(struct cluster *cluster, unsigned node, const char *key)
+{
+    struct request set = {
+        .type = REQUEST_SET, .key = slice_text(key), .value = slice_make(big, sizeof(big))};
+    return cluster_request_full(cluster, node, &set);
+}
+
+/* Now and then all who ask are told that there is no room; else they wait. */
+static unsigned set_that_waits(struct cluster *cluster)
+{
+    unsigned reply = set_big(cluster, 1, "other");
+    for (int i = 0; i < 100 && cluster->replies[reply].done; i++) {
+        cluster->traced = 0;
+        cluster_tick(cluster, 10000);
+        cluster_settle(cluster);
+        reply = set_big(cluster, 1, "other");
+    }
+    EXPECT(!cluster->replies[reply].done);
+    return reply;
+}
+
+/* An upload that fills the store: its pieces have no value yet that could be evicted. Returns how
+ * many were stored. */
+static unsigned fill_with_pieces(struct cluster *cluster)
+{
     enum outcome outcome = OUTCOME_STORED;
     unsigned count = 0;
     for (; count < KEYS && outcome == OUTCOME_STORED; count++) {
-        piece_key(ts_make(1, 1, 1), count, keys[count]);
-        memset(big, 'b', sizeof(big));
-        big[0] = 1, big[1] = 'k';
-        struct request piece = {.type = REQUEST_SET,
-                                .key = slice_make(keys[count], PIECE_KEY_SIZE),
-                                .value = slice_make(big, sizeof(big))};
-        unsigned reply = cluster_request_full(cluster, 1, &piece);
-        cluster_settle(cluster);
-        for (int i = 0; i < 200 && !cluster->replies[reply].done; i++) {
-            cluster->traced = 0;
-            cluster_tick(cluster, 10000);
-            cluster_settle(cluster);
-        }
-        ASSERT(cluster->replies[reply].done);
+        unsigned reply = request_piece(cluster, REQUEST_SET, count);
+        wait_for(cluster, reply);
+        EXPECT(cluster->replies[reply].done);
         outcome = cluster->replies[reply].outcome;
     }
     EXPECT_EQ(outcome, OUTCOME_NO_MEMORY);
     EXPECT(count > 50);
-    /* A piece waits nowhere: its uploader tries again, and who comes behind is not kept waiting by
-     * it. */
-    struct request piece = {.type = REQUEST_SET,
-                            .key = slice_make(keys[count], PIECE_KEY_SIZE),
-                            .value = slice_make(big, sizeof(big))};
-    piece_key(ts_make(1, 1, 1), count, keys[count]);
     for (int i = 0; i < 50; i++) { /* what was tried in vain may be tried again */
         cluster->traced = 0;
         cluster_tick(cluster, 10000);
         cluster_settle(cluster);
     }
-    unsigned refused = cluster_request_full(cluster, 1, &piece);
+    return count - 1;
+}
+
+TEST(evict, who_waits_for_room_that_cannot_come_is_refused)
+{
+    struct cluster *cluster =
+        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
+    unsigned count = fill_with_pieces(cluster);
+    /* A piece waits nowhere: its uploader tries again, and who comes behind is not kept waiting by
+     * it. */
+    unsigned refused = request_piece(cluster, REQUEST_SET, count);
     EXPECT(cluster->replies[refused].done);
-    struct request other = {
-        .type = REQUEST_SET, .key = slice_text("other"), .value = slice_make(big, sizeof(big))};
-    unsigned small = cluster_request_full(cluster, 1, &other);
-    for (int i = 0; i < 200 && !cluster->replies[small].done; i++) {
-        cluster->traced = 0;
-        cluster_tick(cluster, 10000);
-        cluster_settle(cluster);
-    }
+    unsigned small = set_big(cluster, 1, "other");
+    wait_for(cluster, small);
     ASSERT(cluster->replies[small].done);
     EXPECT_EQ(cluster->replies[small].outcome, OUTCOME_NO_MEMORY);
     EXPECT_EQ(evictions(cluster, 1), 0);
+    cluster_close(cluster);
+}
+
+/* An upload that was given up deletes its pieces. */
+TEST(evict, who_waits_for_room_does_not_hold_up_who_makes_it)
+{
+    struct cluster *cluster =
+        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
+    unsigned count = fill_with_pieces(cluster);
+    unsigned set = set_that_waits(cluster);
+    unsigned gone[8];
+    for (unsigned i = 0; i < 8; i++)
+        gone[i] = request_piece(cluster, REQUEST_DELETE, i * (count / 8));
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < 8; i++)
+        EXPECT_EQ(cluster->replies[gone[i]].outcome, OUTCOME_DELETED);
+    wait_for(cluster, set);
+    ASSERT(cluster->replies[set].done);
+    EXPECT_EQ(cluster->replies[set].outcome, OUTCOME_STORED);
+    cluster_close(cluster);
+}
+
+/* What can go is on its way, so nobody is told that there is no room; but who waits must not be in
+ * the way himself. */
+TEST(evict, who_waits_for_the_room_of_a_large_value_that_is_evicted_gets_it)
+{
+    struct cluster *cluster =
+        cluster_open_evicting(SEGMENT_BYTES, (const uint32_t[]){FEW, FEW, FEW});
+    unsigned count = fill_with_pieces(cluster);
+    struct manifest manifest = {.upload = ts_make(1, 1, 1),
+                                .size = (uint64_t)(count - 1) * PIECE_SIZE + 1};
+    struct request set = {.type = REQUEST_SET,
+                          .key = slice_text("k"),
+                          .large = true,
+                          .value = slice_make(&manifest, sizeof(manifest))};
+    unsigned reply = cluster_request_full(cluster, 1, &set);
+    wait_for(cluster, reply);
+    ASSERT_EQ(cluster->replies[reply].outcome, OUTCOME_STORED);
+    unsigned waits[] = {set_that_waits(cluster), set_big(cluster, 2, "second"),
+                        set_big(cluster, 3, "third")};
+    for (unsigned i = 0; i < 3; i++) {
+        wait_for(cluster, waits[i]);
+        ASSERT(cluster->replies[waits[i]].done);
+        EXPECT_EQ(cluster->replies[waits[i]].outcome, OUTCOME_STORED);
+    }
+    EXPECT_EQ(evictions(cluster, 1) + evictions(cluster, 2) + evictions(cluster, 3), 1);
     cluster_close(cluster);
 }
 
