@@ -27,7 +27,8 @@ void buddy_on_open(struct buddy *buddy, struct replica *replica, const struct me
     buddy->active = true;
     buddy->session = message->number[0];
     buddy->full = message->number[1] != 0;
-    buddy->listed = buddy->full;
+    buddy->waits = message->number[2] != 0;
+    buddy->listed = buddy->full && !buddy->waits;
     buddy->lsn_end = log_tail(store_log(replica->store));
     if (!buddy->full && store_mark_with(replica->store, message->from, &mark))
         buddy->lsn_min = mark.lsn;
@@ -141,11 +142,16 @@ static void walk(struct buddy *buddy, struct replica *replica, unsigned node)
     }
 }
 
+static bool may_walk(const struct buddy *buddy)
+{
+    return buddy->listed || !buddy->waits;
+}
+
 void buddy_on_tick(struct buddy *buddy, struct replica *replica, unsigned node)
 {
     if (!buddy->active || buddy->ended)
         return;
-    if (!buddy->walked)
+    if (!buddy->walked && may_walk(buddy))
         walk(buddy, replica, node);
     if (buddy->walked && buddy->listed)
         end_session(buddy, replica, node);
@@ -153,5 +159,6 @@ void buddy_on_tick(struct buddy *buddy, struct replica *replica, unsigned node)
 
 bool buddy_wants_turn(const struct buddy *buddy)
 {
-    return buddy->active && !buddy->ended && (buddy->walked ? buddy->listed : window_open(buddy));
+    return buddy->active && !buddy->ended &&
+           (buddy->walked ? buddy->listed : may_walk(buddy) && window_open(buddy));
 }

@@ -15,6 +15,7 @@ struct buddy {
     bool active;
     bool full;
     bool listed; /* the node has checked all it had to */
+    bool waits;  /* with the walk, until then */
     bool walked;
     bool ended;
     uint64_t session;

@@ -28,7 +28,7 @@ static void ask_members(struct heal *heal, struct replica *replica)
 static void prepare_session(struct heal *heal, struct replica *replica)
 {
     heal->session = (uint64_t)replica->view.epoch << 16 | ((heal->session + 1) & 0xffff);
-    heal->full = heal->end_seen = false;
+    heal->full = heal->end_seen = heal->unresolved = false;
     heal->cursor = (struct store_cursor){0};
     heal->checks = heal->answers = heal->received = heal->told = heal->bytes_untold = 0;
     heal->listed_us = heal->ended_us = 0;
@@ -46,6 +46,7 @@ static void begin_session(struct heal *heal, struct replica *replica)
 static void begin_later(struct heal *heal, struct replica *replica)
 {
     prepare_session(heal, replica);
+    heal->own_first = !FAULT(OWN_NOT_FIRST);
     heal->phase = HEAL_ASKING;
     heal->buddy = 0;
     heal->offered = 0;
@@ -60,8 +61,10 @@ static void distrust(struct heal *heal, struct replica *replica)
     struct mark mark = {0};
     bool known = store_mark_last(replica->store, &mark) && mark.lsn != 0;
     heal->mark = known && !heal->always_full && !heal->full_begun ? mark.lsn : 0;
+    uint64_t lsn_min = heal->own_first ? 0 : heal->mark;
+    heal->all_marked = lsn_min == 0;
     if (!FAULT(UNCONFIRMED_TRUSTED))
-        replica_mark_begin(replica, heal->mark);
+        replica_mark_begin(replica, lsn_min);
 }
 
 void heal_on_view(struct heal *heal, struct replica *replica)
@@ -73,6 +76,7 @@ void heal_on_view(struct heal *heal, struct replica *replica)
     }
     heal->phase = HEAL_IDLE;
     heal->buddy = 0;
+    heal->own_first = false;
 }
 
 /* The buddy's walk ends where its log ends now, and what it does not bring is not the group's:
@@ -81,9 +85,11 @@ static void open_session(struct heal *heal, struct replica *replica)
 {
     if (replica_is_marking(replica) && !FAULT(OPEN_BEFORE_MARKED))
         return;
-    heal->phase = heal->full ? HEAL_TAKING : HEAL_CHECKING;
-    heal->listed_us = heal->full ? replica->mono_us : 0;
-    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_OPEN, heal->session, heal->full, 0);
+    bool checks = !heal->full || heal->own_first;
+    heal->phase = checks ? HEAL_CHECKING : HEAL_TAKING;
+    heal->listed_us = checks ? 0 : replica->mono_us;
+    send_empty(replica, node_bit(heal->buddy), MSG_HEAL_OPEN, heal->session, heal->full,
+               heal->own_first);
 }
 
 /* The newest mark in common is best; among equals shards take different ones. */
@@ -102,10 +108,12 @@ static void choose_buddy(struct heal *heal, struct replica *replica)
     heal->buddy = best;
     heal->full = heal->mark == 0 || heal->offer[best] == 0;
     /* nobody shares a mark: nothing here is known to be the group's */
-    if (heal->full && heal->mark != 0) {
+    if ((heal->own_first || heal->full) && !heal->all_marked) {
         replica_mark_everything(replica);
-        heal->mark = 0;
+        heal->all_marked = true;
     }
+    if (heal->full)
+        heal->mark = 0;
     heal->full_begun = heal->full;
     heal->phase = HEAL_MARKING;
     open_session(heal, replica);
@@ -145,7 +153,8 @@ static void check_some(struct heal *heal, struct replica *replica)
     uint64_t budget = replica_walk_budget(replica, replica->options.walk_bytes, &heal->tail);
     while (heal->checks - heal->answers < check_window(replica)) {
         struct found found;
-        if (!store_walk(replica->store, &heal->cursor, heal->mark, &budget, &found)) {
+        uint64_t lsn_min = heal->own_first ? 0 : heal->mark;
+        if (!store_walk(replica->store, &heal->cursor, lsn_min, &budget, &found)) {
             heal->phase = HEAL_TAKING;
             heal->listed_us = replica->mono_us;
             send_empty(replica, node_bit(heal->buddy), MSG_HEAL_LISTED, heal->session, heal->checks,
@@ -206,6 +215,15 @@ static bool settle_state(struct replica *replica, struct found *found, bool vali
     return true;
 }
 
+/* The last room is kept for records that make some: those that own ones are exchanged for when they
+ * are checked. */
+static bool is_too_much(const struct replica *replica, const struct message *message,
+                        const struct record *former)
+{
+    uint64_t size = record_size_of(message->key_size, message->value_size, message->record_flags);
+    return (former == NULL || size > record_size(former)) && store_is_full(replica->store);
+}
+
 /* The group's record: taken unless this epoch has brought a newer one. What is unconfirmed gives
  * way to anything. */
 static bool take_group_record(struct heal *heal, struct replica *replica,
@@ -223,6 +241,9 @@ static bool take_group_record(struct heal *heal, struct replica *replica,
     }
     if (any && !unconfirmed && found.record->ts > message->ts && !FAULT(FRESH_RULE_OFF))
         return true;
+    if (!heal->own_first && !FAULT(OWN_NOT_FIRST) &&
+        is_too_much(replica, message, any ? found.record : NULL))
+        return false;
     struct op *op = replica_take_record(replica, message, valid ? STATE_VALID : STATE_INVALID);
     if (op == NULL)
         return false;
@@ -233,14 +254,25 @@ static bool take_group_record(struct heal *heal, struct replica *replica,
     return true;
 }
 
+/* No room. Others of the own records may make some, and cleaning after them: those are gone through
+ * to the end. False: the session has ended. */
+static bool put_off(struct heal *heal, struct replica *replica, bool own)
+{
+    if (own && heal->own_first) {
+        heal->unresolved = true;
+        return true;
+    }
+    begin_later(heal, replica);
+    return false;
+}
+
 void heal_on_record(struct heal *heal, struct replica *replica, const struct message *message)
 {
     if (!of_this_session(heal, message))
         return;
-    if (!take_group_record(heal, replica, message)) {
-        begin_later(heal, replica);
+    if (!take_group_record(heal, replica, message) &&
+        !put_off(heal, replica, (message->flags & MESSAGE_ANSWER) != 0))
         return;
-    }
     count_taken(heal, replica, message);
 }
 
@@ -283,9 +315,11 @@ void heal_on_absent(struct heal *heal, struct replica *replica, const struct mes
     struct found found;
     if (!of_this_session(heal, message))
         return;
-    if (store_find(replica->store, key, hash_key(key), &found) &&
-        found.state == STATE_UNCONFIRMED && !discard(heal, replica, key)) {
-        begin_later(heal, replica);
+    bool unconfirmed =
+        store_find(replica->store, key, hash_key(key), &found) && found.state == STATE_UNCONFIRMED;
+    if (unconfirmed && found.record->kind == RECORD_DISCARD) {
+        replica_set_state(replica, &found, STATE_VALID);
+    } else if (unconfirmed && !discard(heal, replica, key) && !put_off(heal, replica, true)) {
         return;
     }
     count_taken(heal, replica, message);
@@ -371,8 +405,10 @@ void heal_on_tick(struct heal *heal, struct replica *replica)
         heal->told = heal->received;
         heal->bytes_untold = 0;
     }
-    if (heal->phase == HEAL_TAKING && heal->end_seen &&
-        (!heal->full || drop_unconfirmed(heal, replica)))
+    if (heal->phase == HEAL_TAKING && heal->end_seen && heal->unresolved)
+        begin_later(heal, replica);
+    else if (heal->phase == HEAL_TAKING && heal->end_seen &&
+             (!heal->full || drop_unconfirmed(heal, replica)))
         settle(heal, replica);
     heal_advance(heal, replica);
 }

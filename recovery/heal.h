@@ -5,7 +5,12 @@
  *     CHECKING --all listed--> TAKING --HEAL_END--> SETTLING --durable--> HEALED
  *
  * In a full session nothing of what the log holds is trusted, nothing is checked: the walk brings
- * everything, and what it did not bring is dropped at the end. */
+ * everything, and what it did not bring is dropped at the end.
+ *
+ * A store that is nearly full may not hold what the buddy sends beside what the group no longer has.
+ * When it is full, the node begins again, own records first: it checks all that it had before this
+ * view, whether it trusts them or not, so that what the group has deleted makes room; the buddy's
+ * walk comes after that. */
 #ifndef RECOVERY_HEAL_H
 #define RECOVERY_HEAL_H
 
@@ -33,8 +38,11 @@ struct heal {
     unsigned shard;
     bool always_full;
     bool full;
-    /* records before the mark are unconfirmed, too: only a full session can end that */
+    /* records before the mark are unconfirmed, too: only a full session can end that... */
     bool full_begun;
+    bool own_first;  /* ...or one that checks them all */
+    bool all_marked; /* in this view; what was confirmed since then stays so */
+    bool unresolved; /* there was no room to exchange some of them: once more */
     bool end_seen;
     uint64_t session;
     uint64_t mark; /* own records from here on are unconfirmed */

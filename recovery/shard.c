@@ -200,7 +200,8 @@ static void on_restart(struct shard *shard, uint64_t incarnation)
     shard->heal.started_us = 0;
 }
 
-/* Nothing may be forgotten while a configured node is away; a healing one is. */
+/* Nothing may be forgotten while a configured node is away; a healing one is. Who is no member does
+ * not know, and a node that has just started has a view of nobody, of a group of nobody. */
 static void clean(struct replica *replica)
 {
     struct store_drop drop = {0};
@@ -208,7 +209,8 @@ static void clean(struct replica *replica)
     uint8_t present = replica->view.members;
     if (FAULT(HEALING_NOT_ABSENT))
         present |= replica->view.healing;
-    if (present == replica->view.configured && store_mark_last(replica->store, &mark) &&
+    bool knows = replica_is_member(replica) || FAULT(DROP_WITHOUT_VIEW);
+    if (knows && present == replica->view.configured && store_mark_last(replica->store, &mark) &&
         !replica->unconfirmed) {
         drop.lsn = mark.lsn;
         drop.floor = replica->floor;

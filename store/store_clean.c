@@ -282,13 +282,16 @@ static bool older_have_left(const struct store *store, uint64_t lsn)
     return store->forgetful || store->oldest_left > lsn || FAULT(DROP_BEFORE_OLDER);
 }
 
+/* A discard says that the log holds nothing of its key, a tombstone that the group does not. */
 static bool may_drop(const struct store *store, const struct found *found)
 {
     const struct record *record = found->record;
     if (record->kind != RECORD_TOMBSTONE && record->kind != RECORD_DISCARD)
         return false;
-    bool needed = found->state != STATE_VALID || found->lsn >= store->drop.lsn ||
-                  ts_version(record->ts) > store->drop.floor;
+    bool waits = record->kind == RECORD_TOMBSTONE || FAULT(DISCARDS_STAY);
+    bool needed =
+        found->state != STATE_VALID ||
+        (waits && (found->lsn >= store->drop.lsn || ts_version(record->ts) > store->drop.floor));
     if (needed && !FAULT(DROP_TOMBSTONE_EARLY))
         return false;
     return older_have_left(store, found->lsn);

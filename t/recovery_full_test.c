@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/prng.h"
 #include "t/cluster.h"
 
@@ -206,4 +207,101 @@ TEST(full, a_node_comes_back_to_a_group_that_filled_up_without_it)
         EXPECT(life->refused > 0);
         life_close(life);
     }
+}
+
+static enum outcome ask(struct cluster *cluster, enum request_type type, const char *prefix,
+                        unsigned number)
+{
+    static char text[24], value[160];
+    struct request request = {.type = type, .value = slice_make(value, sizeof(value))};
+    request.key = slice_make(text, (size_t)snprintf(text, sizeof(text), "%s%u", prefix, number));
+    cluster->traced = 0;
+    unsigned reply = cluster_request_full(cluster, 1, &request);
+    cluster_settle(cluster);
+    for (unsigned i = 0; i < SETTLE_TICKS && !cluster->replies[reply].done; i++) {
+        cluster->traced = 0;
+        cluster_tick(cluster, TICK);
+        cluster_settle(cluster);
+    }
+    EXPECT(cluster->replies[reply].done);
+    return cluster->replies[reply].outcome;
+}
+
+/* It holds as many values as there is room for; the others have deleted them, and have tombstones of
+ * keys that it has never heard of. */
+TEST(full, a_full_node_comes_back_to_a_group_that_is_full_of_tombstones)
+{
+    struct cluster *cluster = cluster_open_sized(16384, (const uint32_t[]){40, 40, 40});
+    unsigned count = 0, others = 0;
+    while (ask(cluster, REQUEST_SET, "key", count) == OUTCOME_STORED)
+        count++;
+    EXPECT(count > 1000);
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    for (unsigned i = 0; i < count; i++)
+        ASSERT_EQ(ask(cluster, REQUEST_DELETE, "key", i), OUTCOME_DELETED);
+    while (others < 100000 && ask(cluster, REQUEST_SET, "other", others) == OUTCOME_STORED)
+        ASSERT_EQ(ask(cluster, REQUEST_DELETE, "other", others++), OUTCOME_DELETED);
+    EXPECT(others > 2 * count);
+    struct life life = {.cluster = cluster};
+    come_back(&life);
+    for (unsigned i = 0; i < 20; i++) {
+        cluster->traced = 0;
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+    }
+    EXPECT_EQ(ask(cluster, REQUEST_SET, "key", 0), OUTCOME_STORED); /* tombstones may go now */
+    cluster_close(cluster);
+}
+
+static bool has_tombstone(const struct cluster *cluster, unsigned node, const char *key)
+{
+    struct found found;
+    return store_find(cluster->stores[node], slice_text(key), hash_key(slice_text(key)), &found) &&
+           found.record->kind == RECORD_TOMBSTONE;
+}
+
+/* Overwrites one record of a node's store, behind the back of its shard, until all else of the log
+ * was cleaned. */
+static void turn_over(struct cluster *cluster, unsigned node)
+{
+    static char value[160];
+    struct record_spec spec = {.kind = RECORD_VALUE,
+                               .key = slice_text("filler"),
+                               .value = slice_make(value, sizeof(value))};
+    for (unsigned i = 0; i < 3000; i++) {
+        struct found found;
+        enum status status = store_put_nodrain(cluster->stores[node], &spec, hash_key(spec.key),
+                                               STATE_VALID, false, &found);
+        ASSERT(status == STATUS_OK || status == STATUS_BUSY);
+        if (status == STATUS_BUSY || i % 50 == 0)
+            cluster_tick(cluster, TICK);
+        cluster->traced = 0;
+    }
+}
+
+/* Node 3 is away and has to be told of the tombstone. Node 1 lives, is removed, and cleans before it
+ * knows of another view: of nobody, all are there. */
+TEST(full, a_node_that_has_no_view_yet_forgets_no_tombstone)
+{
+    struct cluster *cluster = cluster_open_sized(16384, (const uint32_t[]){12, 12, 12});
+    ASSERT_EQ(ask(cluster, REQUEST_SET, "gone", 0), OUTCOME_STORED);
+    ASSERT_EQ(ask(cluster, REQUEST_SET, "younger", 0), OUTCOME_STORED);
+    for (unsigned i = 0; i < 20; i++) { /* rounds, whose floor is above the tombstone to come */
+        cluster->traced = 0;
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+    }
+    cluster_crash(cluster, 3);
+    cluster_install_all(cluster, 2, 3, 0);
+    ASSERT_EQ(ask(cluster, REQUEST_DELETE, "gone", 0), OUTCOME_DELETED);
+    for (unsigned i = 0; i < 20; i++) { /* a mark behind it */
+        cluster->traced = 0;
+        cluster_tick(cluster, 100000);
+        cluster_settle(cluster);
+    }
+    cluster_removed(cluster, 1);
+    turn_over(cluster, 1);
+    EXPECT(has_tombstone(cluster, 1, "gone0"));
+    cluster_close(cluster);
 }

@@ -214,6 +214,31 @@ TEST(clean, keeps_tombstones_that_absent_nodes_need)
     }
 }
 
+/* They are for the log alone: no node needs them. */
+TEST(clean, discards_leave_when_what_they_void_has_left)
+{
+    struct box box;
+    box_make(&box, COUNT);
+    uint32_t key = 1000000;
+    struct found found;
+    ASSERT_EQ(put_patiently(&box, key, RECORD_VALUE, 10), STATUS_OK);
+    ASSERT_EQ(put_patiently(&box, key, RECORD_DISCARD, 0), STATUS_OK);
+    ASSERT(box_find(&box, slice_make(&key, 4), &found));
+    struct store_drop drop = {0};
+    struct prng prng = {.state = 9};
+    for (unsigned i = 0; i < 30000; i++) {
+        ASSERT_EQ(put_patiently(&box, (uint32_t)prng_below(&prng, 1000), RECORD_VALUE, VALUE_SIZE),
+                  STATUS_OK);
+        box_turn(&box);
+        if (store_wants_cleaning(box.store))
+            store_clean(box.store, &drop, 16384);
+    }
+    EXPECT(!box_find(&box, slice_make(&key, 4), &found));
+    box_restart(&box);
+    EXPECT(!box_find(&box, slice_make(&key, 4), &found));
+    box_close(&box);
+}
+
 TEST(clean, marks_survive_it)
 {
     struct box box;
