@@ -23,14 +23,22 @@ static uint64_t flush_lsn(const struct replica *replica)
     return store_find(replica->store, key, hash_key(key), &found) ? found.lsn : 0;
 }
 
+/* Its word, and the bit in that. */
+static uint64_t *upload_bit(struct collect_uploads *set, uint64_t upload, uint64_t *bit)
+{
+    uint64_t number = hash_key(slice_make(&upload, sizeof(upload))) % COLLECT_UPLOADS;
+    *bit = (uint64_t)1 << number % 64;
+    return &set->bits[number / 64];
+}
+
 /* Whether the current record of the value's key names the upload. *since: the lsn of the record
- * that says that it does not, or, when there is none, of the piece. */
+ * that says that it does not; UINT64_MAX: there is none. */
 static enum need need_of(const struct replica *replica, const struct found *orphan, uint64_t *since)
 {
     const struct record *piece = orphan->record;
     struct slice key = piece_client_key(record_value(piece));
     struct found found;
-    *since = orphan->lsn;
+    *since = UINT64_MAX;
     if (!store_find(replica->store, key, hash_key(key), &found))
         return NOT_NEEDED;
     if (found.state != STATE_VALID)
@@ -141,7 +149,17 @@ static bool is_judge(const struct collect *collect, const struct replica *replic
     return self_is_lowest(replica);
 }
 
-static bool is_orphan(const struct collect *collect, const struct replica *replica,
+/* Whoever reads it has had time enough. */
+static bool is_long_replaced(struct collect *collect, uint64_t upload, uint64_t since)
+{
+    uint64_t bit;
+    if (since != UINT64_MAX)
+        return since < collect->seen_lsn;
+    *upload_bit(&collect->absent, upload, &bit) |= bit;
+    return (*upload_bit(&collect->seen, upload, &bit) & bit) != 0 || FAULT(COLLECT_FORGOTTEN);
+}
+
+static bool is_orphan(struct collect *collect, const struct replica *replica,
                       const struct round *round, const struct found *found)
 {
     const struct record *piece = found->record;
@@ -152,15 +170,17 @@ static bool is_orphan(const struct collect *collect, const struct replica *repli
     if (found->lsn >= round->stable_mark && !FAULT(COLLECT_UNSTABLE))
         return false;
     return is_judge(collect, replica, piece) && need_of(replica, found, &since) == NOT_NEEDED &&
-           (since < collect->seen_lsn || may_hurry(collect));
+           (is_long_replaced(collect, piece_upload(piece), since) || may_hurry(collect));
 }
 
 static void walk(struct collect *collect, struct replica *replica, const struct round *round)
 {
     uint64_t budget = replica_walk_budget(replica, COLLECT_WALK_BUDGET, &collect->tail);
     struct found found;
-    if (grace_is_over(collect, replica, collect->noted_us))
+    if (grace_is_over(collect, replica, collect->noted_us)) {
         collect->seen_lsn = collect->noted_lsn;
+        collect->seen = collect->noted;
+    }
     collect->walks = true;
     while (store_walk(replica->store, &collect->cursor, 0, &budget, &found)) {
         if (found.record == NULL)
@@ -174,6 +194,8 @@ static void walk(struct collect *collect, struct replica *replica, const struct 
     collect->tail = 0;
     if (grace_is_over(collect, replica, collect->noted_us)) {
         collect->noted_lsn = log_tail(store_log(replica->store));
+        collect->noted = collect->absent;
+        collect->absent = (struct collect_uploads){.bits = {0}};
         collect->noted_us = replica->mono_us;
     }
     collect->walk_us =

@@ -14,7 +14,8 @@
  *     still to be completed by a replay. An upload ends with its node's incarnation at the latest
  *     (replica_takes_upload), so that what the lowest member judges is over, too. What happened
  *     since the walk before is left to the next one: that is the grace here, and asks no wall
- *     clock.
+ *     clock. The record that says when it happened may be a tombstone that is forgotten by now:
+ *     then the piece has to have been met without it a grace ago.
  *
  * Each piece is deleted by an ordinary read-modify-write, so that all members agree. */
 #ifndef RECOVERY_COLLECT_H
@@ -28,6 +29,12 @@ enum {
     COLLECT_PERIOD_US = 10000000, /* unless options say otherwise */
     COLLECT_HASTE = 10,           /* so much more often while room is short */
     COLLECT_WALK_BUDGET = 65536,  /* bytes of log in one turn, see store_walk */
+    COLLECT_UPLOADS = 4096,       /* bits of a set of uploads */
+};
+
+/* By a hash: it may seem to have one that it has not. */
+struct collect_uploads {
+    uint64_t bits[COLLECT_UPLOADS / 64];
 };
 
 struct collect_delete {
@@ -50,6 +57,9 @@ struct collect {
     uint64_t walk_us;             /* when the next walk begins */
     uint64_t noted_lsn, noted_us; /* the log's tail at the end of a walk, not of each one */
     uint64_t seen_lsn;            /* what lies before was there a grace ago */
+    /* Uploads whose key has no record at all, as if nothing had ever been replaced: met since that
+     * end of a walk, noted then, and seen a grace ago. */
+    struct collect_uploads absent, noted, seen;
     uint64_t deleted;
 };
 
