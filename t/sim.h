@@ -122,6 +122,7 @@ struct sim_profile {
     unsigned pad_max;        /* of values */
     unsigned large_percent;  /* of values that are stored: they lie in pieces (replica/piece.h) */
     uint32_t collect_us;     /* of shard_options; 0: as in the product, longer than a run */
+    unsigned piece_size;     /* of their values, at least */
     uint64_t large_pause_us; /* between two pieces that a client sends or takes, at most */
     /* commands go to so many keys at a time, to the next when the judge has enough of one; 0: to
      * all */
@@ -525,7 +526,7 @@ void sim_large_changed(struct sim *sim, const struct sim_shard *shard, unsigned 
 /* After each step. */
 void sim_large_step(struct sim *sim, struct sim_shard *shard);
 /* A piece is about to be deleted: may it? */
-void sim_large_sent(struct sim *sim, const struct sim_shard *shard, const struct action *action);
+void sim_large_sent(struct sim *sim, struct sim_shard *shard, const struct action *action);
 /* Each piece is of a current manifest, and each manifest has its pieces. */
 bool sim_large_at_rest(struct sim *sim, char *why, size_t why_size);
 static inline bool sim_is_piece(const struct sim_call *call)

@@ -258,6 +258,26 @@ void scenario_evict(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_ADD] = p->weight[REQUEST_CAS] = p->weight[REQUEST_INCR] = 3;
 }
 
+/* Values in pieces for which there is hardly room: who waits for some must get it from those that go,
+ * or be told. While nodes are away tombstones stay, and need room, too: a log of few segments would
+ * not hold them. */
+void scenario_crowd(struct sim *sim, struct sim_profile *p)
+{
+    scenario_large(sim, p);
+    p->evicts = true;
+    p->segment_size = 4096;
+    p->key_count = SIM_KEY_MAX;
+    p->client_count = 6;
+    p->pad_max = 150;
+    p->piece_size = 240;
+    p->wipe = p->power_cut = 0;
+    p->client_patience_us = 2000000;
+    bool stays = sim_chance(sim, 50);
+    p->segment_count = (uint32_t)(stays ? ONE_OF(sim, 5, 6, 8) : ONE_OF(sim, 20, 24));
+    if (stays)
+        p->crash = p->pause = p->partition = p->lag = p->reset = p->aim.manifest_permille = 0;
+}
+
 /* Readers who are not the owner and are stopped in the middle, while segments are used again, keys
  * are flushed and expire, and their node is removed and comes back. */
 void scenario_elsewhere(struct sim *sim, struct sim_profile *p)

@@ -143,11 +143,20 @@ static void take_reply(struct sim *sim, struct sim_shard *shard, const struct ac
     answer_at(sim, node, call, reading.answer_at);
 }
 
+/* Good until the next call. */
 static struct slice key_text(struct slice key)
 {
+    static char text[64];
+    uint32_t number;
     if (key.size == 0)
         return slice_text("");
-    return key_is_piece(key) ? slice_text("(piece)") : key;
+    if (!key_is_piece(key))
+        return key;
+    uint64_t upload = piece_key_upload(key);
+    memcpy(&number, (const uint8_t *)key.data + sizeof(upload), sizeof(number));
+    int size = snprintf(text, sizeof(text), "(%" PRIu64 ".%u.%u/%u)", ts_version(upload),
+                        ts_node(upload), ts_incarnation(upload), number);
+    return slice_make(text, (size_t)size);
 }
 
 static void take_send(struct sim *sim, struct sim_shard *shard, const struct action *action)
