@@ -7,10 +7,10 @@
  * In a full session nothing of what the log holds is trusted, nothing is checked: the walk brings
  * everything, and what it did not bring is dropped at the end.
  *
- * A store that is nearly full may not hold what the buddy sends beside what the group no longer has.
- * When it is full, the node begins again, own records first: it checks all that it had before this
- * view, whether it trusts them or not, so that what the group has deleted makes room; the buddy's
- * walk comes after that. */
+ * A store that is nearly full may not hold what the buddy sends beside what the group no longer
+ * has. When it is full, the node begins again, own records first: it checks all that it had before
+ * this view, whether it trusts them or not, so that what the group has deleted makes room; the
+ * buddy's walk comes after that. */
 #ifndef RECOVERY_HEAL_H
 #define RECOVERY_HEAL_H
 

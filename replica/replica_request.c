@@ -469,8 +469,8 @@ static bool is_of_former_upload(const struct replica *replica, const struct requ
     return !replica_takes_upload(replica, piece_key_upload(request->key));
 }
 
-/* Who is blocked may be waiting for the room of pieces that go. No order is lost: whoever deletes or
- * reads a piece has seen that it is stored. */
+/* Who is blocked may be waiting for the room of pieces that go. No order is lost: whoever deletes
+ * or reads a piece has seen that it is stored. */
 static bool may_overtake(const struct request *request)
 {
     return key_is_piece(request->key) && request->type != REQUEST_SET && !FAULT(PIECE_DELETE_WAITS);

@@ -227,8 +227,8 @@ static enum outcome ask(struct cluster *cluster, enum request_type type, const c
     return cluster->replies[reply].outcome;
 }
 
-/* It holds as many values as there is room for; the others have deleted them, and have tombstones of
- * keys that it has never heard of. */
+/* It holds as many values as there is room for; the others have deleted them, and have tombstones
+ * of keys that it has never heard of. */
 TEST(full, a_full_node_comes_back_to_a_group_that_is_full_of_tombstones)
 {
     struct cluster *cluster = cluster_open_sized(16384, (const uint32_t[]){40, 40, 40});
@@ -280,8 +280,8 @@ static void turn_over(struct cluster *cluster, unsigned node)
     }
 }
 
-/* Node 3 is away and has to be told of the tombstone. Node 1 lives, is removed, and cleans before it
- * knows of another view: of nobody, all are there. */
+/* Node 3 is away and has to be told of the tombstone. Node 1 lives, is removed, and cleans before
+ * it knows of another view: of nobody, all are there. */
 TEST(full, a_node_that_has_no_view_yet_forgets_no_tombstone)
 {
     struct cluster *cluster = cluster_open_sized(16384, (const uint32_t[]){12, 12, 12});

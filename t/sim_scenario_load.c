@@ -258,9 +258,9 @@ void scenario_evict(struct sim *sim, struct sim_profile *p)
     p->weight[REQUEST_ADD] = p->weight[REQUEST_CAS] = p->weight[REQUEST_INCR] = 3;
 }
 
-/* Values in pieces for which there is hardly room: who waits for some must get it from those that go,
- * or be told. While nodes are away tombstones stay, and need room, too: a log of few segments would
- * not hold them. */
+/* Values in pieces for which there is hardly room: who waits for some must get it from those that
+ * go, or be told. While nodes are away tombstones stay, and need room, too: a log of few segments
+ * would not hold them. */
 void scenario_crowd(struct sim *sim, struct sim_profile *p)
 {
     scenario_large(sim, p);
