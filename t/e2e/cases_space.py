@@ -1,4 +1,5 @@
 """Stores that fill up, all nodes writing at once: every command is answered, errors are clean, nothing is lost."""
+import collections
 import os
 import random
 import subprocess
@@ -6,6 +7,7 @@ import threading
 import time
 
 from cluster import ROOT, Cluster, check, wait_until
+from single import same
 
 FULL = b"SERVER_ERROR out of memory storing object"
 SIZES = (100, 2_000, 20_000, 100_000, 300_000)
@@ -115,6 +117,39 @@ def case_a_node_heals_into_a_full_group():
         away.wait_serving()
         write_all(writers, 2, until_full=True)
         check_full(writers, cluster)
+
+
+def answers(connection, commands):
+    """Sends them all, and counts the answers."""
+    connection.send(b"".join(commands))
+    return collections.Counter(connection.line() for _ in commands)
+
+
+def case_a_full_node_comes_back_to_a_group_full_of_tombstones():
+    with Cluster(3, arguments=("-m", "16", "-t", "2")) as cluster:
+        cluster.start()
+        away, count, other = cluster.nodes[2], 200_000, 0
+        with cluster.nodes[0].connect(timeout=60) as c:
+            for i in range(0, count, 500):
+                found = answers(c, [b"set key%d 0 0 100\r\n%s\r\n" % (j, b"x" * 100) for j in range(i, i + 500)])
+                same("sets", found[b"STORED"], 500)
+            check(int(c.stats()["evictions"]) > 0, "the store is not full")
+            away.kill()
+            for i in range(0, count, 500):
+                answers(c, [b"delete key%d\r\n" % j for j in range(i, i + 500)])
+            refused = 0
+            while refused < 400:  # tombstones of keys that the node that is away has never heard of
+                commands = [b"set other%d 0 0 4\r\nabcd\r\ndelete other%d\r\n" % (j, j) for j in range(other, other + 500)]
+                c.send(b"".join(commands))
+                refused = collections.Counter(c.line() for _ in range(1000))[FULL]
+                other += 500
+                check(other < 5_000_000, "the store does not become full of tombstones")
+            print(f"         {other} keys were set and deleted until there was no more room")
+            away.start()
+            away.wait_serving()
+            wait_until("tombstones have gone", lambda: c.set(b"key", b"value") == b"STORED", 30)
+            with away.connect() as other:
+                same("get", other.get(b"key"), b"value")
 
 
 def case_the_smallest_memory_limit_decides_and_is_named():
