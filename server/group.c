@@ -346,7 +346,7 @@ static void tell_leaderless(struct group *group)
     char names[16];
     if (here <= options->peer_count / 2)
         log_warn("not serving: no connection to node %s; it takes %u of the %u nodes. Are they "
-                 "running, and reachable as --peers says?",
+                 "running, reachable as --peers says, and is none refused (a line above)?",
                  node_names(away, names), options->peer_count / 2 + 1, options->peer_count);
     else
         log_warn("not serving: %u of the %u nodes are connected, but they agree on no leader. Can "
