@@ -302,6 +302,27 @@ TEST(collect, a_node_that_is_back_takes_what_it_left_itself)
     cluster_close(cluster);
 }
 
+/* Just before one, or just behind one. */
+static void come_to_a_walk(struct cluster *cluster)
+{
+    for (unsigned tick = 0; tick < 19; tick++) {
+        cluster_tick(cluster, SECOND_US / 2);
+        cluster_settle(cluster);
+    }
+}
+
+static void expect_that_they_go_after_a_grace(struct cluster *cluster)
+{
+    unsigned ticks = 0;
+    while (pieces(cluster, 1) == 2 && ticks < 100) {
+        cluster_tick(cluster, SECOND_US / 2);
+        cluster_settle(cluster);
+        ticks++;
+    }
+    EXPECT(ticks >= 10);
+    EXPECT(ticks < 100);
+}
+
 /* A delete has a version next to that of the value that it removes: the clock would say that it is
  * long ago. Node 2 has deleted the value and is gone; so it is node 1 that has to know how long
  * readers have had. */
@@ -312,23 +333,13 @@ TEST(collect, readers_have_their_time_after_a_delete_of_an_old_value)
     put_manifest(cluster, 1, upload_of(1, 1));
     wait_long(cluster);
     uploads_are_over(cluster);
-    unsigned ticks = 0;
-    for (unsigned tick = 0; tick < 19; tick++) { /* just before a walk, or just behind one */
-        cluster_tick(cluster, SECOND_US / 2);
-        cluster_settle(cluster);
-    }
+    come_to_a_walk(cluster);
     cluster_request(cluster, 2, REQUEST_DELETE, "big", NULL);
     cluster_settle(cluster);
     cluster_crash(cluster, 2);
     cluster_install_all(cluster, 2, 5, 0);
     cluster_settle(cluster);
-    while (pieces(cluster, 1) == 2 && ticks < 100) {
-        cluster_tick(cluster, SECOND_US / 2);
-        cluster_settle(cluster);
-        ticks++;
-    }
-    EXPECT(ticks >= 10);
-    EXPECT(ticks < 100);
+    expect_that_they_go_after_a_grace(cluster);
     cluster_close(cluster);
 }
 
@@ -339,19 +350,9 @@ TEST(collect, readers_have_their_time_when_nothing_says_how_long_it_was)
     struct cluster *cluster = cluster_open();
     put_pieces(cluster, 1, upload_of(1, 1));
     wait_long(cluster);
-    for (unsigned tick = 0; tick < 19; tick++) {
-        cluster_tick(cluster, SECOND_US / 2);
-        cluster_settle(cluster);
-    }
+    come_to_a_walk(cluster);
     uploads_are_over(cluster);
-    unsigned ticks = 0;
-    while (pieces(cluster, 1) == 2 && ticks < 100) {
-        cluster_tick(cluster, SECOND_US / 2);
-        cluster_settle(cluster);
-        ticks++;
-    }
-    EXPECT(ticks >= 10);
-    EXPECT(ticks < 100);
+    expect_that_they_go_after_a_grace(cluster);
     cluster_close(cluster);
 }
 

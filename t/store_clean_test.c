@@ -181,6 +181,19 @@ TEST(clean, says_busy_while_segments_are_on_their_way_to_be_free)
     box_close(&box);
 }
 
+/* Overwrites until all that lay in the log was cleaned, several times. */
+static void turn_over(struct box *box, const struct store_drop *drop)
+{
+    struct prng prng = {.state = 9};
+    for (unsigned i = 0; i < 30000; i++) {
+        ASSERT_EQ(put_patiently(box, (uint32_t)prng_below(&prng, 1000), RECORD_VALUE, VALUE_SIZE),
+                  STATUS_OK);
+        box_turn(box);
+        if (store_wants_cleaning(box->store))
+            store_clean(box->store, drop, 16384);
+    }
+}
+
 /* The rule of three: confirmed everywhere, at most the floor, and no older version anywhere in the
  * log. */
 TEST(clean, keeps_tombstones_that_absent_nodes_need)
@@ -196,17 +209,10 @@ TEST(clean, keeps_tombstones_that_absent_nodes_need)
         uint64_t lsn = found.lsn, version = ts_version(found.record->ts);
         struct store_drop drop = {.lsn = lsn + (round != 0), .floor = version - (round != 1)};
         struct store_drop wide = {.lsn = lsn + 1, .floor = version};
-        struct prng prng = {.state = 9};
-        for (unsigned i = 0; i < 60000; i++) {
-            ASSERT_EQ(
-                put_patiently(&box, (uint32_t)prng_below(&prng, 1000), RECORD_VALUE, VALUE_SIZE),
-                STATUS_OK);
-            box_turn(&box);
-            if (store_wants_cleaning(box.store))
-                store_clean(box.store, i < 30000 ? &drop : &wide, 16384);
-            if (i == 29999 && round == 0)
-                EXPECT(box_find(&box, slice_make(&key, 4), &found));
-        }
+        turn_over(&box, &drop);
+        if (round == 0)
+            EXPECT(box_find(&box, slice_make(&key, 4), &found));
+        turn_over(&box, &wide);
         EXPECT(!box_find(&box, slice_make(&key, 4), &found));
         box_restart(&box);
         EXPECT(!box_find(&box, slice_make(&key, 4), &found));
@@ -225,14 +231,7 @@ TEST(clean, discards_leave_when_what_they_void_has_left)
     ASSERT_EQ(put_patiently(&box, key, RECORD_DISCARD, 0), STATUS_OK);
     ASSERT(box_find(&box, slice_make(&key, 4), &found));
     struct store_drop drop = {0};
-    struct prng prng = {.state = 9};
-    for (unsigned i = 0; i < 30000; i++) {
-        ASSERT_EQ(put_patiently(&box, (uint32_t)prng_below(&prng, 1000), RECORD_VALUE, VALUE_SIZE),
-                  STATUS_OK);
-        box_turn(&box);
-        if (store_wants_cleaning(box.store))
-            store_clean(box.store, &drop, 16384);
-    }
+    turn_over(&box, &drop);
     EXPECT(!box_find(&box, slice_make(&key, 4), &found));
     box_restart(&box);
     EXPECT(!box_find(&box, slice_make(&key, 4), &found));
